@@ -1,0 +1,77 @@
+"""What an estimator is: a forward (`sample`) and a backward (`backward`), with nothing hidden between them."""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from npdvae import backends
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Where the decoder is to be evaluated, and all that `backward` may depend on.
+
+    codes: int [S, B or 1, D] hard category indices, or float [S, B, D, K] rows.
+    logits [B, D, K]; kept: whatever else `sample` hands to `backward`, by name.
+    """
+
+    codes: Any
+    logits: Any
+    kept: dict[str, Any] = field(default_factory=dict)
+
+
+class Estimator:
+    """Estimate of d objective_b / d logits_b; subclasses state what they promise.
+
+    `couples_batch` says that an example's estimate reads other examples of the batch.
+    """
+
+    name: ClassVar[str]
+    objective: str = "expectation"
+    unbiased: bool = False
+    exact_for: str | None = None
+    needs_dcodes: bool = False
+    binary: bool = False                        # K = 2 only
+    couples_batch: bool = False
+    relaxed: bool = False                       # decodes other rows than hard codes from softmax(logits): no ELBO
+
+    def __init__(self, ops=None):
+        self.ops = backends.load("numpy") if ops is None else ops
+
+    def check(self, latents, categories):
+        """Raise ValueError where this estimator cannot serve D latents of K categories."""
+        if self.binary and categories != 2:
+            raise ValueError(f"estimator {self.name} is for binary latents: categories must be 2, got {categories}")
+
+    def evaluations(self, latents, categories):
+        """Decoder evaluations per example (rows of the draw), a backward through the decoder not counted."""
+        raise NotImplementedError
+
+    def sample(self, logits, rng, state=None, context=None):
+        """Draw codes: logits [B, D, K] -> Draw."""
+        raise NotImplementedError
+
+    def outcomes(self, logits, state=None, context=None):
+        """Iterable of (probability [B], Draw) over the estimator's finite noise; None where it is not finite."""
+        return None
+
+    def weigh(self, draw, cost):
+        """Weight of each evaluation in the decoder's gradient: cost [S, B] -> [S, B or 1]. 1/S for samples."""
+        S = cost.shape[0]
+        return self.ops.xp.full((S, 1), 1 / S, cost.dtype)
+
+    def backward(self, draw, cost, dcodes=None, state=None):
+        """The estimate: cost [S, B], dcodes [S, B, D, K] or None -> dlogits [B, D, K], no 1/B."""
+        raise NotImplementedError
+
+    def init(self, rng, latents, categories, context_size=0):
+        """Learned parameters, running means and annealed settings: a dict of arrays, or None."""
+        return None
+
+    def learn(self, draw, cost, dcodes, state):
+        """Gradients of the learned entries of the state: a dict, empty for most."""
+        return {}
+
+    def advance(self, draw, cost, state):
+        """The state of the next step: running means and schedules."""
+        return state

@@ -1,0 +1,37 @@
+"""Finite noise, enumerated: the codes of D latents, tuples of them, and their exact probabilities."""
+import itertools
+
+
+def all_codes(xp, latents, categories):
+    """Every code, last latent fastest: int [K**D, D]."""
+    grid = xp.indices((categories,) * latents)                      # [D, K, ..., K]
+    return grid.reshape(latents, -1).T                              # [K**D, D]
+
+
+def codes_log_prob(ops, logits, codes):
+    """log q of shared codes: logits [B, D, K], codes int [C, D] -> [C, B], in nats."""
+    log_p = ops.log_softmax(logits)                                 # [B, D, K]
+    total = 0
+    for d in range(codes.shape[1]):
+        total = total + log_p[:, d, codes[:, d]]                    # [B, C]
+    return total.T                                                  # [C, B]
+
+
+def code_tuples(ops, logits, samples):
+    """Independent samples: (probability [B], codes int [S, 1, D]) for all K**(D S) tuples, the same codes for all b."""
+    _, D, K = logits.shape
+    codes = all_codes(ops.xp, D, K)                                 # [C, D]
+    p = ops.xp.exp(codes_log_prob(ops, logits, codes))              # [C, B]
+    for index in itertools.product(range(len(codes)), repeat=samples):
+        yield p[list(index)].prod(0), codes[list(index)][:, None]   # [B], [S, 1, D]
+
+
+def joint_code_tuples(ops, logits, samples):
+    """The same with different codes for each example: (probability [B], all equal; codes int [S, B, D])."""
+    B, D, K = logits.shape
+    codes = all_codes(ops.xp, D, K)                                 # [C, D]
+    p = ops.xp.exp(codes_log_prob(ops, logits, codes))              # [C, B]
+    for index in itertools.product(range(len(codes)), repeat=samples * B):
+        index = ops.xp.asarray(index).reshape(samples, B)
+        joint = ops.xp.take_along_axis(p, index, 0).prod()          # ()
+        yield ops.xp.broadcast_to(joint, B), codes[index]           # [B], [S, B, D]

@@ -1,0 +1,34 @@
+"""Elementwise activations; each backward reads the output, which determines the derivative."""
+import numpy as np
+
+LEAK = 0.01                                     # PyTorch's default negative slope
+
+
+def relu(x):
+    """max(x, 0), any shape. The branch tests the real part, so complex steps pass through."""
+    return x * (x.real > 0)
+
+
+def relu_backward(dy, y):
+    """Adjoint of `relu`; y is its output. The derivative at 0 is 0."""
+    return dy * (y.real > 0)
+
+
+def leaky_relu(x):
+    """x where x > 0, else LEAK * x; any shape."""
+    return np.where(x.real > 0, x, x * x.dtype.type(LEAK))
+
+
+def leaky_relu_backward(dy, y):
+    """Adjoint of `leaky_relu`; y is its output. The derivative at 0 is LEAK."""
+    return np.where(y.real > 0, dy, dy * dy.dtype.type(LEAK))
+
+
+def tanh(x):
+    """Hyperbolic tangent, any shape."""
+    return np.tanh(x)
+
+
+def tanh_backward(dy, y):
+    """Adjoint of `tanh`; y is its output."""
+    return dy * (1 - y * y)

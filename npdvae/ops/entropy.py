@@ -1,0 +1,48 @@
+"""Entropy of categorical rows (eq. 4, 6, 9) and KL divergence to a prior (eq. 3, 61, 66), in nats.
+
+Everything takes log-probabilities: finite logits give finite log-probabilities, so p log p is 0 and
+never NaN where p underflows.
+"""
+import numpy as np
+
+
+def entropy(log_p):
+    """-sum p log p per row: log_p [..., K] -> [...], between 0 and log K."""
+    h = -(np.exp(log_p) * log_p).sum(-1)                            # [...]
+    ceiling = np.log(log_p.shape[-1])
+    return np.where(h.real < 0, 0, np.where(h.real > ceiling, ceiling, h)).astype(log_p.dtype)
+
+
+def entropy_backward(dh, log_p):
+    """Gradient of `entropy` w.r.t. the logits behind log_p, -p (log p + H): dh [...], log_p [..., K] -> [..., K]."""
+    p = np.exp(log_p)                                               # [..., K]
+    h = -(p * log_p).sum(-1, keepdims=True)                         # [..., 1]
+    return -dh[..., None] * p * (log_p + h)
+
+
+def kl_uniform(log_q):
+    """KL(q || uniform) = log K - H(q) per row (eq. 66): log_q [..., K] -> [...]."""
+    return (np.log(log_q.shape[-1]) - entropy(log_q)).astype(log_q.dtype)
+
+
+def kl_uniform_backward(dkl, log_q):
+    """Gradient of `kl_uniform` w.r.t. the logits of q (eq. 70): dkl [...], log_q [..., K] -> [..., K]."""
+    return entropy_backward(-dkl, log_q)
+
+
+def kl_categorical(log_q, log_p):
+    """KL(q || p) per row (eq. 3): log_q [..., K], log_p broadcast against it -> [...], never negative."""
+    kl = (np.exp(log_q) * (log_q - log_p)).sum(-1)                  # [...]
+    return np.where(kl.real < 0, 0, kl).astype(kl.dtype)
+
+
+def kl_categorical_backward(dkl, log_q, log_p):
+    """Gradients of `kl_categorical` w.r.t. the logits of q and of p: dkl [...] -> [..., K], [..., K].
+
+    The second is not summed over the axes along which log_p was broadcast.
+    """
+    q = np.exp(log_q)                                               # [..., K]
+    ratio = log_q - log_p                                           # [..., K]
+    dq = dkl[..., None] * q * (ratio - (q * ratio).sum(-1, keepdims=True))
+    dp = dkl[..., None] * (np.exp(log_p) - q)                       # [..., K]
+    return dq, dp

@@ -1,0 +1,53 @@
+"""Affine layer y = x W + b, with W laid out [in, out] so that a one-hot input is a row gather."""
+import numpy as np
+
+
+def linear(x, weight, bias):
+    """Affine map.
+
+    x [..., I], weight [I, O], bias [O] -> [..., O].
+    """
+    return x @ weight + bias                                        # [..., O]
+
+
+def linear_backward(dy, x, weight, weights=None, need_dx=True):
+    """Adjoint of `linear`: dx [..., I], dweight [I, O], dbias [O].
+
+    `weights` [...] multiplies each row in the parameter gradients only, so dx stays unweighted.
+    """
+    dx = dy @ weight.T if need_dx else None                         # [..., I]
+    if weights is not None:
+        dy = weights[..., None] * dy                                # [..., O]
+    dy = dy.reshape(-1, dy.shape[-1])                               # [N, O]
+    dweight = x.reshape(-1, x.shape[-1]).T @ dy                     # [I, O]
+    return dx, dweight, dy.sum(0)
+
+
+def code_linear(codes, weight, bias):
+    """Affine map of D one-hot rows given as indices: a sum of D rows of the weight.
+
+    codes int [..., D], weight [D*K, O], bias [O] -> [..., O].
+    """
+    D = codes.shape[-1]
+    K = weight.shape[0] // D
+    y = bias
+    for d in range(D):
+        y = y + weight[d * K + codes[..., d]]                       # [..., O]
+    return y
+
+
+def code_linear_backward(dy, codes, weight, weights=None, need_dx=False):
+    """Adjoint of `code_linear`: dcodes [..., D, K] (or None), dweight [D*K, O], dbias [O].
+
+    `weights` [...] multiplies each row in the parameter gradients only.
+    """
+    D = codes.shape[-1]
+    K = weight.shape[0] // D
+    dcodes = (dy @ weight.T).reshape(*dy.shape[:-1], D, K) if need_dx else None   # [..., D, K]
+    if weights is not None:
+        dy = weights[..., None] * dy                                # [..., O]
+    dy = dy.reshape(-1, dy.shape[-1])                               # [N, O]
+    rows = (codes.reshape(-1, D) + K * np.arange(D))                # [N, D]
+    one_hot = np.zeros((len(rows), D * K), dy.dtype)                # [N, D*K]
+    np.put_along_axis(one_hot, rows, 1, 1)
+    return dcodes, one_hot.T @ dy, dy.sum(0)

@@ -1,0 +1,39 @@
+"""Parameter updates of the optimisers: one array in, the updated array and moments out.
+
+g is the gradient, t the 1-based number of the update. Formulas and defaults are PyTorch's.
+"""
+import math
+
+
+def sgd(p, g, m, lr, momentum=0.9):
+    """SGD with momentum: m <- momentum m + g, p <- p - lr m. Returns p, m."""
+    m = momentum * m + g
+    return p - lr * m, m
+
+
+def adam(p, g, m, v, t, lr, beta1=0.9, beta2=0.999, eps=1e-8):
+    """Adam (Kingma & Ba 2015, algorithm 1). Returns p, m, v."""
+    m = m + (1 - beta1) * (g - m)
+    v = v + (1 - beta2) * (g * g - v)
+    scale = math.sqrt(1 - beta2 ** t)
+    return p - (lr / (1 - beta1 ** t)) * m / (v ** 0.5 / scale + eps), m, v
+
+
+def radam(p, g, m, v, t, lr, beta1=0.9, beta2=0.999, eps=1e-8):
+    """Rectified Adam (Liu et al. 2020, algorithm 2), as torch.optim.RAdam. Returns p, m, v."""
+    m = m + (1 - beta1) * (g - m)
+    v = v + (1 - beta2) * (g * g - v)
+    step = (lr / (1 - beta1 ** t)) * m
+    rectifier = radam_rectifier(t, beta2)
+    if rectifier is None:
+        return p - step, m, v                   # variance not yet tractable: momentum only
+    return p - step * (rectifier * math.sqrt(1 - beta2 ** t)) / (v ** 0.5 + eps), m, v
+
+
+def radam_rectifier(t, beta2):
+    """The variance rectification term of RAdam, or None while rho_t <= 5."""
+    rho_inf = 2 / (1 - beta2) - 1
+    rho = rho_inf - 2 * t * beta2 ** t / (1 - beta2 ** t)
+    if rho <= 5:
+        return None
+    return math.sqrt((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho))
