@@ -43,6 +43,9 @@ class Estimator:
         if self.binary and categories != 2:
             raise ValueError(f"estimator {self.name} is for binary latents: categories must be 2, got {categories}")
 
+    def check_length(self, steps):
+        """Raise ValueError where a run of so many steps leaves an option without effect."""
+
     def evaluations(self, latents, categories):
         """Decoder evaluations per example (rows of the draw), a backward through the decoder not counted."""
         raise NotImplementedError

@@ -1,0 +1,30 @@
+"""Estimators that decode S independent hard codes z ~ softmax(phi): one sampler, one enumeration."""
+from npdvae.estimators.base import Draw
+from npdvae.estimators.outcomes import code_tuples
+from npdvae.estimators.temperature import Tempered
+
+
+class HardCodes(Tempered):
+    """Draws of S hard codes; subclasses are a `backward` that reads d cost / d codes."""
+
+    needs_dcodes = True
+
+    def evaluations(self, latents, categories):
+        return self.samples
+
+    def sample(self, logits, rng, state=None, context=None):
+        B, D, _ = logits.shape
+        u = rng.uniform((self.samples, B, D), logits.dtype)         # [S, B, D]
+        return Draw(self.ops.inverse_cdf(self.ops.softmax(logits), u), logits, self.keep(logits, state))
+
+    def outcomes(self, logits, state=None, context=None):
+        for probability, codes in code_tuples(self.ops, logits, self.samples):
+            yield probability, Draw(codes, logits, self.keep(logits, state))
+
+    def keep(self, logits, state):
+        """What `backward` needs besides codes and logits."""
+        return {"tau": self.tau(state, logits.dtype)}
+
+    def rows(self, draw):
+        """The codes as one-hot rows: [S, B or 1, D, K]."""
+        return self.ops.one_hot(draw.codes, draw.logits.shape[-1], draw.logits.dtype)
