@@ -1,13 +1,18 @@
 """Estimators that decode S independent hard codes z ~ softmax(phi): one sampler, one enumeration."""
-from npdvae.estimators.base import Draw
+from npdvae.estimators.base import Draw, Estimator
 from npdvae.estimators.outcomes import code_tuples
-from npdvae.estimators.temperature import Tempered
 
 
-class HardCodes(Tempered):
+class HardCodes(Estimator):
     """Draws of S hard codes; subclasses are a `backward` that reads d cost / d codes."""
 
     needs_dcodes = True
+
+    def __init__(self, ops=None, samples=1):
+        super().__init__(ops)
+        if samples < 1:
+            raise ValueError(f"estimator {self.name} needs samples >= 1, got {samples}")
+        self.samples = samples
 
     def evaluations(self, latents, categories):
         return self.samples
@@ -23,7 +28,7 @@ class HardCodes(Tempered):
 
     def keep(self, logits, state):
         """What `backward` needs besides codes and logits."""
-        return {"tau": self.tau(state, logits.dtype)}
+        return {}
 
     def rows(self, draw):
         """The codes as one-hot rows: [S, B or 1, D, K]."""

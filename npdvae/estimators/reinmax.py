@@ -1,10 +1,11 @@
 """ReinMax: straight-through made second-order accurate by Heun's method."""
 from npdvae.estimators import register
 from npdvae.estimators.hard_codes import HardCodes
+from npdvae.estimators.temperature import Tempered
 
 
 @register
-class ReinMax(HardCodes):
+class ReinMax(Tempered, HardCodes):
     """2 J(pb) g - J(p) g / 2 with pb = (softmax(phi / tau) + z) / 2 and p = softmax(phi) (Liu et al. 2023, eq. 7).
 
     Exact at tau = 1 for costs quadratic in each one-hot row. Cost: S evaluations and S backwards.
@@ -14,7 +15,8 @@ class ReinMax(HardCodes):
 
     def __init__(self, ops=None, samples=1, temperature=1.0, anneal="constant", anneal_rate=0.0, anneal_min=0.1,
                  anneal_every=1):
-        super().__init__(ops, samples, temperature, anneal, anneal_rate, anneal_min, anneal_every)
+        super().__init__(ops, samples)
+        self.set_temperature(temperature, anneal, anneal_rate, anneal_min, anneal_every)
         self.exact_for = "quadratic" if self.untempered else None
 
     def backward(self, draw, cost, dcodes=None, state=None):

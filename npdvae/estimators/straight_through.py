@@ -1,10 +1,11 @@
 """Straight-through: the sampling step is passed over as if it were the softmax."""
 from npdvae.estimators import register
 from npdvae.estimators.hard_codes import HardCodes
+from npdvae.estimators.temperature import Tempered
 
 
 @register
-class StraightThrough(HardCodes):
+class StraightThrough(Tempered, HardCodes):
     """J(softmax(phi / tau)) g, the mean over S samples (Bengio et al. 2013, section 4).
 
     Exact at tau = 1 for costs multilinear in the one-hot rows. Cost: S evaluations and S backwards.
@@ -15,7 +16,8 @@ class StraightThrough(HardCodes):
 
     def __init__(self, ops=None, samples=1, temperature=1.0, divide=False, anneal="constant", anneal_rate=0.0,
                  anneal_min=0.1, anneal_every=1):
-        super().__init__(ops, samples, temperature, anneal, anneal_rate, anneal_min, anneal_every)
+        super().__init__(ops, samples)
+        self.set_temperature(temperature, anneal, anneal_rate, anneal_min, anneal_every)
         self.divide = divide
         self.exact_for = "multilinear" if self.untempered else None
 

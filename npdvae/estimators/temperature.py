@@ -5,7 +5,7 @@ ANNEALINGS = ("constant", "exponential", "linear")
 
 
 class Tempered(Estimator):
-    """An estimator with a temperature tau > 0.
+    """Mixin: a temperature tau > 0, set once by `set_temperature`.
 
     After i steps, i counted in whole intervals of anneal_every steps (Jang et al. 2017, section 4):
     exponential max(tau exp(-anneal_rate i), anneal_min), linear max(tau - anneal_rate i, anneal_min).
@@ -14,18 +14,15 @@ class Tempered(Estimator):
 
     annealings = ANNEALINGS
 
-    def __init__(self, ops=None, samples=1, temperature=1.0, anneal="constant", anneal_rate=0.0, anneal_min=0.1,
-                 anneal_every=1):
-        super().__init__(ops)
-        if samples < 1:
-            raise ValueError(f"estimator {self.name} needs samples >= 1, got {samples}")
+    def set_temperature(self, temperature, anneal, anneal_rate, anneal_min, anneal_every):
+        """Options of the temperature; ValueError where they contradict each other or do nothing."""
         if not 0 < temperature < float("inf"):
             raise ValueError(f"estimator {self.name} needs a positive temperature, got {temperature}")
         if anneal not in self.annealings:
             raise ValueError(f"estimator {self.name}: anneal must be one of {', '.join(self.annealings)}, "
                              f"got {anneal!r}")
-        self.samples, self.temperature, self.anneal = samples, float(temperature), anneal
-        self.anneal_rate, self.anneal_min, self.anneal_every = float(anneal_rate), float(anneal_min), anneal_every
+        self.temperature, self.anneal, self.anneal_rate = float(temperature), anneal, float(anneal_rate)
+        self.anneal_min, self.anneal_every = float(anneal_min), anneal_every
         self._check_annealing()
 
     def _check_annealing(self):
@@ -56,6 +53,10 @@ class Tempered(Estimator):
     def tau(self, state, dtype):
         """The current temperature: an array of the given dtype, or a number without a state."""
         return self.temperature if state is None else state["temperature"].astype(dtype)
+
+    def keep(self, logits, state):
+        """What `backward` needs besides codes and logits."""
+        return {"tau": self.tau(state, logits.dtype)}
 
     def init(self, rng, latents, categories, context_size=0):
         xp = self.ops.xp
