@@ -6,7 +6,7 @@ from npdvae.estimators.temperature import Tempered
 
 @register
 class StraightThrough(Tempered, HardCodes):
-    """J(softmax(phi / tau)) g, the mean over S samples (Bengio et al. 2013, section 4).
+    """J(softmax(phi / tau)) g, the mean over S samples (Bengio et al. 2013).
 
     Exact at tau = 1 for costs multilinear in the one-hot rows. Cost: S evaluations and S backwards.
     divide: divide by tau too, the chain rule through phi / tau that some codes keep and others drop.
