@@ -1,0 +1,171 @@
+"""What is special to each estimator of the score-function family. Share of the suite: 40 s."""
+import importlib
+
+import numpy as np
+import pytest
+
+from npdvae import estimators
+from npdvae.rng import Generator
+from npdvae.verify import costs, exact_gradient
+from npdvae.verify.moments import enumerate_moments
+
+# Float64 sums over at most some thousand outcomes: rounding is about 1e-15 of the scale E |dlogits|.
+EXACT = 1e-12
+
+
+def problem(kind="cubic", seed=0, B=2, D=2, K=3, spread=1.0):
+    """Random logits [B, D, K] and a cost of one kind."""
+    logits = spread * np.random.default_rng(seed).normal(size=(B, D, K))
+    return logits, costs.make(kind, seed + 1, B, D, K)
+
+
+def assert_unbiased(estimator, logits, cost, state=None, context=None, **objective):
+    found = enumerate_moments(estimator, logits, cost, cost.gradient, state=state, context=context)
+    true = exact_gradient(logits, cost, objective=estimator.objective, **objective)
+    assert np.abs(found.total - 1).max() <= EXACT
+    assert np.abs(found.mean - true).max() <= EXACT * found.scale.max()
+
+
+def assert_twin(estimator, logits, cost, state=None, context=None, seed=3, batch_only=False):
+    """One draw's dlogits against the loop-written twin."""
+    draw = estimator.sample(logits, Generator(seed), state, context)
+    f, g = cost(draw.codes), cost.gradient(draw.codes)
+    twin = importlib.import_module(f"tests.twins.{estimator.name}")
+    mine = estimator.backward(draw, f, g, state)
+    theirs = twin.backward(estimator, draw, f, g, state)
+    assert mine.shape == logits.shape
+    assert np.abs(mine - theirs).max() <= EXACT * (1 + np.abs(f).max() + np.abs(g).max())
+
+
+def warm_state(estimator, logits, cost, context, steps=3):
+    """A state that has seen some costs and whose learned entries are not at their start."""
+    state = estimator.init(Generator(5), *logits.shape[1:], context.shape[1])
+    if state is None:
+        return None
+    for i in range(steps):
+        draw = estimator.sample(logits, Generator(10 + i), state, context)
+        state = estimator.advance(draw, cost(draw.codes), state)
+    learned = estimator.learn(draw, cost(draw.codes), cost.gradient(draw.codes), state)
+    rng = np.random.default_rng(6)
+    return {**state, **{key: state[key] + 0.3 * rng.normal(size=np.shape(state[key])) for key in learned}}
+
+
+REINFORCE = [{"baseline": "none"}, {"baseline": "constant", "baseline_value": 7.0}, {"baseline": "running_mean"},
+             {"baseline": "batch_leave_one_out"}, {"baseline": "nvil", "hidden": 4},
+             {"baseline": "nvil", "hidden": 4, "normalise": True}]
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+@pytest.mark.parametrize("options", REINFORCE, ids=lambda o: "-".join(map(str, o.values())))
+def test_reinforce_is_unbiased_and_equals_its_twin(options, samples):
+    estimator = estimators.get("reinforce", samples=samples, **options)
+    logits, cost = problem(K=3 if samples == 1 else 2)
+    context = np.random.default_rng(2).normal(size=(2, 3))
+    state = warm_state(estimator, logits, cost, context)
+    assert_twin(estimator, logits, cost, state, context)
+    assert_twin(estimator, logits, cost, None, context)
+    if options.get("normalise"):
+        assert not estimator.unbiased and estimator.exact_for is None
+    else:
+        assert estimator.unbiased
+        assert_unbiased(estimator, logits, cost, state, context)
+
+
+def test_nvil_normalisation_divides_by_the_running_deviation():
+    logits, cost = problem()
+    context = np.random.default_rng(2).normal(size=(2, 3))
+    plain, scaled = (estimators.get("reinforce", baseline="nvil", hidden=4, normalise=n) for n in (False, True))
+    state = warm_state(plain, logits, cost, context)
+    state["square_sum"] = 9 * state["weight_sum"]                   # sd = 3
+    mean = enumerate_moments(scaled, logits, cost, state=state, context=context).mean
+    assert np.abs(3 * mean - exact_gradient(logits, cost)).max() <= EXACT * 100
+
+
+def test_running_mean_is_of_past_costs_only():
+    estimator = estimators.get("reinforce", baseline="running_mean", decay=0.5, samples=2)
+    logits, cost = problem()
+    state = estimator.init(Generator(1), 2, 3)
+    history = []
+    for i in range(4):
+        draw = estimator.sample(logits, Generator(i), state)
+        f = cost(draw.codes)
+        weights = [0.5 ** (len(history) - j) for j in range(len(history))]
+        expected = np.average(history, weights=weights) if history else 0
+        assert np.abs(estimator.baseline.coefficient(f, None, state) - (f - expected)).max() <= 1e-12
+        before = {k: v.copy() for k, v in state.items()}
+        state = estimator.advance(draw, f, state)
+        assert set(state) == set(before) and all(v.shape == before[k].shape for k, v in state.items())
+        history.append(f.mean())
+
+
+def test_batch_leave_one_out_excludes_its_own_cost_only():
+    estimator = estimators.get("reinforce", baseline="batch_leave_one_out", samples=2)
+    f = np.random.default_rng(0).normal(size=(2, 3))
+    coefficient = estimator.baseline.coefficient(f, None, None)
+    for s, b in np.ndindex(2, 3):
+        assert abs(coefficient[s, b] - (f[s, b] - (f.sum() - f[s, b]) / 5)) <= 1e-14
+    assert np.array_equal(estimator.baseline.coefficient(f[:1, :1], None, None), f[:1, :1])
+    assert estimator.couples_batch and not estimators.get("reinforce").couples_batch
+
+
+@pytest.mark.parametrize("with_context", [True, False])
+def test_nvil_learns_the_gradient_of_its_squared_error(with_context):
+    estimator = estimators.get("reinforce", baseline="nvil", hidden=4, samples=2)
+    logits, cost = problem(B=3)
+    context = np.random.default_rng(2).normal(size=(3, 5 if with_context else 0))
+    state = warm_state(estimator, logits, cost, context)
+    draw = estimator.sample(logits, Generator(3), state, context if with_context else None)
+    f = cost(draw.codes)
+
+    def loss(state):
+        return (estimator.baseline.coefficient(f, draw.kept["context"], state) ** 2).mean()
+
+    assert_gradient(loss, estimator.learn(draw, f, None, state), state)
+
+
+def assert_gradient(loss, dstate, state, h=1e-3):
+    """Five-point differences of a loss of the state against the learned gradient: error about h^4."""
+    assert dstate
+    for key, gradient in dstate.items():
+        assert gradient.shape == state[key].shape
+        for index in np.ndindex(state[key].shape):
+            shifted = []
+            for step in (-2, -1, 1, 2):
+                value = state[key].copy()
+                value[index] += step * h
+                shifted.append(loss({**state, key: value}))
+            numeric = (shifted[0] - 8 * shifted[1] + 8 * shifted[2] - shifted[3]) / (12 * h)
+            assert abs(gradient[index] - numeric) <= 1e-8 * (1 + abs(numeric)), (key, index)
+
+
+@pytest.mark.parametrize("options, word", [
+    ({"samples": 0}, "samples"), ({"baseline": "mean"}, "unknown baseline 'mean'"),
+    ({"baseline": "none", "decay": 0.5}, "no setting decay"), ({"decay": 1.0}, "decay"),
+    ({"baseline": "nvil", "hidden": 0}, "hidden"), ({"baseline": "running_mean", "baseline_value": 3.0}, "constant")])
+def test_reinforce_refuses_senseless_options(options, word):
+    with pytest.raises(ValueError, match=word):
+        estimators.get("reinforce", **options)
+
+
+def test_nvil_names_a_missing_context():
+    estimator = estimators.get("reinforce", baseline="nvil")
+    logits, cost = problem()
+    state = estimator.init(Generator(0), 2, 3, 5)
+    draw = estimator.sample(logits, Generator(0), state)
+    with pytest.raises(ValueError, match="context of 5 numbers"):
+        estimator.backward(draw, cost(draw.codes), None, state)
+
+
+def test_exact_and_rloo_equal_their_twins():
+    logits, cost = problem()
+    for estimator in (estimators.get("exact"), estimators.get("rloo"), estimators.get("rloo", samples=2)):
+        assert_twin(estimator, logits, cost)
+
+
+def test_rloo_with_two_samples_has_its_closed_form():
+    logits, cost = problem()
+    estimator = estimators.get("rloo", samples=2)
+    draw = estimator.sample(logits, Generator(4))
+    f, z = cost(draw.codes), np.eye(3)[draw.codes]
+    closed = ((f[0] - f[1]) / 2)[:, None, None] * (z[0] - z[1])     # (f - f')(z - z') / 2
+    assert np.abs(estimator.backward(draw, f) - closed).max() <= 1e-12 * np.abs(f).max()
