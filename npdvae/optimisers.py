@@ -13,15 +13,16 @@ class Optimiser:
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum must be in [0, 1), got {momentum}")
         self.name, self.ops, self.momentum = name, ops, momentum
+        self.kinds = "m" if name == "sgd" else "mv"
 
     def init(self, params):
         """Zero moments for params: m.<name>, and v.<name> unless SGD."""
-        kinds = "m" if self.name == "sgd" else "mv"
-        return {f"{kind}.{k}": self.ops.xp.zeros_like(p) for kind in kinds for k, p in params.items()}
+        return {f"{kind}.{k}": self.ops.xp.zeros_like(p) for kind in self.kinds for k, p in params.items()}
 
     def update(self, params, grads, moments, t, lr):
         """Update number t (1-based) with learning rate lr: new params, new moments."""
-        params, moments = dict(params), dict(moments)
+        fresh = {k: params[k] for k in grads if f"m.{k}" not in moments}     # learned entries of an estimator
+        params, moments = dict(params), {**moments, **self.init(fresh)}
         for k, g in grads.items():
             if self.name == "sgd":
                 params[k], moments[f"m.{k}"] = self.ops.sgd(params[k], g, moments[f"m.{k}"], lr, self.momentum)

@@ -1,0 +1,102 @@
+"""From a configuration to its parts: data set, op table, estimator, model, recipe, engine."""
+from __future__ import annotations
+
+import functools
+import hashlib
+import math
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from npdvae import backends, data, estimators, rng, schedules
+from npdvae.config import Config
+from npdvae.data.binarise import prepare
+from npdvae.engine import Readable, Recipe
+from npdvae.model import DiscreteVAE
+from npdvae.optimisers import Optimiser
+from npdvae.state import TrainState
+
+
+class Job(NamedTuple):
+    """One run, ready to go."""
+
+    config: Config                              # resolved: nothing is None that has a default
+    dataset: Any                                # binarised already where that is done once
+    validation: Any                             # rows held out, or None
+    model: DiscreteVAE
+    engine: Any
+
+    @property
+    def steps_per_epoch(self):
+        return math.ceil(len(self.dataset.train) / self.config.batch_size)
+
+
+def with_defaults(config: Config) -> Config:
+    """The configuration with the defaults that depend on the data set filled in."""
+    digits = config.data == "digits"
+    return replace(config, hidden=config.hidden or ([128, 64] if digits else [512, 256]),
+                   binarize=config.binarize or ("threshold" if digits else "dynamic"))
+
+
+def load_data(config: Config):
+    """The data set of a configuration, binarised once where the mode allows, and held-out rows or None."""
+    dataset = prepare(data.load(config.data, config.data_dir), config.binarize, config.seed)
+    if not config.validation:
+        return dataset, None
+    train, held = data.hold_out(dataset.train, config.validation, rng.Generator(config.seed, rng.VALIDATION))
+    return replace(dataset, train=train), held
+
+
+def load_backend(name: str):
+    """The op table of --backend; auto is numba where it can be imported, else numpy."""
+    if name != "auto":
+        return backends.load(name)
+    try:
+        return backends.load("numba")
+    except backends.BackendError:
+        return backends.load("numpy")
+
+
+def build_model(config: Config, pixels: int, ops) -> DiscreteVAE:
+    """The model of a resolved configuration."""
+    estimator = estimators.get(config.estimator, ops=ops, **config.estimator_arguments())
+    if config.kl_weight != 1 or config.kl_warmup:
+        if estimator.objective != "expectation":
+            raise ValueError(f"estimator {config.estimator} has no analytic KL, so --kl-weight and --kl-warmup "
+                             "cannot apply")
+    return DiscreteVAE(pixels, config.latents, config.categories, config.hidden, estimator, ops, config.activation,
+                       config.init, config.prior, config.free_bits)
+
+
+def build(config: Config) -> Job:
+    """Everything a run needs; ValueError or BackendError, one line, where it cannot be had."""
+    config = with_defaults(config)
+    ops = load_backend(config.backend)
+    dataset, held = load_data(config)
+    model = build_model(config, dataset.pixels, ops)
+    total = config.epochs * math.ceil(len(dataset.train) / config.batch_size)
+    model.latent.estimator.check_length(total)
+    recipe = Recipe(
+        Optimiser(config.optimizer, ops, config.momentum),
+        functools.partial(schedules.learning_rate, config.lr_schedule, config.lr, total=total, decay=config.lr_decay,
+                          interval=config.lr_interval),
+        functools.partial(schedules.kl_weight, config.kl_weight, config.kl_warmup),
+        config.batch_size, config.microbatch, config.clip_norm,
+        "none" if dataset.binary else config.binarize, config.seed, np.dtype(config.dtype))
+    return Job(config, dataset, held, model, Readable(model, recipe, dataset))
+
+
+def fresh_state(job: Job) -> TrainState:
+    """The state before the first step."""
+    config, generator = job.config, rng.Generator(job.config.seed, rng.INIT)
+    params = job.model.init(generator, np.dtype(config.dtype))
+    estimator = job.model.latent.estimator.init(generator, config.latents, config.categories, job.dataset.pixels)
+    state = None if estimator is None else {k: job.model.ops.to_host(v) for k, v in estimator.items()}
+    moments = Optimiser(config.optimizer, backends.load("numpy")).init(params)
+    return TrainState(params, moments, state, 0)
+
+
+def fingerprint(dataset) -> str:
+    """A digest of the training pixels, so that a run is never resumed on other data."""
+    return hashlib.sha256(np.ascontiguousarray(dataset.train)).hexdigest()[:16]

@@ -1,0 +1,46 @@
+"""The console command `npdvae COMMAND ...`, the same as `python -m npdvae.COMMAND ...`; errors of users in one line."""
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+from npdvae.backends import BackendError
+
+COMMANDS = {
+    "train": "train a discrete VAE",
+    "evaluate": "ELBO, importance-weighted bound, exact log p(x) and use of the code of a run",
+    "sample": "draw images from a run",
+    "report": "figures and one self-contained HTML page of a run",
+    "verify": "prove every estimator's claim: exact bias and variance",
+    "compare": "estimators against the exact gradient on a model",
+}
+
+
+def guarded(command):
+    """Wrap a command (argv -> exit code): a user's mistake prints one line and gives exit code 2."""
+    def run(argv=None):
+        try:
+            return command(argv)
+        except (ValueError, OSError, BackendError, MemoryError) as error:
+            if os.environ.get("NPDVAE_DEBUG"):
+                raise
+            text = " ".join(str(error).split()) or type(error).__name__
+            print(f"npdvae: error: {text}", file=sys.stderr)
+            return 2
+    return run
+
+
+def main(argv=None):
+    """Dispatch to a command; returns its exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help"):
+        print("usage: npdvae COMMAND ...\n\ncommands (npdvae COMMAND --help tells the options):")
+        for name, what in COMMANDS.items():
+            print(f"  {name:10s}{what}")
+        return 0 if argv else 2
+    if argv[0] not in COMMANDS:
+        print(f"npdvae: error: unknown command {argv[0]!r}, expected one of {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    name = "npdvae.verify.__main__" if argv[0] == "verify" else f"npdvae.{argv[0]}"
+    return importlib.import_module(name).main(argv[1:])

@@ -1,0 +1,130 @@
+"""python -m npdvae.train: train a discrete VAE, by default on the embedded digits."""
+from __future__ import annotations
+
+import argparse
+import pathlib
+import statistics
+import sys
+from dataclasses import replace
+
+from npdvae import build as building
+from npdvae import metrics
+from npdvae.cli import guarded
+from npdvae.config import FIELDS, Config, add_arguments, from_mapping, load_toml, resolve
+from npdvae.presets import PRESETS
+from npdvae.trainer import Interrupted, Trainer
+
+MAY_CHANGE = ("epochs", "backend", "threads", "device", "checkpoint_every", "tensorboard", "data_dir", "out")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(prog="python -m npdvae.train", description="Train a discrete variational autoencoder "
+                                "with hand-written gradients. Without options: the embedded 8x8 digits, D=4, K=8, "
+                                "RLOO with 4 samples, under a minute on 2 cores. All ELBOs are in nats.")
+    p.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
+    p.add_argument("--config", metavar="FILE.toml", help="settings from a TOML file (a run's config.toml, say)")
+    p.add_argument("--preset", metavar="NAME", help="published recipe: " + ", ".join(PRESETS))
+    add_arguments(p)
+    return p
+
+
+@guarded
+def main(argv=None) -> int:
+    """Train as the arguments say; returns the exit code."""
+    arguments = vars(parser().parse_args(argv))
+    run, file, preset = (arguments.pop(k) for k in ("resume", "config", "preset"))
+    if run is not None:
+        return resume(pathlib.Path(run), arguments, file, preset)
+    config = resolve(arguments, preset, file)
+    if config.seeds is not None:
+        return several(config)
+    return one(config, pathlib.Path(config.out) if config.out else free_folder(config))
+
+
+def one(config: Config, folder: pathlib.Path) -> int:
+    """One fresh run."""
+    trainer = Trainer(building.build(config), folder)
+    trainer.start()
+    return finish(trainer)
+
+
+def several(config: Config) -> int:
+    """One run per seed in folders beside one another, and mean and standard deviation over them."""
+    if len(set(config.seeds)) < len(config.seeds):
+        raise ValueError(f"--seeds: got {config.seeds}, expected each seed once")
+    folder = pathlib.Path(config.out) if config.out else free_folder(config)
+    ends = []
+    for seed in config.seeds:
+        print(f"seed {seed}")
+        code = one(replace(config, seed=seed, seeds=None), folder / f"seed{seed}")
+        if code:
+            return code
+        ends.append(metrics.read(folder / f"seed{seed}")[-1])
+    print(f"\n{len(ends)} seeds: {' '.join(map(str, config.seeds))}")
+    for key in ("train_negative_elbo", "test_negative_elbo"):
+        values = [line[key] for line in ends]
+        spread = f" +- {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+        print(f"  {key.replace('_', ' '):22s}{statistics.mean(values):8.2f}{spread} nats "
+              f"({', '.join(f'{v:.2f}' for v in values)})")
+    return 0
+
+
+def resume(folder: pathlib.Path, arguments, file, preset) -> int:
+    """Go on with a run; settings that would change its trajectory are refused."""
+    path = folder / "config.toml"
+    if not path.is_file():
+        raise ValueError(f"--resume {folder}: no run there (no config.toml)")
+    if preset is not None:
+        raise ValueError("--resume goes on with the run's own settings: drop --preset")
+    saved = Config(**from_mapping(load_toml(str(path)), str(path)))
+    wanted = building.with_defaults(resolve({**vars(saved), **arguments}, file=file) if arguments or file else saved)
+    for name in FIELDS:
+        if name not in MAY_CHANGE and getattr(wanted, name) != getattr(saved, name):
+            raise ValueError(f"--resume {folder}: {saved.flag(name)} is {getattr(saved, name)} in the run and "
+                             f"{getattr(wanted, name)} here; the run can only go on as it began")
+    trainer = Trainer(building.build(wanted), folder)
+    trainer.resume()
+    step, total = trainer.engine.state.step, wanted.epochs * trainer.job.steps_per_epoch
+    if step >= total:
+        print(f"nothing to do: {folder} has done its {wanted.epochs} epochs; give more with --epochs")
+        return 0
+    print(f"resuming {folder} at step {step} of {total}")
+    return finish(trainer)
+
+
+def finish(trainer: Trainer) -> int:
+    """Train to the end and sum up."""
+    c, d = trainer.config, trainer.job.dataset
+    print(f"{c.data}: {len(d.train)} training and {len(d.test)} test images of {d.pixels} pixels, binarize "
+          f"{c.binarize}; D={c.latents} K={c.categories}, {'-'.join(map(str, [d.pixels, *c.hidden]))}, "
+          f"{c.estimator}; backend {trainer.job.model.ops.name}, {c.dtype}, seed {c.seed}")
+    try:
+        end = trainer.train()
+    except Interrupted:
+        print(f"interrupted; saved at step {trainer.engine.state.step}. Go on with:\n"
+              f"  python -m npdvae.train --resume {trainer.folder}")
+        return 130
+    collapsed = trainer.collapsed()
+    print(f"test negative ELBO {end['test_negative_elbo']:.2f} nats, {collapsed - end['test_negative_elbo']:.2f} below "
+          f"the collapsed posterior's {collapsed:.2f} (each pixel's training mean)")
+    print(f"{end['seconds']:.1f} s; run folder {trainer.folder}; look at it with:\n"
+          f"  python -m npdvae.evaluate {trainer.folder}\n  python -m npdvae.report {trainer.folder}")
+    return 0
+
+
+def free_folder(config: Config) -> pathlib.Path:
+    """A run folder of its own: runs/<data>-<estimator>-<K>x<D>-seed<seed>, numbered where that exists."""
+    data = pathlib.Path(config.data).stem
+    estimator = config.estimator.split(":")[-1]
+    name = f"{data}-{estimator}-{config.categories}x{config.latents}"
+    name += f"-seed{config.seed}" if config.seeds is None else "-seeds"
+    folder, n = pathlib.Path("runs") / name, 1
+    while folder.exists():
+        n += 1
+        folder = pathlib.Path("runs") / f"{name}-{n}"
+    return folder
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,168 @@
+"""The training loop: epochs, evaluation, checkpoints, metrics; interrupted at any step and resumed to the same bits."""
+from __future__ import annotations
+
+import json
+import math
+import pathlib
+import signal
+import time
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from npdvae import checkpoint, metrics, rng
+from npdvae.build import Job, fingerprint, fresh_state
+from npdvae.config import Config, to_toml
+from npdvae.data.baselines import collapsed_baseline
+from npdvae.state import pack, unpack
+
+
+class Interrupted(Exception):
+    """SIGINT or SIGTERM arrived; the state is saved."""
+
+
+class Trainer:
+    """One run in one folder."""
+
+    def __init__(self, job: Job, folder: pathlib.Path, say=print):
+        self.job, self.folder, self.say = job, folder, say
+        self.config, self.engine = job.config, job.engine
+        self.sums = np.zeros(3)                 # images, cost, KL of the epoch so far
+        self.best = math.inf                    # lowest validation negative ELBO
+        self.stop = False
+        self.began = time.perf_counter()
+        self.data = fingerprint(job.dataset)
+        self.tensorboard = metrics.writer(folder) if self.config.tensorboard else None
+
+    def start(self):
+        """Make the run folder and begin; the folder must not hold a run."""
+        if (self.folder / "config.toml").exists():
+            raise ValueError(f"{self.folder} already holds a run: choose another --out, or go on with "
+                             f"--resume {self.folder}")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        metrics.write_text(self.folder / "config.toml", to_toml(self.config))
+        self.engine.load(fresh_state(self.job))
+
+    def resume(self):
+        """Go on from the last good checkpoint, or from the start where none was written yet."""
+        if not checkpoint.listing(self.folder):
+            self.engine.load(fresh_state(self.job))
+            metrics.cut(self.folder, 0)
+            return
+        found = checkpoint.latest(self.folder)
+        for line in found.refused:
+            self.say(f"{line}; going on from {found.path.name}")
+        if found.meta["data"] != self.data:
+            raise ValueError(f"{self.folder}: the training data are not those of the run: expected pixels with digest "
+                             f"{found.meta['data']}, got {self.data}")
+        self.engine.load(unpack(found.arrays, int(found.meta["step"])))
+        self.sums, self.best = found.arrays["progress/sums"], float(found.arrays["progress/best"])
+        metrics.cut(self.folder, int(found.meta["step"]))
+
+    def save(self, path=None):
+        """Write a checkpoint (to the folder unless a path is given)."""
+        state = self.engine.save()
+        arrays = pack(state) | {"progress/sums": self.sums, "progress/best": np.array(self.best)}
+        meta = {"step": str(state.step), "data": self.data, "config": to_toml(self.config),
+                "pixels": str(self.job.dataset.pixels), "shape": json.dumps(self.job.dataset.shape)}
+        return checkpoint.save(path or self.folder, arrays, meta)
+
+    def train(self) -> dict[str, Any]:
+        """Run to the last epoch; returns the last epoch's metrics. Raises Interrupted after saving."""
+        handlers = {s: signal.signal(s, self.on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+        per_epoch = self.job.steps_per_epoch
+        total = self.config.epochs * per_epoch
+        last: dict[str, Any] = {}
+        try:
+            with tqdm(total=total, initial=self.engine.state.step, unit="step", disable=None, leave=False,
+                      dynamic_ncols=True) as bar:
+                while self.engine.state.step < total:
+                    last = self.epoch(self.engine.state.step // per_epoch, per_epoch, bar)
+        finally:
+            for s, handler in handlers.items():
+                signal.signal(s, handler)
+            if self.tensorboard:
+                self.tensorboard.close()
+        return last or metrics.read(self.folder)[-1]
+
+    def epoch(self, epoch, per_epoch, bar):
+        """The rest of one epoch from the current step on, its evaluation and its checkpoint."""
+        shuffle = rng.Generator(self.config.seed, rng.SHUFFLE)
+        order = shuffle.at(epoch).permutation(len(self.job.dataset.train))
+        first, began, pace = self.engine.state.step, time.perf_counter(), 1e-3
+        size = self.config.batch_size
+        while (done := self.engine.state.step - epoch * per_epoch) < per_epoch:
+            n = min(per_epoch - done, self.steps_to_checkpoint(), max(1, int(0.3 / pace)))
+            before = time.perf_counter()
+            rows = order[done * size:(done + n) * size]
+            self.add(len(rows), self.engine.run(rows))
+            pace = (time.perf_counter() - before) / n
+            bar.update(n)
+            bar.set_postfix_str(f"negative ELBO {self.sums[1:].sum() / self.sums[0]:.2f}", refresh=False)
+            last = self.engine.state.step == (epoch + 1) * per_epoch
+            if self.stop and not last:
+                self.save()
+                raise Interrupted
+            if self.config.checkpoint_every and self.engine.state.step % self.config.checkpoint_every == 0 and not last:
+                path = self.save()
+                bar.write(f"saved {path.name}")
+        seconds = time.perf_counter() - began
+        return self.finish_epoch(epoch, seconds, seconds / (self.engine.state.step - first), bar)
+
+    def add(self, images, parts):
+        """Add the sums of cost and KL of some steps [n, 2], one by one: how steps are grouped must not change a bit."""
+        self.sums = self.sums + [images, 0, 0]
+        for part in parts:
+            self.sums[1:] += part
+        if not np.isfinite(self.sums).all():
+            raise ValueError(f"training diverged: the loss is no longer finite at step {self.engine.state.step}; "
+                             "try a smaller --lr, or --clip-norm")
+
+    def steps_to_checkpoint(self):
+        """Steps until the next checkpoint within the epoch."""
+        every = self.config.checkpoint_every
+        return every - self.engine.state.step % every if every else math.inf
+
+    def finish_epoch(self, epoch, seconds, pace, bar):
+        """Evaluate, record, save: metrics first, so that a checkpoint never lacks its line."""
+        n, cost, kl = self.sums
+        step, job = self.engine.state.step, self.job
+        line = {"epoch": epoch + 1, "step": step, "train_negative_elbo": (cost + kl) / n, "train_cost": cost / n,
+                "train_kl": kl / n}
+        for name, rows in (("test", job.dataset.test), ("validation", job.validation)):
+            if rows is not None:
+                c, k = self.engine.evaluate(rows)
+                line |= {f"{name}_negative_elbo": c + k, f"{name}_cost": c, f"{name}_kl": k}
+        recipe = self.engine.recipe
+        line |= {"lr": recipe.lr(step - 1), "kl_weight": recipe.kl_weight(step - 1)}
+        line |= {f"estimator_{k}": float(v) for k, v in (self.engine.save().estimator or {}).items()
+                 if v.ndim == 0 and v.dtype.kind == "f"}
+        line |= {"seconds": time.perf_counter() - self.began, "seconds_per_epoch": seconds, "seconds_per_step": pace}
+        line = {k: float(v) if isinstance(v, np.floating) else v for k, v in line.items()}
+        metrics.append(self.folder / "metrics.jsonl", json.dumps(line))
+        for k, v in line.items() if self.tensorboard else ():
+            self.tensorboard.add_scalar(k, v, step)
+        self.sums = np.zeros(3)
+        better = job.validation is not None and line["validation_negative_elbo"] < self.best
+        if better:
+            self.best = line["validation_negative_elbo"]
+        path = self.save()
+        if better:
+            self.save(self.folder / "best.safetensors")
+        held = f"  validation {line['validation_negative_elbo']:.2f}" if job.validation is not None else ""
+        bar.write(f"epoch {epoch + 1:>{len(str(self.config.epochs))}}/{self.config.epochs}  negative ELBO: train "
+                  f"{line['train_negative_elbo']:.2f}{held}  test {line['test_negative_elbo']:.2f} "
+                  f"(cost {line['test_cost']:.2f} + KL {line['test_kl']:.2f})  {pace * 1e3:.2f} ms/step  {path.name}")
+        if self.stop and step < self.config.epochs * self.job.steps_per_epoch:
+            raise Interrupted
+        return line
+
+    def on_signal(self, number, frame):
+        """Stop after the steps in flight."""
+        self.stop = True
+
+    def collapsed(self):
+        """Negative ELBO of predicting each pixel's training mean, on the test split, in nats."""
+        d = self.job.dataset
+        return collapsed_baseline(d.train, d.test, d.levels)
