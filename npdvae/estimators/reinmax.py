@@ -6,7 +6,7 @@ from npdvae.estimators.temperature import Tempered
 
 @register
 class ReinMax(Tempered, HardCodes):
-    """2 J(pb) g - J(p) g / 2 with pb = (softmax(phi / tau) + z) / 2 and p = softmax(phi) (Liu et al. 2023, algorithm 2).
+    """2 J(pb) g - J(p) g / 2, pb = (softmax(phi / tau) + z) / 2, p = softmax(phi) (Liu et al. 2023, algorithm 2).
 
     Exact at tau = 1 for costs quadratic in each one-hot row. Cost: S evaluations and S backwards.
     """
