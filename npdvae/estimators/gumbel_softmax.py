@@ -1,0 +1,55 @@
+"""Gumbel-softmax (Concrete): relaxed rows are decoded and differentiated as they are."""
+from npdvae.estimators import register
+from npdvae.estimators.base import Draw
+from npdvae.estimators.gumbel_noise import GumbelNoise
+
+
+@register
+class GumbelSoftmax(GumbelNoise):
+    """J(y) f'(y) / tau at y = softmax((phi + G) / tau) (Jang et al. 2017; Maddison et al. 2017).
+
+    Unbiased for E[f(y)], which is not E[f(z)]: the training cost is no ELBO. anneal may be `learned`: tau follows
+    the gradient of E[f(y)] (Jang et al. 2017, section 2). Cost: S evaluations and S backwards.
+    """
+
+    name = "gumbel_softmax"
+    relaxed = True
+    annealings = ("constant", "exponential", "linear", "learned")
+
+    def __init__(self, ops=None, samples=1, temperature=0.5, anneal="constant", anneal_rate=0.0, anneal_min=0.1,
+                 anneal_every=1):
+        super().__init__(ops, samples)
+        self.set_temperature(temperature, anneal, anneal_rate, anneal_min, anneal_every)
+
+    def tau(self, state, dtype):
+        if self.anneal == "learned" and state is not None:
+            return self.ops.xp.exp(state["log_temperature"]).astype(dtype)
+        return super().tau(state, dtype)
+
+    def from_noise(self, logits, u, v=None, state=None, context=None):
+        kept = {"gumbels": self.ops.gumbel(u), **self.keep(logits, state)}
+        y = self.ops.softmax((logits + kept["gumbels"]) / kept["tau"])   # [S, B, D, K]
+        return Draw(y, logits, kept)
+
+    def backward(self, draw, cost, dcodes=None, state=None):
+        return self.ops.softmax_backward(dcodes, draw.codes).mean(0) / draw.kept["tau"]   # [B, D, K]
+
+    def init(self, rng, latents, categories, context_size=0):
+        state = super().init(rng, latents, categories, context_size)
+        if self.anneal == "learned":
+            state["log_temperature"] = self.ops.xp.log(state["temperature"])
+        return state
+
+    def learn(self, draw, cost, dcodes, state):
+        if self.anneal != "learned":
+            return {}
+        noisy = draw.logits + draw.kept["gumbels"]                  # [S, B, D, K]
+        dscaled = self.ops.softmax_backward(dcodes, draw.codes)     # [S, B, D, K], w.r.t. noisy / tau
+        S, B = noisy.shape[:2]
+        return {"log_temperature": -(dscaled * noisy).sum() / draw.kept["tau"] / (S * B)}
+
+    def advance(self, draw, cost, state):
+        state = super().advance(draw, cost, state)
+        if self.anneal == "learned":
+            state["temperature"] = self.ops.xp.exp(state["log_temperature"])
+        return state
