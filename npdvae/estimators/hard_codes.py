@@ -20,11 +20,16 @@ class HardCodes(Estimator):
     def sample(self, logits, rng, state=None, context=None):
         B, D, _ = logits.shape
         u = rng.uniform((self.samples, B, D), logits.dtype)         # [S, B, D]
-        return Draw(self.ops.inverse_cdf(self.ops.softmax(logits), u), logits, self.keep(logits, state))
+        p = self.ops.softmax(self.drawn_from(logits))               # [B, D, K]
+        return Draw(self.ops.inverse_cdf(p, u), logits, self.keep(logits, state))
 
     def outcomes(self, logits, state=None, context=None):
-        for probability, codes in code_tuples(self.ops, logits, self.samples):
+        for probability, codes in code_tuples(self.ops, self.drawn_from(logits), self.samples):
             yield probability, Draw(codes, logits, self.keep(logits, state))
+
+    def drawn_from(self, logits):
+        """Logits of the distribution that the codes are drawn from."""
+        return logits
 
     def keep(self, logits, state):
         """What `backward` needs besides codes and logits."""
