@@ -1,0 +1,109 @@
+"""Estimators with coupled noise and with relaxed control variates. Share of the suite's time: 40 s."""
+import importlib
+
+import numpy as np
+import pytest
+
+from npdvae import estimators, rng
+from npdvae.verify import costs, enumeration
+
+
+def problem(B, D, K, seed=0, kind="decoder", scale=1.0):
+    """Random logits and a random cost."""
+    logits = scale * np.random.default_rng(seed).normal(size=(B, D, K))
+    return logits, costs.make(kind, seed + 1, B, D, K)
+
+
+def moments(estimator, logits, cost):
+    """Mean, mean of absolute values, and variance of the estimate over its own outcomes: 3 x [B, D, K]."""
+    mean = size = square = 0
+    for probability, draw in estimator.outcomes(logits):
+        g = estimator.backward(draw, cost(draw.codes))
+        p = probability[:, None, None]
+        mean, size, square = mean + p * g, size + p * abs(g), square + p * g * g
+    return mean, size, square - mean ** 2
+
+
+def bias(estimator, logits, cost):
+    """Largest bias, relative to the mean absolute estimate."""
+    mean, size, _ = moments(estimator, logits, cost)
+    return abs(mean - enumeration.exact_gradient(logits, cost)).max() / size.max()
+
+
+def worst_twin_difference(estimator, logits, cost):
+    """Largest difference from the loop-written twin over all outcomes, relative to the largest estimate."""
+    twin = importlib.import_module(f"tests.twins.{estimator.name}")
+    worst = largest = 0.0
+    for _, draw in estimator.outcomes(logits):
+        g = estimator.backward(draw, cost(draw.codes))
+        worst = max(worst, abs(g - twin.backward(estimator, draw, cost(draw.codes))).max())
+        largest = max(largest, abs(g).max())
+    return worst / largest
+
+
+def close(a, b, tol):
+    """|a - b| <= tol everywhere, false for NaN."""
+    return bool((abs(np.asarray(a) - np.asarray(b)) <= tol).all())
+
+
+SHAPES = {"arm": (2, 3, 2), "disarm": (2, 3, 2)}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("scale", [0.0, 1.0, 30.0])
+def test_coupled_estimators_are_exact_in_the_mean_and_equal_their_twins(name, scale):
+    B, D, K = SHAPES[name]
+    logits, cost = problem(B, D, K, scale=scale)
+    estimator = estimators.get(name)
+    total = sum(p for p, _ in estimator.outcomes(logits))
+    assert close(total, 1, 1e-13)                                   # a few hundred roundings of numbers below 1
+    assert bias(estimator, logits, cost) <= 1e-12                   # rounding only; biased ones show above 1e-2
+    assert worst_twin_difference(estimator, logits, cost) <= 1e-12
+
+
+def by_codes(estimator, logits, cost):
+    """Probability and mean estimate of each code tuple of a single example."""
+    found = {}
+    for probability, draw in estimator.outcomes(logits):
+        key = tuple(draw.codes.ravel().tolist())
+        p, g = found.get(key, (0, 0))
+        found[key] = p + probability[0], g + probability[0] * estimator.backward(draw, cost(draw.codes))
+    return found
+
+
+def test_disarm_is_arm_averaged_over_what_its_pair_leaves_open():
+    logits, cost = problem(1, 3, 2)
+    arm = by_codes(estimators.get("arm"), logits, cost)
+    disarm = by_codes(estimators.get("disarm"), logits, cost)
+    assert arm.keys() == disarm.keys()
+    for key, (p, g) in disarm.items():
+        assert close(arm[key][0], p, 1e-14) and close(arm[key][1], g, 1e-14)
+
+
+def test_disarm_has_less_variance_than_arm():
+    logits, cost = problem(2, 3, 2)
+    _, _, arm = moments(estimators.get("arm"), logits, cost)
+    _, _, disarm = moments(estimators.get("disarm"), logits, cost)
+    assert (disarm < arm).all()
+
+
+def frequencies_agree(estimator, logits, state=None, n=20_000):
+    """Whether code tuples sampled for one example come as often as `outcomes` says, to 5 standard deviations."""
+    expected = {}
+    for probability, draw in estimator.outcomes(logits, state):
+        key = tuple(draw.codes.ravel().tolist())
+        expected[key] = expected.get(key, 0.0) + float(probability[0])
+    draw = estimator.sample(np.repeat(logits, n, 0), rng.Generator(7), state)
+    seen = draw.codes.transpose(1, 0, 2).reshape(n, -1)             # [n, S D]
+    counts = dict.fromkeys(expected, 0)
+    for key, count in zip(*np.unique(seen, axis=0, return_counts=True)):
+        counts[tuple(key.tolist())] = count
+    return all(abs(counts[key] - n * p) <= 5 * (n * p * (1 - p)) ** 0.5 + 1 if key in expected else False
+               for key, p in ((key, expected.get(key)) for key in counts))
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_coupled_samples_come_as_often_as_enumerated(name):
+    _, D, K = SHAPES[name]
+    logits, _ = problem(1, D, K, seed=3)
+    assert frequencies_agree(estimators.get(name), logits)
