@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from npdvae import estimators, rng
+from npdvae.estimators import binary_tree
+from npdvae.estimators.base import Draw
 from npdvae.verify import costs, enumeration
 
 
@@ -46,7 +48,8 @@ def close(a, b, tol):
     return bool((abs(np.asarray(a) - np.asarray(b)) <= tol).all())
 
 
-SHAPES = {"arm": (2, 3, 2), "disarm": (2, 3, 2)}
+SHAPES = {"arm": (2, 3, 2), "disarm": (2, 3, 2), "disarm_stick_breaking": (2, 2, 3), "disarm_tree": (2, 2, 3),
+          "disarm_iw": (2, 2, 3)}
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -98,8 +101,8 @@ def frequencies_agree(estimator, logits, state=None, n=20_000):
     counts = dict.fromkeys(expected, 0)
     for key, count in zip(*np.unique(seen, axis=0, return_counts=True)):
         counts[tuple(key.tolist())] = count
-    return all(abs(counts[key] - n * p) <= 5 * (n * p * (1 - p)) ** 0.5 + 1 if key in expected else False
-               for key, p in ((key, expected.get(key)) for key in counts))
+    return counts.keys() == expected.keys() and all(
+        abs(counts[key] - n * p) <= 5 * (n * p * (1 - p)) ** 0.5 + 1 for key, p in expected.items())
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -107,3 +110,56 @@ def test_coupled_samples_come_as_often_as_enumerated(name):
     _, D, K = SHAPES[name]
     logits, _ = problem(1, D, K, seed=3)
     assert frequencies_agree(estimators.get(name), logits)
+
+
+PAIRS = ["disarm_stick_breaking", "disarm_tree", "disarm_iw"]
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("K", [2, 3, 5])
+@pytest.mark.parametrize("scale", [0.0, 1.0, 30.0])
+def test_pair_couplings_have_the_marginals_of_q(name, K, scale):
+    logits, _ = problem(3, 2, K, scale=scale)
+    estimator = estimators.get(name)
+    left, right = estimator.tree(logits)
+    a = binary_tree.node_logits(np, logits, left, right)
+    joint = binary_tree.leaf_pair_joint(estimator.ops, a, left, right)      # [B, D, K, K]
+    p = estimator.ops.softmax(logits)
+    assert (joint >= 0).all()
+    assert close(joint.sum(-1), p, 1e-14) and close(joint.sum(-2), p, 1e-14)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_pair_estimators_are_disarm_for_two_categories(name):
+    logits, cost = problem(2, 2, 2, seed=5)
+    for _, draw in estimators.get("disarm").outcomes(logits):
+        disarm = estimators.get("disarm").backward(draw, cost(draw.codes))
+        assert close(estimators.get(name).backward(draw, cost(draw.codes)), disarm, 1e-14)
+
+
+def test_importance_weights_are_the_ratio_of_independent_to_coupled_pairs():
+    logits, _ = problem(1, 1, 5, seed=2)
+    estimator = estimators.get("disarm_iw")
+    left, right = estimator.tree(logits)
+    joint = binary_tree.leaf_pair_joint(estimator.ops, binary_tree.node_logits(np, logits, left, right), left, right)
+    p = estimator.ops.softmax(logits)[0, 0]
+    cost = np.array([[2.0], [0.0]])
+    for z in range(5):
+        for other in set(range(5)) - {z}:
+            g = estimator.backward(Draw(np.array([[[z]], [[other]]]), logits), cost)
+            assert close(g[0, 0, z], p[z] * p[other] / joint[0, 0, z, other], 1e-13)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_pair_estimators_serve_a_single_category(name):
+    logits, estimator = np.zeros((2, 3, 1)), estimators.get(name)
+    draw = estimator.sample(logits, rng.Generator(0))
+    assert close(draw.codes, 0, 0) and close(estimator.backward(draw, np.ones((2, 2))), 0, 0)
+
+
+def test_descending_sticks_would_bias_the_importance_weights(monkeypatch):
+    logits, cost = problem(2, 2, 3)
+    estimator = estimators.get("disarm_iw")
+    monkeypatch.setattr(estimator, "tree", lambda x: binary_tree.stick_breaking(np, -x))
+    with np.errstate(all="ignore"):
+        assert not bias(estimator, logits, cost) <= 1e-2

@@ -35,3 +35,17 @@ def joint_code_tuples(ops, logits, samples):
         index = ops.xp.asarray(index).reshape(samples, B)
         joint = ops.xp.take_along_axis(p, index, 0).prod()          # ()
         yield ops.xp.broadcast_to(joint, B), codes[index]           # [B], [S, B, D]
+
+
+def coupled_tuples(xp, joint):
+    """Samples coupled within each latent: joint [B, D, K, ..., K] (S axes of K) -> (probability [B], codes [S, 1, D]).
+
+    Tuples of probability zero for the whole batch are left out.
+    """
+    B, D, *axes = joint.shape
+    flat = joint.reshape(B, D, -1)                                  # [B, D, K**S]
+    digits = all_codes(xp, len(axes), axes[0])                      # [K**S, S]
+    for index in itertools.product(range(len(digits)), repeat=D):
+        probability = flat[:, xp.arange(D), xp.asarray(index)].prod(-1)     # [B]
+        if (probability > 0).any():
+            yield probability, digits[list(index)].T[:, None]       # [B], [S, 1, D]

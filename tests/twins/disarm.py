@@ -1,4 +1,4 @@
-"""Dong et al. 2020, section 3: nothing where the two bits agree, else half the difference with the sign of the first."""
+"""Dong et al. 2020, section 3: nothing where the bits agree, else half the difference, signed by the second."""
 import math
 
 import numpy as np

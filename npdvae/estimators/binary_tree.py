@@ -1,0 +1,83 @@
+"""A categorical as the leaf reached by independent bits on the nodes of a binary tree, and antithetic pairs of leaves.
+
+A tree is two masks, `left` and `right`, bool [..., N, K]: the categories on either side of each of its
+N = K - 1 nodes. Bit n is 1 for left; its logit is a_n = logsumexp(left) - logsumexp(right).
+"""
+
+
+def stick_breaking(xp, logits):
+    """One category after another, the least probable first, so every a_n <= 0: logits [B, D, K] -> [B, D, K-1, K]."""
+    K = logits.shape[-1]
+    rank = logits.argsort(-1, kind="stable").argsort(-1)[..., None, :]      # [B, D, 1, K]
+    node = xp.arange(K - 1)[:, None]                                # [K-1, 1]
+    return rank == node, rank > node
+
+
+def balanced(xp, categories):
+    """Halves of halves, in the order of the categories: bool [K-1, K] twice."""
+    left, right = [], []
+
+    def split(first, last):
+        if last - first < 2:
+            return
+        middle = (first + last) // 2
+        left.append([first <= k < middle for k in range(categories)])
+        right.append([middle <= k < last for k in range(categories)])
+        split(first, middle)
+        split(middle, last)
+
+    split(0, categories)
+    shape = (categories - 1, categories)
+    return xp.asarray(left, bool).reshape(shape), xp.asarray(right, bool).reshape(shape)
+
+
+def log_mass(xp, logits, side):
+    """logsumexp of the logits on one side of each node: [B, D, K], [..., N, K] -> [B, D, N]."""
+    x = logits[..., None, :]                                        # [B, D, 1, K]
+    top = xp.where(side, x, -xp.inf).max(-1, keepdims=True)         # [B, D, N, 1]
+    e = xp.exp(xp.where(side, x, top) - top) * side                 # [B, D, N, K]
+    return (top + xp.log(e.sum(-1, keepdims=True)))[..., 0]
+
+
+def node_logits(xp, logits, left, right):
+    """a [B, D, N]."""
+    return log_mass(xp, logits, left) - log_mass(xp, logits, right)
+
+
+def node_logits_backward(xp, da, logits, left, right):
+    """Adjoint of `node_logits`: da [B, D, N] -> [B, D, K]."""
+    def shares(side):                                               # softmax within one side: [B, D, N, K]
+        mass = log_mass(xp, logits, side)[..., None]                # [B, D, N, 1]
+        return xp.exp(xp.where(side, logits[..., None, :], mass) - mass) * side
+
+    return (da[..., None] * (shares(left) - shares(right))).sum(-2)
+
+
+def leaf(xp, bits, left, right):
+    """The category whose path agrees with every bit it meets: bool [B, D, N] -> int [B, D]."""
+    contrary = xp.where(bits[..., None], right, left)               # [B, D, N, K]
+    return (~contrary.any(-2)).argmax(-1)
+
+
+def leaf_pair(ops, a, left, right, u):
+    """Leaves of the bits [u < sigma(a)] and [1 - u < sigma(a)]: u [B, D, N] in (0, 1) -> int [2, B, D]."""
+    theta = ops.sigmoid(a)                                          # [B, D, N]
+    return ops.xp.stack([leaf(ops.xp, u < theta, left, right), leaf(ops.xp, 1 - u < theta, left, right)])
+
+
+def leaf_pair_joint(ops, a, left, right):
+    """Probability of each pair of leaves: [B, D, K, K].
+
+    Nodes that both paths meet are antithetic, nodes that one path meets are free.
+    """
+    xp, a = ops.xp, a[..., None, None]                              # [B, D, N, 1, 1]
+    go, turn = ops.sigmoid(a), ops.sigmoid(-a)
+    both = xp.tanh(abs(a) / 2)                                      # probability that the two bits agree
+    first = [side[..., :, None] for side in (left, right)]          # [..., N, K, 1]
+    other = [side[..., None, :] for side in (left, right)]          # [..., N, 1, K]
+    meets, meets_other = first[0] | first[1], other[0] | other[1]
+    shared = xp.where(first[0] & other[0], xp.where(a > 0, both, 0),
+                      xp.where(first[1] & other[1], xp.where(a > 0, 0, both), ops.sigmoid(-abs(a))))
+    alone = xp.where(first[0] | other[0], go, turn)
+    factor = xp.where(meets & meets_other, shared, xp.where(meets | meets_other, alone, 1))
+    return factor.prod(-3).astype(a.dtype)                          # [B, D, K, K]

@@ -1,0 +1,47 @@
+"""Two codes per example from antithetic bits on a binary tree: what the three categorical DisARM estimators share."""
+from npdvae.estimators.base import Draw, Estimator
+from npdvae.estimators.binary_tree import leaf_pair, leaf_pair_joint, node_logits, node_logits_backward
+from npdvae.estimators.outcomes import coupled_tuples
+
+
+class CoupledPairs(Estimator):
+    """Sampling and enumeration of the pairs; subclasses give the tree, and may weigh the pairs otherwise.
+
+    `backward` is DisARM at the nodes that both paths meet and REINFORCE at those that one meets (Dong et al. 2021),
+    in the nodes' logits, then through the tree to the logits of the categories.
+    """
+
+    unbiased = True
+    exact_for = "any"
+
+    def tree(self, logits):
+        """The masks (left, right) of the tree: bool [..., K-1, K] twice."""
+        raise NotImplementedError
+
+    def evaluations(self, latents, categories):
+        return 2
+
+    def sample(self, logits, rng, state=None, context=None):
+        B, D, K = logits.shape
+        left, right = self.tree(logits)
+        u = rng.uniform((1, B, D, K - 1), logits.dtype)[0]          # [B, D, N]
+        a = node_logits(self.ops.xp, logits, left, right)           # [B, D, N]
+        return Draw(leaf_pair(self.ops, a, left, right, u), logits)
+
+    def outcomes(self, logits, state=None, context=None):
+        left, right = self.tree(logits)
+        joint = leaf_pair_joint(self.ops, node_logits(self.ops.xp, logits, left, right), left, right)
+        for probability, codes in coupled_tuples(self.ops.xp, joint):
+            yield probability, Draw(codes, logits)
+
+    def backward(self, draw, cost, dcodes=None, state=None):
+        ops, (left, right) = self.ops, self.tree(draw.logits)
+        a = node_logits(ops.xp, draw.logits, left, right)           # [B, D, N]
+        z = ops.one_hot(draw.codes, draw.logits.shape[-1], cost.dtype)[..., None, :]    # [2, B or 1, D, 1, K]
+        b, other = (left * z).sum(-1)                               # bits on the two paths, 0 elsewhere: [B, D, N]
+        met, met_other = ((left | right) * z).sum(-1)               # 1 where a path meets the node: [B, D, N]
+        theta = ops.sigmoid(a)
+        da = (met * met_other * (b - other) * ops.sigmoid(abs(a))   # (-1)^b' [b != b'] = b - b'
+              + met * (1 - met_other) * (b - theta) - met_other * (1 - met) * (other - theta))
+        da = ((cost[0] - cost[1]) / 2)[:, None, None] * da          # [B, D, N]
+        return node_logits_backward(ops.xp, da, draw.logits, left, right)

@@ -1,0 +1,17 @@
+"""DisARM for categoricals: the coupled bits of a balanced binary tree."""
+from npdvae.estimators import register
+from npdvae.estimators.binary_tree import balanced
+from npdvae.estimators.coupled_pairs import CoupledPairs
+
+
+@register
+class DisARMTree(CoupledPairs):
+    """(f - f') / 2 times, per node: DisARM's factor where both codes reach it, the score of the one that does.
+
+    Dong, Mnih & Tucker 2021. Cost: 2 evaluations.
+    """
+
+    name = "disarm_tree"
+
+    def tree(self, logits):
+        return balanced(self.ops.xp, logits.shape[-1])
