@@ -1,6 +1,56 @@
-"""One Hypothesis profile for all tests: the same examples on every run and machine, no deadlines."""
+"""What every test shares: the Hypothesis profile, optional packages, and the list of skips that are allowed.
+
+Set NPDVAE_STRICT_SKIPS=1 where torch, reinmax and scikit-learn are installed: a skip that matches no line of
+ALLOWED_SKIPS then fails the run.
+"""
+import os
+import re
+
+import pytest
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("fixed", derandomize=True, deadline=None, database=None,
-                          suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-settings.load_profile("fixed")
+settings.register_profile("npdvae", derandomize=True, deadline=None, print_blob=False,
+                          suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+settings.load_profile("npdvae")
+
+ALLOWED_SKIPS = {                               # pattern of the skip's reason: why it may be skipped
+    r"cupy|CUDA|GPU|nvrtc": "needs a CUDA device or compiler; those tests run where there is one (pytest -m gpu)",
+    r"POSIX": "signals, file-size limits and folder fsync have no counterpart on Windows",
+    r"mnist": "the MNIST files are not shipped and tests never touch the network; set NPDVAE_DATA to run these",
+}
+refused_skips = []
+
+
+def note_skip(report):
+    """Remember a skip (or expected failure) whose reason is not on the list."""
+    reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+    if report.skipped and not any(re.search(pattern, reason) for pattern in ALLOWED_SKIPS):
+        refused_skips.append(f"{report.nodeid}: {reason}")
+
+
+def pytest_runtest_logreport(report):
+    note_skip(report)
+
+
+def pytest_collectreport(report):
+    note_skip(report)
+
+
+def pytest_sessionfinish(session):
+    if refused_skips and os.environ.get("NPDVAE_STRICT_SKIPS") == "1":
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter):
+    if refused_skips and os.environ.get("NPDVAE_STRICT_SKIPS") == "1":
+        terminalreporter.section("skips that tests/conftest.py does not allow")
+        for line in refused_skips:
+            terminalreporter.line(line)
+
+
+@pytest.fixture(scope="session")
+def torch():
+    """PyTorch on one thread, or a skip where it is not installed."""
+    torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)
+    return torch
