@@ -1,0 +1,71 @@
+"""python -m npdvae.evaluate RUN: what a run reaches on the test split, as a table or JSON."""
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from npdvae import evaluation
+from npdvae.cli import guarded
+from npdvae.data.baselines import collapsed_baseline
+from npdvae.run import Run
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(prog="python -m npdvae.evaluate", description="ELBO, importance-weighted bound, exact "
+                                "log p(x) where at most 2**20 codes exist, and use of the code on the test split. "
+                                "Nats per image.")
+    p.add_argument("run", metavar="RUN", help="run folder")
+    p.add_argument("--checkpoint", default="last", metavar="last|best|FILE", help="which checkpoint (default: last)")
+    p.add_argument("--samples", type=int, default=100, metavar="S",
+                   help="samples of the importance-weighted bound (default: 100)")
+    p.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write JSON to FILE, or to the screen")
+    return p
+
+
+@guarded
+def main(argv=None) -> int:
+    """Evaluate as the arguments say; returns the exit code."""
+    args = parser().parse_args(argv)
+    if args.samples < 1:
+        raise ValueError(f"--samples: got {args.samples}, expected at least 1")
+    run = Run.load(args.run, args.checkpoint)
+    dataset = run.dataset()
+    if dataset.pixels != run.pixels:
+        raise ValueError(f"{args.run}: the run is for {run.pixels} pixels, the data set {run.config.data} has "
+                         f"{dataset.pixels}")
+    figures = evaluation.summary(run.model, run.params, dataset, dataset.test, run.mode, run.config.seed, run.step,
+                                 args.samples, run.dtype)
+    figures = {"run": str(run.folder), "step": run.step, **figures,
+               "collapsed_posterior": collapsed_baseline(dataset.train, dataset.test, dataset.levels)}
+    if args.json == "-":
+        print(json.dumps(figures, indent=2))
+        return 0
+    if args.json:
+        with open(args.json, "w") as f:
+            f.write(json.dumps(figures, indent=2) + "\n")
+    print(table(figures))
+    return 0
+
+
+def table(f) -> str:
+    """The figures as text."""
+    exact = f"{f['log_prob']:10.3f}" if f["log_prob"] is not None else "   (too many codes to enumerate)"
+    lines = [f"{f['run']}, step {f['step']}, {f['images']} test images, nats per image", "",
+             f"  ELBO                          {-f['negative_elbo']:10.3f}   = -(cost {f['cost']:.3f} + KL {f['kl']:.3f})",
+             f"  importance-weighted bound     {f['importance_weighted_bound']:10.3f}   "
+             f"{f['importance_samples']} samples",
+             f"  log p(x), exact               {exact}",
+             f"  collapsed posterior           {-f['collapsed_posterior']:10.3f}   each pixel's training mean",
+             f"  bits per dimension            {f['bits_per_dimension']:10.4f}   of the ELBO", "",
+             f"  active latents {f['active_latents']} of {len(f['kl_per_latent'])} (KL above {evaluation.ACTIVE} nats)",
+             "", "  latent      KL  perplexity  use of each category, %"]
+    for d, (kl, ppl, use) in enumerate(zip(f["kl_per_latent"], f["perplexity_per_latent"], f["code_use"])):
+        shown = " ".join(f"{100 * u:3.0f}" for u in use[:16]) + (" ..." if len(use) > 16 else "")
+        lines.append(f"  {d:6d}  {kl:6.3f}  {ppl:10.2f}  {shown}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
