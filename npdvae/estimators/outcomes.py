@@ -49,3 +49,10 @@ def coupled_tuples(xp, joint):
         probability = flat[:, xp.arange(D), xp.asarray(index)].prod(-1)     # [B]
         if (probability > 0).any():
             yield probability, digits[list(index)].T[:, None]       # [B], [S, 1, D]
+
+
+def draw_log_prob(ops, draw):
+    """log q of the hard codes of a draw: codes int [S, B or 1, D] -> [S, B], in nats."""
+    S, _, D = draw.codes.shape
+    codes = ops.xp.broadcast_to(draw.codes, (S, len(draw.logits), D))
+    return ops.log_prob(ops.log_softmax(draw.logits), codes)

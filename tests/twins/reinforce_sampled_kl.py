@@ -1,0 +1,27 @@
+"""Thickstun's notes, eq. 8 (entropy by samples) and eq. 9 (entropy in closed form), as a cost."""
+import math
+
+import numpy as np
+
+from tests.twins.loops import code, softmax
+from tests.twins.reinforce import coefficients, score_mean
+
+
+def backward(estimator, draw, cost, dcodes=None, state=None):
+    """Mean over s of (f + log q + 1 - baseline) (z - p); or (f - baseline) (z - p) plus p (log p + H)."""
+    S, B = cost.shape
+    D, K = draw.logits.shape[1:]
+    p = [[softmax([float(v) for v in row]) for row in example] for example in draw.logits]
+    signal = np.array(cost, float)
+    if estimator.entropy == "sampled":
+        for s in range(S):
+            for b in range(B):
+                signal[s, b] += sum(math.log(p[b][d][code(draw, s, b, d)]) for d in range(D)) + 1
+    out = score_mean(draw, coefficients(estimator.baseline, signal, draw.kept["context"], state))
+    if estimator.entropy == "analytic":
+        for b in range(B):
+            for d in range(D):
+                H = -sum(v * math.log(v) for v in p[b][d])
+                for k in range(K):
+                    out[b, d, k] += p[b][d][k] * (math.log(p[b][d][k]) + H)
+    return out
