@@ -169,3 +169,129 @@ def test_rloo_with_two_samples_has_its_closed_form():
     f, z = cost(draw.codes), np.eye(3)[draw.codes]
     closed = ((f[0] - f[1]) / 2)[:, None, None] * (z[0] - z[1])     # (f - f')(z - z') / 2
     assert np.abs(estimator.backward(draw, f) - closed).max() <= 1e-12 * np.abs(f).max()
+
+
+@pytest.mark.parametrize("entropy", ["sampled", "analytic"])
+@pytest.mark.parametrize("options", REINFORCE[:1] + REINFORCE[2:5], ids=lambda o: o["baseline"])
+def test_reinforce_sampled_kl_is_unbiased_and_equals_its_twin(options, entropy):
+    estimator = estimators.get("reinforce_sampled_kl", entropy=entropy, **options)
+    logits, cost = problem()
+    context = np.random.default_rng(2).normal(size=(2, 3))
+    state = warm_state(estimator, logits, cost, context)
+    assert_twin(estimator, logits, cost, state, context)
+    assert_unbiased(estimator, logits, cost, state, context)
+
+
+def test_sampled_entropy_may_drop_its_one():
+    logits, cost = problem()
+    estimator = estimators.get("reinforce_sampled_kl", baseline="constant", baseline_value=1.0)
+    assert_unbiased(estimator, logits, cost)                        # f + log q + 1 - 1
+
+
+def test_sampled_kl_is_the_expectation_plus_the_entropy_in_closed_form():
+    logits, cost = problem()
+    estimator = estimators.get("reinforce_sampled_kl", baseline="none")
+    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    entropy = -(p * np.log(p)).sum(-1, keepdims=True)
+    mean = enumerate_moments(estimator, logits, cost).mean
+    expected = exact_gradient(logits, cost) + p * (np.log(p) + entropy)
+    assert np.abs(mean - expected).max() <= EXACT * 100
+
+
+@pytest.mark.parametrize("samples", [2, 3])
+def test_vimco_is_unbiased_and_equals_its_twin(samples):
+    estimator = estimators.get("vimco", samples=samples)
+    logits, cost = problem(kind="decoder", K=3 if samples == 2 else 2)
+    assert_twin(estimator, logits, cost)
+    assert_unbiased(estimator, logits, cost, samples=samples)
+
+
+def test_vimco_weights_are_normalised_importance_weights():
+    estimator = estimators.get("vimco", samples=3)
+    logits, cost = problem()
+    draw = estimator.sample(logits, Generator(0))
+    f = cost(draw.codes)
+    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    q = np.array([[np.prod([p[b, d, draw.codes[s, b, d]] for d in range(2)]) for b in range(2)] for s in range(3)])
+    w = np.exp(-f) / q
+    assert np.abs(estimator.weigh(draw, f) - w / w.sum(0)).max() <= 1e-12
+    far = estimator.weigh(draw, f + 1e4)                            # exp(-1e4) underflows; the weights must not
+    assert np.abs(far - w / w.sum(0)).max() <= 1e-10
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+def test_muprop_is_unbiased_and_equals_its_twin(samples):
+    estimator = estimators.get("muprop", samples=samples)
+    logits, cost = problem()
+    assert_twin(estimator, logits, cost)
+    assert_unbiased(estimator, logits, cost)
+    draw = estimator.sample(logits, Generator(0))
+    assert draw.codes.shape == (samples + 1, 2, 2, 3)
+    assert estimator.weigh(draw, cost(draw.codes)).ravel().tolist() == [1 / samples] * samples + [0]
+
+
+def test_muprop_has_no_variance_on_a_linear_cost():
+    logits, _ = problem()
+    w = np.random.default_rng(8).normal(size=logits.shape)
+    estimator = estimators.get("muprop")
+    true = exact_gradient(logits, lambda c: (np.eye(3)[c] * w).sum((-2, -1)))
+    for seed in range(3):
+        draw = estimator.sample(logits, Generator(seed))
+        got = estimator.backward(draw, (draw.codes * w).sum((-2, -1)), np.broadcast_to(w, draw.codes.shape))
+        assert np.abs(got - true).max() <= 1e-13
+
+
+@pytest.mark.parametrize("name", ["local_expectation", "measure_valued"])
+@pytest.mark.parametrize("D, K", [(2, 3), (3, 2), (1, 4), (2, 1)])
+def test_estimators_of_neighbouring_codes_are_unbiased_and_equal_their_twins(name, D, K):
+    estimator = estimators.get(name)
+    logits, cost = problem(D=D, K=K)
+    assert_twin(estimator, logits, cost)
+    assert_unbiased(estimator, logits, cost)
+    draw = estimator.sample(logits, Generator(0))
+    assert len(draw.codes) == estimator.evaluations(D, K) == D * (K - 1) + 1
+    for b in range(2):
+        assert len(np.unique(draw.codes[:, b], axis=0)) == len(draw.codes)      # no code is evaluated twice
+
+
+@pytest.mark.parametrize("name", ["local_expectation", "measure_valued"])
+def test_weights_of_neighbouring_codes_average_to_the_posterior(name):
+    estimator = estimators.get(name)
+    logits, cost = problem()
+    codes, q = enumerate_codes(logits)                              # [C, D], [C, B]
+    found = np.zeros_like(q)
+    for probability, draw in estimator.outcomes(logits):
+        weights = estimator.weigh(draw, cost(draw.codes))
+        assert np.abs(weights.sum(0) - 1).max() <= 1e-14
+        for row, weight in zip(draw.codes[:, 0], weights):
+            found[(codes == row).all(1)] += probability * weight
+    assert np.abs(found - q).max() <= 1e-14
+
+
+def enumerate_codes(logits):
+    """All codes [C, D] and their probabilities [C, B]."""
+    B, D, K = logits.shape
+    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    codes = np.array(list(np.ndindex(*(K,) * D)))
+    return codes, np.stack([p[:, np.arange(D), c].prod(-1) for c in codes])
+
+
+def test_local_expectation_is_exact_at_one_latent():
+    logits, cost = problem(D=1, K=5)
+    estimator = estimators.get("local_expectation")
+    for seed in range(4):
+        draw = estimator.sample(logits, Generator(seed))
+        assert np.abs(estimator.backward(draw, cost(draw.codes)) - exact_gradient(logits, cost)).max() <= 1e-12
+
+
+def test_measure_valued_draws_its_second_category_from_the_rest():
+    logits, _ = problem(B=1)
+    p = np.exp(logits[0]) / np.exp(logits[0]).sum(-1, keepdims=True)
+    pairs = {}
+    for probability, draw in estimators.get("measure_valued").outcomes(logits):
+        key = (*draw.codes[0, 0], *draw.kept["second"][0])
+        pairs[key] = probability[0]
+    assert len(pairs) == (3 * 2) ** 2
+    for (a0, a1, b0, b1), probability in pairs.items():
+        expected = p[0, a0] * p[1, a1] * p[0, b0] / (1 - p[0, a0]) * p[1, b1] / (1 - p[1, a1])
+        assert a0 != b0 and a1 != b1 and abs(probability - expected) <= 1e-14
