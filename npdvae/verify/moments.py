@@ -63,11 +63,14 @@ class Sums:
 
     def __init__(self, batch, size):
         self.waiting, self.parts, self.outcomes = [], [], 0
+        self.centre = np.zeros((batch, size))                       # near the mean, so that squares lose no digits
         self.low = np.full((batch, size), np.inf)
         self.high = -self.low
 
     def add(self, probability, g):
         """One outcome: probability [B], g [B, D K]."""
+        if not (self.waiting or self.parts):
+            self.centre = np.where(probability[:, None] > 0, g, 0)
         self.waiting.append((probability, g))
         if len(self.waiting) == CHUNK:
             self.flush()
@@ -81,7 +84,9 @@ class Sums:
         self.low = np.minimum(self.low, np.where(possible, g, np.inf).min(-1))
         self.high = np.maximum(self.high, np.where(possible, g, -np.inf).max(-1))
         weighted = p[:, None] * g                                   # [B, D K, N]
-        self.parts.append((p.sum(-1), weighted.sum(-1), np.abs(weighted).sum(-1), weighted @ g.swapaxes(1, 2)))
+        error = g - self.centre[:, :, None]
+        second = (p[:, None] * error) @ error.swapaxes(1, 2)        # [B, D K, D K]
+        self.parts.append((p.sum(-1), weighted.sum(-1), np.abs(weighted).sum(-1), second))
 
     def finish(self, shape, name):
         if self.waiting:
@@ -89,7 +94,8 @@ class Sums:
         if not self.parts:
             raise ValueError(f"estimator {name}: outcomes() yielded nothing of positive probability")
         total, mean, scale, second = (exact_sum(part) for part in zip(*self.parts))
-        covariance = second - mean[:, :, None] * mean[:, None, :]
+        away = mean - total[:, None] * self.centre                  # [B, D K]
+        covariance = second - away[:, :, None] * away[:, None, :]
         return Moments(mean.reshape(shape), covariance, scale.reshape(shape), self.low.reshape(shape),
                        self.high.reshape(shape), self.outcomes, total)
 

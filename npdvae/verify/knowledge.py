@@ -1,0 +1,58 @@
+"""What is known of an estimate before any sample: bounds or variances, declared or enumerated."""
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+
+from npdvae.verify.moments import enumerate_moments, prepared
+
+MOST_OUTCOMES = 2 ** 15
+
+
+class Known(NamedTuple):
+    """Bounds [low, high] of x = estimate - true, or its standard deviation; arrays [N], N = B D K."""
+
+    method: str
+    low: np.ndarray | None = None
+    high: np.ndarray | None = None
+    sigma: np.ndarray | None = None             # None: a pilot block sets the scale of the bets
+    sigma_shrink: float | None = None           # of <x, true> / <true, true>
+
+
+def declared(bounds, variance, true):
+    """What the caller vouches for, or None; bounds and variance are of the estimate itself."""
+    if bounds is None and variance is None:
+        return None
+    sigma = None if variance is None else np.sqrt(flat(variance, true, "variance"))
+    if bounds is None:
+        return Known("variance declared", sigma=sigma)
+    if len(bounds) != 2:
+        raise ValueError(f"bounds must be a pair (low, high), got {len(bounds)} entries")
+    low, high = (flat(bound, true, "bounds") - true.ravel() for bound in bounds)
+    if not (low <= high).all():
+        raise ValueError("bounds must be (low, high) with low <= high everywhere")
+    return Known("bounds declared", low, high, sigma)
+
+
+def flat(value, true, name):
+    """A number or an array of the gradient's shape, as float64 [N]; ValueError where it is neither."""
+    value = np.asarray(value, np.float64)
+    if value.ndim and value.shape != true.shape:
+        raise ValueError(f"{name} must be numbers or arrays of shape {true.shape}, got shape {value.shape}")
+    if not np.isfinite(value).all() or (name == "variance" and not (value >= 0).all()):
+        raise ValueError(f"{name} must be finite" + (" and not negative" if name == "variance" else ""))
+    return np.broadcast_to(value, true.shape).ravel()
+
+
+def enumerated(estimator, logits, cost_fn, dcost_fn, true, state=None, context=None):
+    """What `outcomes()` says, or None where the noise is not finite or has too many outcomes."""
+    state, context = prepared(estimator, logits, state, context)
+    outcomes = estimator.outcomes(logits, state, context)
+    if outcomes is None or sum(1 for _ in itertools.islice(outcomes, MOST_OUTCOMES + 1)) > MOST_OUTCOMES:
+        return None
+    found = enumerate_moments(estimator, logits, cost_fn, dcost_fn, state=state, context=context)
+    t = true.reshape(len(true), -1)                                 # [B, D K]
+    each = np.sqrt(np.maximum(np.einsum("bi,bij,bj->b", t, found.covariance, t), 0))    # [B]
+    sigma_shrink = each.sum() / max((t ** 2).sum(), 1e-300)         # or less, however the examples are coupled
+    sigma = np.sqrt(np.maximum(found.variance(), 0)).ravel()
+    return Known("bounds enumerated", (found.low - true).ravel(), (found.high - true).ravel(), sigma, sigma_shrink)

@@ -1,0 +1,63 @@
+"""Endless blocks of independent estimates [n, B D K], from a registered estimator or from any callable."""
+import numpy as np
+
+from npdvae.verify.moments import prepared, wanted_gradient
+
+BLOCK = 512                                                         # estimates between two looks
+
+
+def blocks_of(estimator, logits, rng, cost_fn=None, dcost_fn=None, *, tile=None, state=None, context=None):
+    """Generator of blocks; independent examples are drawn `tile` copies at a time, as one larger batch."""
+    if hasattr(estimator, "sample"):
+        tile = 1 if estimator.couples_batch else tile or BLOCK
+        once = registered(estimator, logits, rng, cost_fn, dcost_fn, tile, state, context)
+    else:
+        tile = tile or 1
+        once = called(estimator, logits, rng, tile)
+    while True:
+        rows = [once() for _ in range(-(-BLOCK // tile))]           # each [tile, B D K]
+        yield np.concatenate(rows)
+
+
+def registered(estimator, logits, rng, cost_fn, dcost_fn, tile, state, context):
+    """A function that draws `tile` estimates from sampler, cost and backward: () -> [tile, B D K]."""
+    B, D, K = logits.shape
+    gradient_fn = wanted_gradient(estimator, dcost_fn)
+    estimator.check(D, K)
+    state, context = prepared(estimator, logits, state, context)
+    many, context = repeat(logits, tile), repeat(context, tile)     # [tile B, D, K], [tile B, *]
+
+    def once():
+        draw = estimator.sample(many, rng, state, context)
+        cost = tiled(cost_fn, draw.codes, B, tile)                  # [S, tile B]
+        dcodes = gradient_fn and tiled(gradient_fn, draw.codes, B, tile)    # [S, tile B, D, K]
+        return estimator.backward(draw, cost, dcodes, state).reshape(tile, -1)
+    return once
+
+
+def repeat(x, tile):
+    """[B, ...] -> [tile B, ...]."""
+    return np.concatenate([x] * tile)
+
+
+def tiled(function, codes, batch, tile):
+    """A function of codes of `batch` examples, applied to `tile` copies of them: -> [S, tile B, ...]."""
+    S, many = codes.shape[:2]
+    if many == 1:                                                   # shared by the whole batch
+        value = function(codes)                                     # [S, B, ...]
+        return np.concatenate([value] * tile, 1)
+    folded = function(codes.reshape(S * tile, batch, *codes.shape[2:]))
+    return folded.reshape(S, many, *folded.shape[2:])
+
+
+def called(estimate, logits, rng, tile):
+    """The same for a callable (logits, rng) -> dlogits."""
+    many = repeat(logits, tile)
+
+    def once():
+        dlogits = np.asarray(estimate(many, rng))
+        if dlogits.shape != many.shape:
+            raise ValueError(f"the estimator returned shape {dlogits.shape} for logits of shape {many.shape}, "
+                             "expected the same shape")
+        return dlogits.reshape(tile, -1)
+    return once
