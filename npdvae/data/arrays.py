@@ -31,11 +31,12 @@ def from_arrays(train, test=None, name="arrays"):
              for p, label in ((train, "train"), (test, "test")) if p is not None]
     if len(pairs) == 1:
         array, where = pairs[0]
-        if array.ndim == 0 or len(array) < 2:
+        rows, shape = to_rows(array, where)
+        if len(rows) < 2:
             raise ValueError(f"{where}: expected at least 2 images to train and to test, got shape {list(array.shape)}")
-        order = fixed_order(len(array))
-        held = max(1, len(array) // 6)
-        pairs = [(array[order[held:]], where), (array[order[:held]], where)]
+        order = fixed_order(len(rows))
+        held = max(1, len(rows) // 6)
+        pairs = [(rows[part].reshape(-1, *shape), where) for part in (order[held:], order[:held])]
     rows_train, rows_test, shape, levels = check(pairs)
     return Dataset(name, rows_train, rows_test, shape, levels)
 
@@ -90,7 +91,7 @@ def read_npz(path):
                 raise ValueError(f"{path}: expected arrays train and test, x_train and x_test, images, or just one, "
                                  f"got {', '.join(sorted(members)) or 'none'}")
             return [(_member(archive, members[key], size, f"{path}: {key}"), f"{path}: {key}") for key in keys]
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as fault:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as fault:
         raise ValueError(f"{path}: damaged or unsupported .npz file ({fault})") from None
 
 

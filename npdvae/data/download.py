@@ -1,4 +1,5 @@
 """A download that cannot surprise: a size cap, time limits, a check of the content, an atomic write."""
+import http.client
 import os
 import pathlib
 import tempfile
@@ -22,7 +23,7 @@ def fetch(urls, target, verify, cap, timeout=20.0, deadline=600.0, progress=True
         try:
             content = _get(url, cap, timeout, deadline, progress)
             checked = verify(content, url)
-        except (OSError, ValueError, urllib.error.URLError) as fault:
+        except (OSError, ValueError, http.client.HTTPException) as fault:
             faults.append(str(fault) if str(fault).startswith(url) else f"{url}: {_reason(fault)}")
             continue
         write_atomic(target, content)
