@@ -1,0 +1,22 @@
+"""Adam and RAdam in one pass over flat float32 arrays: p, m, v are overwritten."""
+import numpy as np
+
+from npdvae.kernels.cpu.compiler import CONTRACT, kernel
+
+
+@kernel(CONTRACT)
+def adaptive(p, g, m, v, scalars):
+    """m += s1 (g - m), v += s2 (g g - v), p -= s0 m / (s3 sqrt(v) + s4), with s = scalars [5] float32."""
+    s0, s1, s2, s3, s4 = scalars
+    for i in range(p.size):
+        m[i] += s1 * (g[i] - m[i])
+        v[i] += s2 * (g[i] * g[i] - v[i])
+        p[i] -= s0 * m[i] / (s3 * np.sqrt(v[i]) + s4)
+
+
+@kernel(CONTRACT)
+def momentum(p, g, m, lr, factor):
+    """m = factor m + g, p -= lr m."""
+    for i in range(p.size):
+        m[i] = factor * m[i] + g[i]
+        p[i] -= lr * m[i]

@@ -1,0 +1,328 @@
+"""The Numba backend: float32 arrays through the kernels of npdvae.kernels.cpu, everything else as in NumPy.
+
+Other types (float64, complex128) take the reference function, so they agree with it exactly. The kernels run on one
+thread; dense products are NumPy's BLAS, the only thread pool.
+"""
+import functools
+import math
+
+import numpy as np
+
+from npdvae import rng
+from npdvae.backends import BackendError, Ops, numpy_backend
+from npdvae.ops import updates as formulas
+
+try:
+    from npdvae.kernels.cpu import activations, bernoulli, categorical, philox, updates
+    from npdvae.kernels.cpu import entropy as entropy_kernels
+    from npdvae.kernels.cpu import gumbel as gumbel_kernels
+    from npdvae.kernels.cpu import linear as linear_kernels
+    from npdvae.kernels.cpu import softmax as softmax_kernels
+except ImportError as error:                    # numba itself, or a NumPy that it does not support
+    raise BackendError(f"the numba backend cannot be loaded: {error}; install numba, or use --backend numpy") from error
+
+f4 = np.float32
+REFERENCE = numpy_backend.table()
+
+
+KERNELS: dict = {}
+
+
+def table() -> Ops:
+    """The Numba op table; functions without a kernel are NumPy's."""
+    return REFERENCE._replace(name="numba", uniform=uniform, **KERNELS)
+
+
+def float32_op(function):
+    """Decorator: enter `function` in the table for arguments that are all float32 (or integers) and not empty."""
+    reference = getattr(REFERENCE, function.__name__)
+
+    @functools.wraps(reference)
+    def op(*arguments, **options):
+        arrays = [a for a in arguments if isinstance(a, np.ndarray)]
+        if all(a.dtype == f4 or a.dtype.kind in "iu" for a in arrays) and all(a.size for a in arrays):
+            return function(*arguments, **options)
+        return reference(*arguments, **options)
+
+    KERNELS[function.__name__] = op
+    return op
+
+
+def flat(a):
+    return np.ascontiguousarray(a).reshape(-1)
+
+
+def rows(a, axes=1):
+    """The array as contiguous rows: [..., K] -> [N, K]; the last `axes` axes are kept."""
+    a = np.ascontiguousarray(a)
+    return a.reshape((-1,) + a.shape[a.ndim - axes:])
+
+
+def repeating(a, shape, axes):
+    """Rows of `a` that repeat along a result of leading `shape`: [M, ...], row n of the result belonging to n % M."""
+    lead = a.shape[:a.ndim - axes]
+    if shape[len(shape) - len(lead):] != lead:
+        a = np.broadcast_to(a, shape + a.shape[a.ndim - axes:])
+    return rows(a, axes)
+
+
+def elementwise(kernel, *arrays):
+    """A flat kernel of equal shapes: the last argument of the kernel is the result."""
+    if any(a.shape != arrays[0].shape for a in arrays):
+        arrays = np.broadcast_arrays(*arrays)
+    out = np.empty(arrays[0].shape, f4)
+    kernel(*map(flat, arrays), out.reshape(-1))
+    return out
+
+
+def by_rows(kernel, *arrays):
+    """A kernel of equal shapes [N, K]: the last argument of the kernel is the result."""
+    if any(a.shape != arrays[0].shape for a in arrays):
+        arrays = np.broadcast_arrays(*arrays)
+    out = np.empty(arrays[0].shape, f4)
+    kernel(*map(rows, arrays), rows(out))
+    return out
+
+
+@float32_op
+def relu(x):
+    return elementwise(activations.relu, x)
+
+
+@float32_op
+def relu_backward(dy, y):
+    return elementwise(activations.relu_backward, dy, y)
+
+
+@float32_op
+def leaky_relu(x):
+    return elementwise(activations.leaky_relu, x)
+
+
+@float32_op
+def leaky_relu_backward(dy, y):
+    return elementwise(activations.leaky_relu_backward, dy, y)
+
+
+@float32_op
+def tanh(x):
+    return elementwise(activations.tanh, x)
+
+
+@float32_op
+def tanh_backward(dy, y):
+    return elementwise(activations.tanh_backward, dy, y)
+
+
+@float32_op
+def softmax(logits):
+    return by_rows(softmax_kernels.softmax, logits)
+
+
+@float32_op
+def softmax_backward(dp, p):
+    return by_rows(softmax_kernels.softmax_backward, dp, p)
+
+
+@float32_op
+def log_softmax(logits):
+    return by_rows(softmax_kernels.log_softmax, logits)
+
+
+@float32_op
+def log_softmax_backward(dlog_p, log_p):
+    return by_rows(softmax_kernels.log_softmax_backward, dlog_p, log_p)
+
+
+@float32_op
+def inverse_cdf(p, u):
+    shape = np.broadcast_shapes(p.shape[:-1], u.shape)
+    codes = np.empty(shape, np.int64)                               # [...]
+    categorical.inverse_cdf(repeating(p, shape, 1), flat(np.broadcast_to(u, shape)), codes.reshape(-1))
+    return codes
+
+
+@float32_op
+def gumbel_max(logits, gumbels):
+    shape = np.broadcast_shapes(logits.shape, gumbels.shape)
+    codes = np.empty(shape[:-1], np.int64)                          # [...]
+    categorical.gumbel_max(repeating(logits, shape[:-1], 1), rows(np.broadcast_to(gumbels, shape)), codes.reshape(-1))
+    return codes
+
+
+@float32_op
+def log_prob(log_p, codes):
+    log_q = np.empty(codes.shape[:-1], f4)                          # [S, ...]
+    check_codes("log_prob", codes, log_p.shape[-1])
+    categorical.log_prob(repeating(log_p, codes.shape[:-1], 2), rows(codes), log_q.reshape(-1))
+    return log_q
+
+
+@float32_op
+def sigmoid(x):
+    return elementwise(bernoulli.sigmoid, x)
+
+
+@float32_op
+def softplus(x):
+    return elementwise(bernoulli.softplus, x)
+
+
+@float32_op
+def bce(logits, x):
+    if np.broadcast_shapes(logits.shape, x.shape) != logits.shape:
+        return REFERENCE.bce(logits, x)
+    cost = np.empty(logits.shape[:-1], f4)                          # [...]
+    bernoulli.bce(rows(logits), repeating(x, logits.shape[:-1], 1), cost.reshape(-1))
+    return cost
+
+
+@float32_op
+def bce_backward(dcost, logits, x):
+    if np.broadcast_shapes(logits.shape, x.shape) != logits.shape or dcost.shape != logits.shape[:-1]:
+        return REFERENCE.bce_backward(dcost, logits, x)
+    dlogits = np.empty(logits.shape, f4)                            # [..., P]
+    bernoulli.bce_backward(flat(dcost), rows(logits), repeating(x, logits.shape[:-1], 1), rows(dlogits))
+    return dlogits
+
+
+@float32_op
+def bce_shared(logits, x):
+    total = np.empty(len(logits), f4)                               # [S]
+    bernoulli.softplus_sum(rows(logits), total)
+    return total[:, None] - logits @ x.T                            # [S, B]
+
+
+@float32_op
+def bce_shared_backward(dcost, logits, x):
+    product = dcost @ x                                             # [S, P]
+    bernoulli.shared_backward(dcost.sum(1), rows(logits), product)
+    return product
+
+
+@float32_op
+def entropy(log_p):
+    h = np.empty(log_p.shape[:-1], f4)                              # [...]
+    entropy_kernels.entropy(rows(log_p), h.reshape(-1))
+    return h
+
+
+@float32_op
+def entropy_backward(dh, log_p):
+    dlogits = np.empty(log_p.shape, f4)                             # [..., K]
+    entropy_kernels.entropy_backward(flat(np.broadcast_to(dh, log_p.shape[:-1])), rows(log_p), rows(dlogits))
+    return dlogits
+
+
+@float32_op
+def kl_uniform(log_q):
+    return f4(np.log(log_q.shape[-1])) - entropy(log_q)
+
+
+@float32_op
+def kl_uniform_backward(dkl, log_q):
+    return entropy_backward(-dkl, log_q)
+
+
+@float32_op
+def kl_categorical(log_q, log_p):
+    kl = np.empty(log_q.shape[:-1], f4)                             # [...]
+    entropy_kernels.kl_categorical(rows(log_q), repeating(log_p, log_q.shape[:-1], 1), kl.reshape(-1))
+    return kl
+
+
+@float32_op
+def kl_categorical_backward(dkl, log_q, log_p):
+    dq, dp = np.empty(log_q.shape, f4), np.empty(log_q.shape, f4)   # [..., K]
+    entropy_kernels.kl_categorical_backward(flat(np.broadcast_to(dkl, log_q.shape[:-1])), rows(log_q),
+                                            repeating(log_p, log_q.shape[:-1], 1), rows(dq), rows(dp))
+    return dq, dp
+
+
+@float32_op
+def gumbel(u):
+    return elementwise(gumbel_kernels.gumbel, u)
+
+
+def code_lists(codes, width):
+    """Codes int [..., D] as lists (index, count) of rows of a weight [width, O]; ValueError at what is no category."""
+    D = codes.shape[-1]
+    index = np.empty((codes.size // D, D), np.int32)
+    count = np.empty(len(index), np.int32)
+    if width % D or not linear_kernels.code_rows(rows(codes), width // D, index, count):
+        raise ValueError(f"code_linear: codes must be in [0, {width // D}) for {D} latents and {width} weight rows, "
+                         f"got {codes.min()} to {codes.max()}")
+    return index, count
+
+
+@float32_op
+def code_linear(codes, weight, bias):
+    lists = code_lists(codes, len(weight))
+    y = np.empty((len(lists[1]), weight.shape[1]), f4)              # [N, O]
+    linear_kernels.add_rows(*lists, np.ascontiguousarray(weight), bias, y)
+    return y.reshape(*codes.shape[:-1], weight.shape[1])            # [..., O]
+
+
+@float32_op
+def code_linear_backward(dy, codes, weight, weights=None, need_dx=False):
+    lists = code_lists(codes, len(weight))
+    D = codes.shape[-1]
+    dcodes = (dy @ weight.T).reshape(*dy.shape[:-1], D, -1) if need_dx else None   # [..., D, K]
+    if weights is not None:
+        dy = weights[..., None] * dy                                # [..., O]
+    dy = rows(dy)                                                   # [N, O]
+    dweight = np.empty(weight.shape, f4)                            # [D*K, O]
+    linear_kernels.add_rows_backward(*lists, dy, dweight)
+    return dcodes, dweight, dy.sum(0)
+
+
+def check_codes(op, codes, categories):
+    """Raise ValueError where a code is no category: kernels index without a check."""
+    if codes.min() < 0 or codes.max() >= categories:
+        raise ValueError(f"{op}: codes must be in [0, {categories}), got {codes.min()} to {codes.max()}")
+
+
+@float32_op
+def sgd(p, g, m, lr, momentum=0.9):
+    p, m = p.copy(), m.copy()
+    updates.momentum(p.reshape(-1), flat(g), m.reshape(-1), f4(lr), f4(momentum))
+    return p, m
+
+
+@float32_op
+def adam(p, g, m, v, t, lr, beta1=0.9, beta2=0.999, eps=1e-8):
+    return adaptive(p, g, m, v, adam_scalars(t, lr, beta1, beta2, eps))
+
+
+@float32_op
+def radam(p, g, m, v, t, lr, beta1=0.9, beta2=0.999, eps=1e-8):
+    return adaptive(p, g, m, v, radam_scalars(t, lr, beta1, beta2, eps))
+
+
+def adaptive(p, g, m, v, scalars):
+    p, m, v = p.copy(), m.copy(), v.copy()
+    updates.adaptive(p.reshape(-1), flat(g), m.reshape(-1), v.reshape(-1), scalars)
+    return p, m, v
+
+
+def adam_scalars(t, lr, beta1=0.9, beta2=0.999, eps=1e-8):
+    """Adam as m += s1 (g - m), v += s2 (g g - v), p -= s0 m / (s3 sqrt(v) + s4): s float32 [5]."""
+    return np.array([lr / (1 - beta1 ** t), 1 - beta1, 1 - beta2, 1 / math.sqrt(1 - beta2 ** t), eps], f4)
+
+
+def radam_scalars(t, lr, beta1=0.9, beta2=0.999, eps=1e-8):
+    """RAdam in the form of `adam_scalars`; momentum alone while the variance is not tractable."""
+    rectifier = formulas.radam_rectifier(t, beta2)
+    step = lr / (1 - beta1 ** t)
+    if rectifier is None:
+        return np.array([step, 1 - beta1, 1 - beta2, 0, 1], f4)
+    return np.array([step * rectifier * math.sqrt(1 - beta2 ** t), 1 - beta1, 1 - beta2, 1, eps], f4)
+
+
+def uniform(seed, stream, step, example, draw, shape, dtype=np.float64):
+    """Uniforms of npdvae.rng.uniform, bit for bit."""
+    if np.dtype(dtype) not in (np.dtype(f4), np.dtype(np.float64)):
+        return rng.uniform(seed, stream, step, example, draw, shape, dtype)
+    out = np.empty(shape, dtype)                                    # [S, B, D, N]
+    philox.uniform(seed, stream, step, example, draw, out)
+    return out

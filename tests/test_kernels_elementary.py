@@ -1,0 +1,64 @@
+"""exp, log, sigmoid, softplus, tanh of the CPU kernels against mpmath: below 2 ulp, edges included. Share: 5 s."""
+import mpmath
+import numpy as np
+import pytest
+
+from npdvae.kernels.cpu import elementary
+from npdvae.kernels.cpu.compiler import CONTRACT, kernel
+
+f4 = np.float32
+LIMIT = 2                                       # ulp of the correctly rounded result
+rng = np.random.default_rng(0)
+
+
+def grid(low, high, extra=()):
+    return np.concatenate([np.linspace(low, high, 1500), rng.uniform(low, high, 500), extra]).astype(f4)
+
+
+CASES = {
+    "exp": (mpmath.exp, grid(-104, 88.7, [0, -0.0, 1e-8, -1e-8, 88.72, -87.4, -103.9])),
+    "log": (mpmath.log, np.concatenate([np.exp(grid(-103, 88)), grid(0.5, 2), f4([1e-45, 1.2e-38, 3e38])])),
+    "log1p_unit": (mpmath.log1p, np.concatenate([grid(0, 1), np.exp(grid(-80, 0))])),
+    "sigmoid": (lambda x: 1 / (1 + mpmath.exp(-x)), grid(-100, 30, [0, 17, -17, 1e-8, -87])),
+    "softplus": (lambda x: mpmath.log1p(mpmath.exp(x)), grid(-100, 100, [0, 17, -17, 1e-8])),
+    "tanh": (mpmath.tanh, np.concatenate([grid(-10, 10), grid(-0.7, 0.7), f4([1e-30, -1e-8])])),
+}
+
+
+def apply(name, x):
+    function = getattr(elementary, name)
+
+    @kernel(CONTRACT)
+    def loop(x, y):
+        for i in range(x.size):
+            y[i] = function(x[i])
+
+    y = np.empty_like(x)
+    loop(x, y)
+    return y
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_elementary_is_below_two_ulp(name):
+    reference, x = CASES[name]
+    with np.errstate(all="ignore"):
+        y = apply(name, x)
+    worst = 0
+    for a, b in zip(x, y):
+        exact = reference(mpmath.mpf(float(a)))
+        ulp = np.spacing(abs(f4(float(exact)))) if exact else np.spacing(f4(0))
+        worst = max(worst, abs(mpmath.mpf(float(b)) - exact) / mpmath.mpf(float(ulp)))
+        if not worst <= LIMIT:
+            raise AssertionError(f"{name}({a!r}) = {b!r}, exact {mpmath.nstr(exact, 12)}: {float(worst):.2f} ulp")
+
+
+@pytest.mark.parametrize("name, x, expected", [
+    ("exp", [np.nan, np.inf, -np.inf, 89, -110, 1e4, -1e4, 0], [np.nan, np.inf, 0, np.inf, 0, np.inf, 0, 1]),
+    ("log", [np.nan, np.inf, 0, -1, -np.inf, 1], [np.nan, np.inf, -np.inf, np.nan, np.nan, 0]),
+    ("sigmoid", [np.nan, np.inf, -np.inf, 1e4, -1e4, 0], [np.nan, 1, 0, 1, 0, 0.5]),
+    ("softplus", [np.nan, np.inf, -np.inf, 1e4, -1e4], [np.nan, np.inf, 0, 1e4, 0]),
+    ("tanh", [np.nan, np.inf, -np.inf, 1e4, -1e4, 0], [np.nan, 1, -1, 1, -1, 0]),
+])
+def test_elementary_edges_are_exact(name, x, expected):
+    with np.errstate(all="ignore"):
+        assert np.array_equal(apply(name, f4(x)), f4(expected), equal_nan=True)
