@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from npdvae import estimators, rng
-from npdvae.estimators import binary_tree
+from npdvae.estimators import binary_tree, copula
 from npdvae.estimators.base import Draw
+from npdvae.estimators.outcomes import all_codes
 from npdvae.verify import costs, enumeration
 
 
@@ -49,7 +50,7 @@ def close(a, b, tol):
 
 
 SHAPES = {"arm": (2, 3, 2), "disarm": (2, 3, 2), "disarm_stick_breaking": (2, 2, 3), "disarm_tree": (2, 2, 3),
-          "disarm_iw": (2, 2, 3)}
+          "disarm_iw": (2, 2, 3), "carms": (2, 1, 4)}
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -163,3 +164,51 @@ def test_descending_sticks_would_bias_the_importance_weights(monkeypatch):
     monkeypatch.setattr(estimator, "tree", lambda x: binary_tree.stick_breaking(np, -x))
     with np.errstate(all="ignore"):
         assert not bias(estimator, logits, cost) <= 1e-2
+
+
+@pytest.mark.parametrize("samples", [2, 3, 4])
+@pytest.mark.parametrize("scale", [0.0, 1.0, 8.0])
+def test_carms_joint_has_the_marginals_of_q_and_the_pairs_of_its_ratio(samples, scale):
+    logits, _ = problem(2, 2, 4, scale=scale)
+    ops = estimators.get("carms").ops
+    p = ops.softmax(logits)                                         # [B, D, K]
+    joint = copula.joint(ops, logits, all_codes(np, samples, 4).T)  # [K**S, B, D]
+    joint = np.moveaxis(joint, 0, -1).reshape(2, 2, *(4,) * samples)
+    pair = joint.sum(tuple(range(4, 2 + samples)))                  # [B, D, K, K]
+    assert (joint >= 0).all() and close(pair.sum(-1), p, 1e-14) and close(pair.sum(-2), p, 1e-14)
+    first, other = all_codes(np, 2, 4).T[:, :, None, None]          # [K**2, 1, 1] twice
+    first, other = (np.broadcast_to(k, (16, 2, 2)) for k in (first, other))
+    rho = copula.ratio(ops, logits, first, other, samples)          # [K**2, B, D]
+    for n, (z, z_other) in enumerate(all_codes(np, 2, 4)):
+        if z != z_other:
+            assert close(rho[n] * pair[..., z, z_other], p[..., z] * p[..., z_other], 1e-15)
+            assert (pair[..., z, z_other] > 0).all()
+
+
+@pytest.mark.parametrize("samples", [2, 3, 4])
+def test_carms_is_exact_in_the_mean_for_any_number_of_samples(samples):
+    logits, cost = problem(2, 1, 4)
+    assert bias(estimators.get("carms", samples=samples), logits, cost) <= 1e-12
+
+
+def test_carms_with_two_samples_is_disarm_iw():
+    logits, cost = problem(2, 2, 3)
+    carms, iw = estimators.get("carms", samples=2), estimators.get("disarm_iw")
+    pairs = zip(carms.outcomes(logits), iw.outcomes(logits), strict=True)
+    for (p, draw), (q, same) in pairs:
+        assert (draw.codes == same.codes).all() and close(p, q, 1e-15)
+        assert close(carms.backward(draw, cost(draw.codes)), iw.backward(draw, cost(draw.codes)), 1e-14)
+
+
+def test_carms_has_less_variance_than_independent_samples():
+    logits, cost = problem(2, 1, 6)
+    _, _, carms = moments(estimators.get("carms", samples=3), logits, cost)
+    _, _, rloo = moments(estimators.get("rloo", samples=3), logits, cost)
+    assert carms.sum() < 0.9 * rloo.sum()
+
+
+def test_carms_with_a_clipped_ratio_is_caught(monkeypatch):
+    logits, cost = problem(2, 1, 4)
+    ratio = copula.ratio
+    monkeypatch.setattr(copula, "ratio", lambda *args: np.minimum(ratio(*args), 0.9))
+    assert not bias(estimators.get("carms"), logits, cost) <= 1e-3
