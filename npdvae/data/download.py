@@ -75,4 +75,4 @@ def _reason(fault):
     if isinstance(fault, TimeoutError):
         return "no answer in time"
     reason = getattr(fault, "reason", fault)
-    return "no answer in time" if isinstance(reason, TimeoutError) else (str(reason) or type(fault).__name__)
+    return "no answer in time" if isinstance(reason, TimeoutError) else (" ".join(str(reason).split()) or type(fault).__name__)
