@@ -75,4 +75,6 @@ def _reason(fault):
     if isinstance(fault, TimeoutError):
         return "no answer in time"
     reason = getattr(fault, "reason", fault)
-    return "no answer in time" if isinstance(reason, TimeoutError) else (" ".join(str(reason).split()) or type(fault).__name__)
+    if isinstance(reason, TimeoutError):
+        return "no answer in time"
+    return " ".join(str(reason).split()) or type(fault).__name__
