@@ -45,7 +45,7 @@ def load_data(config: Config):
     if not config.validation:
         return dataset, None
     train, held = data.hold_out(dataset.train, config.validation, rng.Generator(config.seed, rng.VALIDATION))
-    return replace(dataset, train=train), held
+    return replace(dataset, train=train, train_labels=None), held
 
 
 def load_backend(name: str):

@@ -96,7 +96,8 @@ class Trainer:
             n = min(per_epoch - done, self.steps_to_checkpoint(), max(1, int(0.3 / pace)))
             before = time.perf_counter()
             rows = order[done * size:(done + n) * size]
-            self.add(len(rows), self.engine.run(rows))
+            with np.errstate(over="ignore", invalid="ignore"):     # a loss that is not finite is said once, in add
+                self.add(len(rows), self.engine.run(rows))
             pace = (time.perf_counter() - before) / n
             bar.update(n)
             bar.set_postfix_str(f"negative ELBO {self.sums[1:].sum() / self.sums[0]:.2f}", refresh=False)

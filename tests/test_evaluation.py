@@ -1,0 +1,119 @@
+"""Evaluation of a trained model and the API of a run, against slow sums over all codes. Share of the suite: 10 s."""
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+
+from npdvae import backends, estimators, evaluate, evaluation, rng, train
+from npdvae.data import Dataset
+from npdvae.model import DiscreteVAE
+from npdvae.run import Run
+
+OPS = backends.load("numpy")
+
+
+def small(prior="uniform", seed=3):
+    model = DiscreteVAE(6, 2, 3, (7,), estimators.get("exact"), OPS, prior=prior)
+    params = model.init(rng.Generator(seed, rng.INIT), np.float64)
+    noise = np.random.default_rng(seed)
+    params = {k: 3 * noise.normal(size=v.shape) for k, v in params.items()}
+    x = (noise.random((9, 6)) < 0.5).astype(np.float64)
+    return model, params, x
+
+
+def slow_log_joint(model, params, x):
+    """log p(x_b, z) of every code by loops: [C, B]."""
+    prior = np.exp(model.latent.log_prior(params))
+    rows = []
+    for z in itertools.product(range(3), repeat=2):
+        one_hot = np.zeros(6)
+        one_hot[[z[0], 3 + z[1]]] = 1
+        h = np.maximum(one_hot @ params["decoder.0.weight"] + params["decoder.0.bias"], 0)
+        logits = h @ params["decoder.1.weight"] + params["decoder.1.bias"]
+        like = [-math.fsum(np.logaddexp(0, -l if xj else l) for xj, l in zip(xb, logits)) for xb in x]
+        rows.append([v + math.log(prior[0, z[0]]) + math.log(prior[1, z[1]]) for v in like])
+    return np.array(rows)
+
+
+@pytest.mark.parametrize("prior", ["uniform", "learned"])
+@pytest.mark.parametrize("tile", [1, 4, 100])
+def test_log_prob_equals_the_sum_over_all_codes(prior, tile):
+    model, params, x = small(prior)
+    expected = [math.log(math.fsum(np.exp(column))) for column in slow_log_joint(model, params, x).T]
+    got = evaluation.log_prob(model, params, x, tile)
+    assert np.abs(got - expected).max() <= 1e-12 * np.abs(expected).max()      # a few float64 roundings
+
+
+@pytest.mark.parametrize("prior", ["uniform", "learned"])
+def test_bounds_stand_in_their_order(prior):
+    """ELBO <= importance-weighted bound, increasing in samples, <= log p(x): with many images, beyond the noise."""
+    model, params, _ = small(prior)
+    x = (np.random.default_rng(0).random((2000, 6)) < 0.5).astype(np.float32)
+    params = {k: ((0.1 if k.startswith("encoder") else 0.3) * v).astype(np.float32) for k, v in params.items()}
+    data = Dataset("test", x, x[:1], (2, 3), 1)
+    cost, kl = evaluation.elbo(model, params, data, x, "none", 0, 0)
+    bounds = [-(cost + kl)] + [evaluation.importance_weighted(model, params, data, x, "none", 0, 0, s) for s in (4, 50)]
+    exact = evaluation.log_prob(model, params, x).mean()
+    assert bounds[0] < bounds[1] < bounds[2] < exact + 1e-4        # float32 sums of 2,000 images
+    assert bounds[2] > exact - 0.05
+
+
+def test_elbo_with_one_sample_is_unbiased_for_the_enumerated_elbo():
+    model, params, x = small()
+    kept = evaluation.posterior(model, params, x)
+    joint = slow_log_joint(model, params, x) + 2 * math.log(3)      # uniform prior: log p(x | z)
+    q = np.array([kept.log_q[:, 0, a] + kept.log_q[:, 1, b] for a in range(3) for b in range(3)])
+    expected = (np.exp(q) * joint).sum(0).mean() - kept.kl.sum(-1).mean()
+    data = Dataset("test", x.astype(np.float32), x[:1].astype(np.float32), (2, 3), 1)
+    got = -evaluation.elbo(model, params, data, data.train, "none", 0, 0, samples=20_000, dtype=np.float64).sum()
+    spread = np.sqrt((np.exp(q) * joint ** 2).sum(0) - (np.exp(q) * joint).sum(0) ** 2).max()
+    assert abs(got - expected) < 6 * spread / math.sqrt(20_000)     # six standard errors; the seed is fixed
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "a"
+    assert train.main(["--backend", "numpy", "--epochs", "30", "--hidden", "32", "--latents", "3", "--categories", "5",
+                       "--out", str(folder)]) == 0
+    return Run.load(folder)
+
+
+def test_the_command_writes_what_it_shows(run, tmp_path, capsys):
+    assert evaluate.main([str(run.folder), "--samples", "20", "--json", str(tmp_path / "e.json")]) == 0
+    shown, figures = capsys.readouterr().out, json.loads((tmp_path / "e.json").read_text())
+    assert figures["log_prob"] >= figures["importance_weighted_bound"] - 0.05 >= -figures["negative_elbo"] - 0.1
+    for key in ("log_prob", "importance_weighted_bound", "collapsed_posterior"):
+        assert f"{abs(figures[key]):.3f}" in shown
+    assert figures["negative_elbo"] < figures["collapsed_posterior"]
+    assert np.allclose(np.sum(figures["code_use"], 1), 1, atol=1e-6)    # float32 probabilities
+    assert sum(figures["kl_per_latent"]) == pytest.approx(figures["kl"], rel=1e-5)
+    assert evaluate.main([str(run.folder), "--json", "--samples", "2"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 297
+
+
+def test_the_api_encodes_decodes_samples_and_scores(run):
+    data = run.dataset()
+    x = run.targets(data, data.test[:20])
+    q = run.encode(x)
+    assert q.shape == (20, 3, 5) and np.allclose(q.sum(-1), 1, atol=1e-6)
+    codes, p = run.sample(7, seed=1)
+    assert codes.shape == (7, 3) and p.shape == (7, 64) and (0 <= p).all() and (p <= 1).all()
+    assert np.array_equal(run.sample(7, seed=1)[0], codes)
+    rows = np.eye(5, dtype=np.float32)[codes]
+    assert np.abs(run.decode(rows) - p).max() < 1e-6                # gather against product, float32
+    assert (run.elbo(x, samples=2000) < run.log_prob(x) + 0.2).all()
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda r: r.decode(np.full((1, 3), 5)), "categories 0 to 4"),
+    (lambda r: r.decode(np.zeros((1, 4), int)), "codes must be"),
+    (lambda r: r.encode(np.zeros((2, 63))), "images must be rows"),
+    (lambda r: r.encode(np.full((2, 64), np.nan)), "pixels must lie"),
+    (lambda r: Run.load(r.folder, "best"), "no --validation"),
+    (lambda r: Run.load(r.folder / "nowhere"), "no run there"),
+])
+def test_the_api_refuses_wrong_input_by_name(run, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(run)

@@ -1,0 +1,140 @@
+"""The training command: what it writes, resumes, refuses and reports. Share of the suite: 20 s."""
+import json
+
+import numpy as np
+import pytest
+
+from npdvae import checkpoint, metrics, train
+from npdvae.run import Run
+
+SHORT = ["--backend", "numpy", "--epochs", "2", "--hidden", "16", "--batch-size", "300"]
+
+
+def run(capsys, *arguments):
+    code = train.main([str(a) for a in arguments])
+    out = capsys.readouterr()
+    return code, out.out, out.err
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "a"
+    assert train.main([*SHORT, "--validation", "0.2", "--out", str(folder)]) == 0
+    return folder
+
+
+def test_a_run_folder_holds_config_metrics_and_checkpoints(finished):
+    lines = metrics.read(finished)
+    assert [(m["epoch"], m["step"]) for m in lines] == [(1, 4), (2, 8)]
+    for m in lines:
+        for split in ("train", "test", "validation"):
+            # a sum of two float64 numbers, rounded once
+            assert m[f"{split}_negative_elbo"] == pytest.approx(m[f"{split}_cost"] + m[f"{split}_kl"], rel=1e-15)
+        assert 0 <= m["test_kl"] <= 4 * np.log(8)
+        assert m["seconds_per_step"] > 0
+    assert [p.name for p in checkpoint.listing(finished)] == ["checkpoint-00000008.safetensors",
+                                                               "checkpoint-00000004.safetensors"]
+    assert (finished / "best.safetensors").is_file() and (finished / "config.toml").is_file()
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(finished, tmp_path):
+    same, other = tmp_path / "same", tmp_path / "other"
+    assert train.main([*SHORT, "--validation", "0.2", "--out", str(same)]) == 0
+    assert train.main([*SHORT, "--validation", "0.2", "--seed", "1", "--out", str(other)]) == 0
+    name = "checkpoint-00000008.safetensors"
+    a, b, c = (checkpoint.load(folder / name)[0] for folder in (finished, same, other))
+    assert all(np.array_equal(a[k], b[k]) for k in a)
+    assert not np.array_equal(a["params/encoder.0.weight"], c["params/encoder.0.weight"])
+
+
+def test_microbatches_give_the_whole_batchs_step_to_rounding(tmp_path):
+    ends = []
+    for i, extra in enumerate(([], ["--microbatch", "70"])):
+        folder = tmp_path / str(i)
+        assert train.main([*SHORT, *extra, "--dtype", "float64", "--estimator", "reinforce", "--out", str(folder)]) == 0
+        ends.append(checkpoint.latest(folder).arrays)
+    assert ends[0].pop("progress/best") == np.inf
+    for k, v in ends[0].items():                # sums in another order, over 10 steps, magnified by Adam's division
+        assert np.abs(v - ends[1][k]).max() <= 1e-9 * max(1, np.abs(v).max()), k
+
+
+def test_resuming_with_more_epochs_equals_the_longer_run(finished, tmp_path, capsys):
+    import shutil
+    folder, whole = tmp_path / "part", tmp_path / "whole"
+    shutil.copytree(finished, folder)
+    assert run(capsys, "--resume", folder, "--epochs", 3)[0] == 0
+    assert train.main([*SHORT, "--validation", "0.2", "--epochs", "3", "--out", str(whole)]) == 0
+    a, b = checkpoint.latest(folder).arrays, checkpoint.latest(whole).arrays
+    assert all(np.array_equal(a[k], b[k]) for k in a) and a.keys() == b.keys()
+    assert [m["step"] for m in metrics.read(folder)] == [4, 8, 12]
+    code, out, _ = run(capsys, "--resume", folder, "--epochs", 3)
+    assert code == 0 and "nothing to do" in out
+
+
+def test_several_seeds_report_mean_and_spread(tmp_path, capsys):
+    code, out, _ = run(capsys, *SHORT, "--epochs", 1, "--seeds", 3, 4, "--out", tmp_path / "s")
+    assert code == 0 and "2 seeds: 3 4" in out and "+-" in out
+    ends = [metrics.read(tmp_path / "s" / f"seed{s}")[-1]["test_negative_elbo"] for s in (3, 4)]
+    assert f"{np.mean(ends):.2f} +- {np.std(ends, ddof=1):.2f}" in out
+
+
+@pytest.mark.parametrize("extra, message", [
+    (["--estimator", "rlo"], "did you mean rloo"),
+    (["--estimator", "nowhere:Thing"], "cannot load estimator"),
+    (["--categories", "0"], "--categories: got 0"),
+    (["--estimator", "rloo", "--temperature", "2"], "no option 'temperature'"),
+    (["--estimator", "exact", "--latents", "20"], "more than 1048576"),
+    (["--data", "no-such-place"], "no-such-place"),
+    (["--preset", "nothing"], "unknown preset"),
+    (["--config", "no-such.toml"], "no-such.toml"),
+    (["--estimator-options", "x"], "expected KEY=VALUE"),
+    (["--resume", "no-such-run"], "no run there"),
+    (["--lr", "1e30", "--optimizer", "sgd"], "training diverged"),
+    (["--validation", "0.9999"], "validation"),
+    (["--seeds", "1", "1"], "each seed once"),
+])
+def test_a_users_mistake_gives_one_line_and_exit_code_2(tmp_path, capsys, extra, message):
+    out = [] if "--resume" in extra else ["--out", tmp_path / "r"]
+    code, _, err = run(capsys, *SHORT, *extra, *out)
+    assert code == 2
+    assert err.startswith("npdvae: error: ") and err.count("\n") == 1 and message in err
+
+
+def test_an_occupied_folder_is_not_overwritten(finished, capsys):
+    before = (finished / "metrics.jsonl").read_bytes()
+    code, _, err = run(capsys, *SHORT, "--out", finished)
+    assert code == 2 and "already holds a run" in err and (finished / "metrics.jsonl").read_bytes() == before
+
+
+def test_resuming_as_another_model_is_refused(finished, capsys):
+    for extra in (["--latents", "5"], ["--lr", "0.1"], ["--dtype", "float64"], ["--data", "mnist"]):
+        code, _, err = run(capsys, "--resume", finished, *extra)
+        assert code == 2 and extra[0] in err and "can only go on as it began" in err
+
+
+def test_an_output_folder_that_cannot_be_made_is_named(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    code, _, err = run(capsys, *SHORT, "--out", tmp_path / "file" / "r")
+    assert code == 2 and str(tmp_path / "file") in err and err.count("\n") == 1
+
+
+def test_the_users_own_estimator_trains(tmp_path, capsys, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        "from npdvae.estimators.rloo import RLOO\nclass Mine(RLOO):\n    name = 'mine'\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    code, out, _ = run(capsys, *SHORT, "--estimator", "mine:Mine", "--samples", 3, "--out", tmp_path / "r")
+    assert code == 0 and "mine:Mine" in out
+    assert Run.load(tmp_path / "r").model.latent.estimator.samples == 3
+
+
+def test_metrics_cut_off_by_a_crash_are_mended(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
+    metrics.cut(tmp_path, 2)
+    assert [json.loads(x)["step"] for x in path.read_text().splitlines()] == [1, 2]
+
+
+def test_tensorboard_events_are_written_when_asked_for(tmp_path, capsys):
+    pytest.importorskip("tensorboardX", reason="tensorboardX is an extra")
+    assert run(capsys, *SHORT, "--tensorboard", "--out", tmp_path / "r")[0] == 0
+    assert list((tmp_path / "r").glob("events.out.tfevents.*"))
