@@ -1,6 +1,7 @@
 """What every test shares: the Hypothesis profile, optional packages, and the list of skips that are allowed.
 
-Set NPDVAE_STRICT_SKIPS=1 where torch, reinmax and scikit-learn are installed: a skip that matches no line of
+Set NPDVAE_SKIPPED to a file's path to have the skipped tests listed there, to be run with `pytest @FILE` where more is
+installed. Set NPDVAE_STRICT_SKIPS=1 where torch, reinmax and scikit-learn are installed: a skip that matches no line of
 ALLOWED_SKIPS then fails the run.
 """
 import os
@@ -19,10 +20,13 @@ ALLOWED_SKIPS = {                               # pattern of the skip's reason: 
     r"mnist": "the MNIST files are not shipped and tests never touch the network; set NPDVAE_DATA to run these",
 }
 refused_skips = []
+skipped = []
 
 
 def note_skip(report):
     """Remember a skip (or expected failure) whose reason is not on the list."""
+    if report.skipped:
+        skipped.append(report.nodeid)
     reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
     if report.skipped and not any(re.search(pattern, reason) for pattern in ALLOWED_SKIPS):
         refused_skips.append(f"{report.nodeid}: {reason}")
@@ -37,6 +41,9 @@ def pytest_collectreport(report):
 
 
 def pytest_sessionfinish(session):
+    if path := os.environ.get("NPDVAE_SKIPPED"):
+        with open(path, "w") as f:
+            f.writelines(f"{nodeid}\n" for nodeid in skipped)
     if refused_skips and os.environ.get("NPDVAE_STRICT_SKIPS") == "1":
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
