@@ -7,7 +7,7 @@ from npdvae.estimators.outcomes import code_tuples
 
 @register
 class LocalExpectation(Estimator):
-    """p_dk (f(z_d := k) - sum_j p_dj f(z_d := j)) (Titsias & Lazaro-Gredilla 2015, eq. 7); exact at D = 1.
+    """p_dk (f(z_d := k) - sum_j p_dj f(z_d := j)) (Titsias & Lazaro-Gredilla 2015); exact at D = 1.
 
     Cost: D (K-1) + 1 evaluations; the decoder's gradient uses all of them.
     """

@@ -6,7 +6,7 @@ from npdvae.estimators.hard_codes import HardCodes
 
 @register
 class MuProp(HardCodes):
-    """mean_s [f(z_s) - f(p) - <h, z_s - p>] (z_s - p) + J(p) h, h = df/dz at p (Gu et al. 2016, eq. 4).
+    """mean_s [f(z_s) - f(p) - <h, z_s - p>] (z_s - p) + J(p) h, h = df/dz at p (Gu et al. 2016).
 
     Cost: S + 1 evaluations and one backward; the row at p has weight 0.
     """

@@ -1,12 +1,13 @@
 """VIMCO: the gradient of the importance-weighted bound, each sample's baseline made of the others."""
 from npdvae.estimators import register
 from npdvae.estimators.hard_codes import HardCodes
+from npdvae.estimators.log_sum_exp import log_sum_exp
 from npdvae.estimators.outcomes import draw_log_prob
 
 
 @register
 class VIMCO(HardCodes):
-    """-sum_s [(L - L_-s) - w_s / sum w] (z_s - p) (Mnih & Rezende 2016, eq. 5 to 9), for the cost -log p(x, z).
+    """-sum_s [(L - L_-s) - w_s / sum w] (z_s - p) (Mnih & Rezende 2016), for the cost -log p(x, z).
 
     w = p(x, z) / q(z), L = log mean w; L_-s is L with w_s replaced by the geometric mean of the other weights.
     Cost: S evaluations, S >= 2.
@@ -40,9 +41,3 @@ class VIMCO(HardCodes):
         coefficient = signal - self.weigh(draw, cost)               # [S, B]
         score = self.rows(draw) - self.ops.softmax(draw.logits)     # [S, B, D, K]
         return -(coefficient[..., None, None] * score).sum(0)       # [B, D, K]
-
-
-def log_sum_exp(xp, x, axis):
-    """log of the sum of exp(x) along an axis, shifted by the largest."""
-    top = x.max(axis, keepdims=True)
-    return xp.log(xp.exp(x - top).sum(axis)) + top.squeeze(axis)
