@@ -1,10 +1,13 @@
 """What is special to each estimator of the score-function family. Share of the suite: 40 s."""
+import collections
 import importlib
+import itertools
 
 import numpy as np
 import pytest
 
 from npdvae import estimators
+from npdvae.estimators import distinct_codes, unordered_set
 from npdvae.rng import Generator
 from npdvae.verify import costs, exact_gradient
 from npdvae.verify.moments import enumerate_moments
@@ -295,3 +298,109 @@ def test_measure_valued_draws_its_second_category_from_the_rest():
     for (a0, a1, b0, b1), probability in pairs.items():
         expected = p[0, a0] * p[1, a1] * p[0, b0] / (1 - p[0, a0]) * p[1, b1] / (1 - p[1, a1])
         assert a0 != b0 and a1 != b1 and abs(probability - expected) <= 1e-14
+
+
+@pytest.mark.parametrize("baseline", ["summed", "none"])
+@pytest.mark.parametrize("k, D, K", [(1, 2, 3), (2, 2, 3), (4, 2, 3), (8, 2, 3), (9, 2, 3), (3, 3, 2), (2, 2, 1)])
+def test_sum_and_sample_is_unbiased_and_equals_its_twin(k, D, K, baseline):
+    estimator = estimators.get("sum_and_sample", k=k, baseline=baseline)
+    logits, cost = problem(D=D, K=K)
+    assert_twin(estimator, logits, cost)
+    assert_unbiased(estimator, logits, cost)
+    draw = estimator.sample(logits, Generator(0))
+    assert len(draw.codes) == estimator.evaluations(D, K) == min(k, K ** D)
+    assert np.abs(estimator.weigh(draw, cost(draw.codes)).sum(0) - 1).max() <= 1e-14
+
+
+def test_sum_and_sample_is_the_gradient_itself_where_it_sums_everything():
+    logits, cost = problem()
+    estimator = estimators.get("sum_and_sample", k=20)
+    draw = estimator.sample(logits, Generator(0))
+    assert np.abs(estimator.backward(draw, cost(draw.codes)) - exact_gradient(logits, cost)).max() <= 1e-12
+
+
+def test_most_probable_codes_are_found_without_enumeration():
+    logits, _ = problem(D=4, K=3)
+    codes, q = enumerate_codes(logits)
+    for count in (1, 5, 40, 81):
+        found, log_q = distinct_codes.most_probable(np, np.log(softmax(logits)), count)
+        assert found.shape == (count, 2, 4)
+        for b in range(2):
+            best = np.sort(q[:, b])[::-1][:count]
+            assert np.abs(np.exp(log_q[:, b]) - best).max() <= 1e-15
+            assert len(np.unique(found[:, b], axis=0)) == count
+    wide = np.random.default_rng(0).normal(size=(2, 40, 10))        # 10**40 codes
+    found, log_q = distinct_codes.most_probable(np, np.log(softmax(wide)), 5)
+    assert (found[0] == wide.argmax(-1)).all() and (np.diff(log_q, axis=0) <= 0).all()
+
+
+def softmax(logits):
+    e = np.exp(logits - logits.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def test_probability_outside_a_set_does_not_cancel():
+    logits = np.random.default_rng(0).normal(size=(2, 3, 3))
+    logits[:, :, 0] += 14                                           # the best code holds all but about 1e-5
+    log_p = np.log(softmax(logits))
+    codes, log_q = distinct_codes.most_probable(np, log_p, 5)
+    log_rest, _ = distinct_codes.log_outside(np, log_p, codes)
+    _, every = distinct_codes.most_probable(np, log_p, 27)          # [27, B], best first
+    rest = np.exp(every[5:][::-1]).sum(0)                           # [B], smallest terms first
+    assert (1 - np.exp(log_q).sum(0) < 1e-5).all()
+    assert np.abs(np.exp(log_rest) / rest - 1).max() <= 1e-12
+
+
+@pytest.mark.parametrize("k, D, K", [(2, 2, 3), (3, 3, 2), (4, 2, 2), (5, 1, 5), (2, 2, 1)])
+def test_unordered_set_is_unbiased_and_equals_its_twin(k, D, K):
+    estimator = estimators.get("unordered_set", k=k)
+    logits, cost = problem(D=D, K=K)
+    if K > 1 and k < K ** D:
+        assert_twin(estimator, logits, cost)
+    assert_unbiased(estimator, logits, cost)
+    draw = estimator.sample(logits, Generator(0))
+    assert len(draw.codes) == estimator.evaluations(D, K) == min(k, K ** D)
+    assert np.abs(estimator.weigh(draw, cost(draw.codes)).sum(0) - 1).max() <= 1e-14
+    for b in range(2):
+        assert len(np.unique(draw.codes[:, b], axis=0)) == len(draw.codes)
+
+
+def test_unordered_set_is_the_gradient_itself_where_it_holds_every_code():
+    logits, cost = problem(D=2, K=2)
+    draw = (estimator := estimators.get("unordered_set", k=5)).sample(logits, Generator(0))
+    assert np.abs(estimator.backward(draw, cost(draw.codes)) - exact_gradient(logits, cost)).max() <= 1e-12
+
+
+def test_unordered_set_chances_are_those_of_enumerated_orders():
+    q = softmax(np.random.default_rng(3).normal(size=7))            # four of seven codes
+    kept = unordered_set.chances(np, np.log(q[:4, None]), np.log(q[4:].sum(keepdims=True)))
+    first, second = np.zeros(4), np.zeros((4, 4))
+    for order in itertools.permutations(range(4)):
+        chance = np.prod([q[i] / (1 - q[list(order[:n])].sum()) for n, i in enumerate(order)])
+        first[order[0]] += chance
+        second[order[0], order[1]] += chance
+    assert np.abs(kept["first"][:, 0] - first / first.sum()).max() <= 1e-14
+    assert np.abs(kept["second"][..., 0] - second / first[:, None]).max() <= 1e-14
+    assert np.abs(kept["left"][:, 0] - (1 - q[:4])).max() <= 1e-14
+
+
+@pytest.mark.parametrize("name, options", [("unordered_set", {"k": 2}), ("sum_and_sample", {"k": 3}),
+                                           ("measure_valued", {})])
+def test_draws_are_as_frequent_as_outcomes_says(name, options):
+    logits, _ = problem(B=1)
+    estimator, n = estimators.get(name, **options), 40000
+    counts = collections.Counter(draw_keys(estimator.sample(np.repeat(logits, n, 0), Generator(1))))
+    for probability, draw in estimator.outcomes(logits):
+        expected, deviation = n * probability[0], np.sqrt(n * probability[0] * (1 - probability[0]))
+        found = counts.pop(draw_keys(draw)[0], 0)
+        assert abs(found - expected) <= 5 * deviation + 1, (found, expected)    # chance of an alarm below 1e-4 in all
+    assert not counts                                               # nothing that outcomes() does not know
+
+
+def draw_keys(draw):
+    """All that was drawn for each example, as tuples."""
+    codes = draw.codes.swapaxes(0, 1).reshape(draw.codes.shape[1], -1)      # [B, S D]
+    second = draw.kept.get("second")                                # measure_valued's second category [B, D]
+    if second is not None and second.ndim == 2:
+        codes = np.concatenate([codes, second], 1)
+    return [tuple(row) for row in codes.tolist()]

@@ -1,0 +1,103 @@
+"""Unordered set estimator: k distinct codes, each weighted by how likely it was drawn first."""
+import functools
+import itertools
+
+from npdvae.estimators import register
+from npdvae.estimators.base import Draw, Estimator
+from npdvae.estimators.distinct_codes import log_outside, without_replacement
+from npdvae.estimators.log_sum_exp import LOG_ZERO, log_sum_exp
+from npdvae.estimators.outcomes import all_codes, codes_log_prob
+
+MOST_CODES = 10                                 # the recursion visits 2**k subsets
+
+
+@register
+class UnorderedSet(Estimator):
+    """sum_i q_i R_i (f_i - sum_j q_j R_ij f_j) (z_i - p) over k codes without replacement (Kool et al. 2020, built-in baseline).
+
+    q_i R_i = P(i drawn first | the set) = w_i, and q_j R_ij = (1 - q_i) P(j drawn next | i first, the set) for
+    j != i, R_ii = 1: hence w_i (1 - q_i) (f_i - sum_{j != i} P(j next) f_j), as computed here.
+    Cost: k evaluations, at most K**D.
+    """
+
+    name = "unordered_set"
+    unbiased = True
+    exact_for = "any"
+
+    def __init__(self, ops=None, k=4):
+        super().__init__(ops)
+        if not 2 <= k <= MOST_CODES:
+            raise ValueError(f"estimator unordered_set needs k between 2 and {MOST_CODES} codes, got {k}")
+        self.k = k
+
+    def evaluations(self, latents, categories):
+        return min(self.k, categories ** latents)
+
+    def sample(self, logits, rng, state=None, context=None):
+        log_p = self.ops.log_softmax(logits)                        # [B, D, K]
+        u = rng.uniform((self.k, *logits.shape), logits.dtype)      # [k, B, D, K]
+        codes = without_replacement(self.ops.xp, log_p, u)          # [k, B, D]
+        log_rest, _ = log_outside(self.ops.xp, log_p, codes)        # [B]
+        return Draw(codes, logits, chances(self.ops.xp, self.ops.log_prob(log_p, codes), log_rest))
+
+    def outcomes(self, logits, state=None, context=None):
+        xp, (_, D, K) = self.ops.xp, logits.shape
+        codes = all_codes(xp, D, K)                                 # [N, D]
+        log_q = codes_log_prob(self.ops, logits, codes)             # [N, B]
+        log_left = log_without(xp, log_q)
+        for members in itertools.combinations(range(len(codes)), self.evaluations(D, K)):
+            kept = chances(xp, log_q[list(members)], log_left(frozenset(members)))
+            for order in itertools.permutations(range(len(members))):
+                drawn = [members[i] for i in order]
+                steps = [log_q[i] - log_left(frozenset(drawn[:n])) for n, i in enumerate(drawn)]   # Plackett-Luce
+                yield xp.exp(sum(steps)), Draw(codes[drawn][:, None], logits, reorder(kept, list(order)))
+
+    def weigh(self, draw, cost):
+        return draw.kept["first"]                                   # [k, B]
+
+    def backward(self, draw, cost, dcodes=None, state=None):
+        p, kept = self.ops.softmax(draw.logits), draw.kept          # [B, D, K]
+        others = (kept["second"] * cost).sum(1)                     # [k, B]
+        coefficient = kept["first"] * kept["left"] * (cost - others)   # [k, B]
+        z = self.ops.one_hot(draw.codes, p.shape[-1], p.dtype)      # [k, B or 1, D, K]
+        return (coefficient[..., None, None] * (z - p)).sum(0)      # [B, D, K]
+
+
+def chances(xp, log_q, log_rest):
+    """Chances of the first draws given the set: log q of its codes [k, B], log of the probability outside [B].
+
+    first [k, B]: P(i first | set). second [k, k, B]: P(j next | i first, set), 0 where j = i. left [k, B]: 1 - q_i.
+    For every subset A, log_h[A] is the log-probability that A is drawn first where the rest of the set is
+    removed: sum_{i in A} q_i / (q(A) + rest) h(A minus i). All terms are positive.
+    """
+    k, bits = len(log_q), [1 << i for i in range(len(log_q))]
+    log_mass, log_h = [log_rest], [xp.zeros_like(log_rest)]         # 2**k x [B], by the bits of A
+    for A in range(1, 1 << k):
+        inside = [i for i in range(k) if A & bits[i]]
+        log_mass.append(xp.logaddexp(log_mass[A ^ bits[inside[0]]], log_q[inside[0]]))
+        terms = xp.stack([log_q[i] + log_h[A ^ bits[i]] for i in inside])
+        log_h.append(log_sum_exp(xp, terms, 0) - log_mass[A])
+
+    def drawn_from(A, i):
+        return xp.exp(log_q[i] + log_h[A ^ bits[i]] - log_mass[A] - log_h[A])
+
+    whole, none = (1 << k) - 1, xp.zeros_like(log_rest)
+    first = xp.stack([drawn_from(whole, i) for i in range(k)])
+    second = xp.stack([xp.stack([none if j == i else drawn_from(whole ^ bits[i], j) for j in range(k)])
+                       for i in range(k)])
+    left = xp.exp(xp.stack([log_mass[whole ^ bits[i]] for i in range(k)]))
+    return {"first": first, "second": second, "left": left}
+
+
+def reorder(kept, order):
+    """The same chances with the codes in another order."""
+    return {"first": kept["first"][order], "second": kept["second"][order][:, order], "left": kept["left"][order]}
+
+
+def log_without(xp, log_q):
+    """A function: frozenset of rows of log_q [N, B] -> log of the probability of all other rows [B]."""
+    @functools.cache
+    def log_left(drawn):
+        rest = [i for i in range(len(log_q)) if i not in drawn]
+        return log_sum_exp(xp, log_q[rest], 0) if rest else xp.full_like(log_q[0], LOG_ZERO)
+    return log_left
