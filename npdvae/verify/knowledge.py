@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from npdvae.verify.moments import enumerate_moments, prepared
+from npdvae.verify.quadrature import gumbel_moments
 
 MOST_OUTCOMES = 2 ** 15
 
@@ -45,14 +46,32 @@ def flat(value, true, name):
 
 
 def enumerated(estimator, logits, cost_fn, dcost_fn, true, state=None, context=None):
-    """What `outcomes()` says, or None where the noise is not finite or has too many outcomes."""
+    """What `outcomes()` says, or quadrature where the noise is not finite; None where that would be too much."""
     state, context = prepared(estimator, logits, state, context)
     outcomes = estimator.outcomes(logits, state, context)
-    if outcomes is None or sum(1 for _ in itertools.islice(outcomes, MOST_OUTCOMES + 1)) > MOST_OUTCOMES:
+    if outcomes is None:
+        return by_quadrature(estimator, logits, cost_fn, dcost_fn, true, state, context)
+    if sum(1 for _ in itertools.islice(outcomes, MOST_OUTCOMES + 1)) > MOST_OUTCOMES:
         return None
     found = enumerate_moments(estimator, logits, cost_fn, dcost_fn, state=state, context=context)
-    t = true.reshape(len(true), -1)                                 # [B, D K]
-    each = np.sqrt(np.maximum(np.einsum("bi,bij,bj->b", t, found.covariance, t), 0))    # [B]
-    sigma_shrink = each.sum() / max((t ** 2).sum(), 1e-300)         # or less, however the examples are coupled
-    sigma = np.sqrt(np.maximum(found.variance(), 0)).ravel()
+    sigma, sigma_shrink = spreads(found.covariance, true)
     return Known("bounds enumerated", (found.low - true).ravel(), (found.high - true).ravel(), sigma, sigma_shrink)
+
+
+def by_quadrature(estimator, logits, cost_fn, dcost_fn, true, state, context):
+    """Variances under Gumbel noise, or None where quadrature does not apply."""
+    try:
+        found = gumbel_moments(estimator, logits, cost_fn, dcost_fn, state=state, context=context)
+    except ValueError:
+        return None
+    sigma, sigma_shrink = spreads(found.covariance, true)
+    return Known("variance by quadrature", sigma=sigma, sigma_shrink=sigma_shrink)
+
+
+def spreads(covariance, true):
+    """Standard deviations of the entries [N] and of <x, true> / <true, true>, from covariances [B, D K, D K]."""
+    t = true.reshape(len(true), -1)                                 # [B, D K]
+    each = np.sqrt(np.maximum(np.einsum("bi,bij,bj->b", t, covariance, t), 0))    # [B]
+    sigma_shrink = each.sum() / max((t ** 2).sum(), 1e-300)         # or less, however the examples are coupled
+    sigma = np.sqrt(np.maximum(np.diagonal(covariance, axis1=1, axis2=2), 0)).ravel()
+    return sigma, sigma_shrink

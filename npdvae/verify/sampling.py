@@ -29,10 +29,15 @@ def registered(estimator, logits, rng, cost_fn, dcost_fn, tile, state, context):
 
     def once():
         draw = estimator.sample(many, rng, state, context)
-        cost = tiled(cost_fn, draw.codes, B, tile)                  # [S, tile B]
-        dcodes = gradient_fn and tiled(gradient_fn, draw.codes, B, tile)    # [S, tile B, D, K]
-        return estimator.backward(draw, cost, dcodes, state).reshape(tile, -1)
+        return estimate(estimator, draw, cost_fn, gradient_fn, B, tile, state).reshape(tile, -1)
     return once
+
+
+def estimate(estimator, draw, cost_fn, gradient_fn, batch, tile, state):
+    """What follows a draw of `tile` copies of a batch: cost, its gradient, backward: -> [tile B, D, K]."""
+    cost = tiled(cost_fn, draw.codes, batch, tile)                  # [S, tile B]
+    dcodes = gradient_fn and tiled(gradient_fn, draw.codes, batch, tile)    # [S, tile B, D, K]
+    return estimator.backward(draw, cost, dcodes, state)
 
 
 def repeat(x, tile):
