@@ -51,6 +51,18 @@ def conditional_gumbels(ops, log_p, codes, v):
     return -xp.where(won > 0, log_winner, others)
 
 
+def conditional_gumbels_backward(ops, dnoisy, log_p, codes, v):
+    """Adjoint of `conditional_gumbels` w.r.t. log_p at given codes and v, not summed: all [S, B, D, k, K].
+
+    The winner stays where it is; the others move by (E_j / p_j) / (E_j / p_j + E_i).
+    """
+    xp, K = ops.xp, log_p.shape[-1]
+    log_e = xp.log(-xp.log(v)).reshape(*v.shape[:-1], -1, K)        # [S, B, D, k, K]
+    won = ops.one_hot(codes, K, log_e.dtype)[..., None, :]          # [S, B, D, 1, K]
+    log_winner = (log_e * won).sum(-1, keepdims=True)               # [S, B, D, k, 1]
+    return (1 - won) * ops.sigmoid(log_e - log_p[..., None, :] - log_winner) * dnoisy
+
+
 def conditional_straight_through(ops, log_p, codes, v, dcodes, tau):
     """Mean over k conditional draws of J(softmax((log p + G) / tau)) g / tau: dcodes [S, B, D, K] -> [S, B, D, K]."""
     y = ops.softmax(conditional_gumbels(ops, log_p, codes, v) / tau)   # [S, B, D, k, K]
