@@ -212,3 +212,162 @@ def test_carms_with_a_clipped_ratio_is_caught(monkeypatch):
     ratio = copula.ratio
     monkeypatch.setattr(copula, "ratio", lambda *args: np.minimum(ratio(*args), 0.9))
     assert not bias(estimators.get("carms"), logits, cost) <= 1e-3
+
+
+def many(estimator, logits, u, v, cost, state=None, context=None):
+    """Estimates for N draws of the noise of one example: u, v [N, D, K] -> [N, D, K]."""
+    N, D, K = u.shape
+    repeated = None if context is None else np.repeat(context, N, 0)
+    draw = estimator.from_noise(np.repeat(logits, N, 0), u[None], v[None], state, repeated)
+    flat = draw.codes.reshape(-1, 1, *draw.codes.shape[2:])         # [S N, 1, ...]
+    f, g = cost(flat).reshape(-1, N), cost.gradient(flat).reshape(-1, N, D, K)
+    return estimator.backward(draw, f, g, state)
+
+
+def mean_by_quadrature(estimator, logits, cost, state=None, context=None):
+    """Mean over Gumbel noise at one latent, code by code: given that b wins, E_j = E_b p_j / p_b + (own) and so on.
+
+    Trapezoid rule in logistic coordinates; u and v may share nodes, since the estimate is additive in them given b.
+    """
+    K = logits.shape[-1]
+    p = np.exp(logits[0, 0]) / np.exp(logits[0, 0]).sum()
+    t = np.arange(-24, 24, 0.3)
+    weight = 0.3 / (2 * np.cosh(t / 2)) ** 2
+    e = np.stack(np.meshgrid(*[np.logaddexp(0, t)] * K, indexing="ij"), -1).reshape(-1, 1, K)    # exponentials
+    weight = np.stack(np.meshgrid(*[weight] * K, indexing="ij"), -1).reshape(-1, K).prod(-1)
+    mean = np.zeros_like(logits[0])
+    for b in range(K):
+        own = np.where(np.arange(K) == b, 0, e)                     # E of u_j is p_j E_b + own, E of u_b is p_b E_b
+        u = np.minimum(np.exp(-(p * e[..., b:b + 1] + own)), 1 - 2.0 ** -53)
+        g = many(estimator, logits, u, np.exp(-e), cost, state, context)    # [N, 1, K]
+        mean += p[b] * (weight[:, None, None] * g).sum(0)
+    return mean
+
+
+def relaxed_estimator(name, D, K, seed=0, **options):
+    """An estimator with a state that is not its first, and a context."""
+    estimator = estimators.get(name, **options)
+    state = estimator.init(rng.Generator(seed), D, K, 2)
+    state.update({"rebar": {"eta": np.array([0.7])},
+                  "relax": {"cost_sum": np.array([1.5]), "weight_sum": np.array([0.5]), "square_sum": np.array([2.0])},
+                  }[name])
+    return estimator, state, np.random.default_rng(seed).normal(size=(1, 2))
+
+
+@pytest.mark.parametrize("name", ["rebar", "relax"])
+@pytest.mark.parametrize("temperature", [0.4, 1.0])
+def test_relaxed_control_variates_are_exact_in_the_mean(name, temperature):
+    logits, cost = problem(1, 1, 2)
+    estimator, state, context = relaxed_estimator(name, 1, 2, temperature=temperature)
+    true = enumeration.exact_gradient(logits, cost)[0]
+    mean = mean_by_quadrature(estimator, logits, cost, state, context)
+    assert close(mean, true, 1e-9)                                  # the rule's own error: 2e-11
+
+
+@pytest.mark.parametrize("name", ["rebar", "relax"])
+def test_detached_conditional_path_is_seen_as_biased(name, monkeypatch):
+    logits, cost = problem(1, 1, 2, kind="cubic")
+    estimator, state, context = relaxed_estimator(name, 1, 2)
+    module = importlib.import_module(f"npdvae.estimators.{name}")
+    monkeypatch.setattr(module, "conditional_gumbels_backward", lambda ops, dnoisy, *rest: 0 * dnoisy)
+    true = enumeration.exact_gradient(logits, cost)[0]
+    assert not close(mean_by_quadrature(estimator, logits, cost, state, context), true, 2.5e-2)
+
+
+@pytest.mark.parametrize("name", ["rebar", "relax"])
+@pytest.mark.parametrize("with_state", [False, True])
+def test_relaxed_control_variates_equal_their_twins(name, with_state):
+    logits, cost = problem(2, 2, 3)
+    estimator, state, _ = relaxed_estimator(name, 2, 3, samples=2)
+    state = state if with_state else None
+    draw = estimator.sample(logits, rng.Generator(1), state, np.ones((2, 2)))
+    f, g = cost(draw.codes), cost.gradient(draw.codes)
+    twin = importlib.import_module(f"tests.twins.{name}")
+    mine = estimator.backward(draw, f, g, state)
+    assert close(mine, twin.backward(estimator, draw, f, g, state), 1e-13 * abs(mine).max())
+
+
+@pytest.mark.parametrize("name", ["rebar", "relax"])
+@pytest.mark.parametrize("samples", [1, 2])
+def test_learned_entries_descend_the_squared_norm_of_the_estimate(name, samples):
+    """Complex step of the mean over the batch of |dlogits|^2, every learned entry."""
+    logits, cost = problem(3, 2, 3)
+    estimator, state, _ = relaxed_estimator(name, 2, 3, samples=samples, **({"hidden": 4} if name == "relax" else {}))
+    context = np.random.default_rng(3).normal(size=(3, 2))
+    draw = estimator.sample(logits, rng.Generator(1), state, context)
+    f, g = cost(draw.codes), cost.gradient(draw.codes)
+    learned = estimator.learn(draw, f, g, state)
+
+    def loss(moved):
+        dlogits = ComplexParts(estimator).backward(draw, f, g, moved)
+        return (dlogits ** 2).sum((1, 2)).mean()
+
+    assert set(learned) == {"rebar": {"eta"}, "relax": {"code_weight", "context_weight", "hidden_bias", "output_weight",
+                                                        "output_bias"}}[name]
+    for key, gradient in learned.items():
+        assert gradient.shape == state[key].shape
+        for index in np.ndindex(gradient.shape):
+            step = np.zeros(gradient.shape, complex)
+            step[index] = 1e-20j
+            exact = loss({**state, key: state[key] + step}).imag / 1e-20
+            assert close(gradient[index], exact, 1e-12 * max(1, abs(gradient).max()))
+
+
+class ComplexParts:
+    """An estimator's backward that keeps the imaginary part of its learned entries."""
+
+    def __init__(self, estimator):
+        self.estimator = estimator
+
+    def backward(self, draw, f, g, state):
+        return self.estimator.backward(draw, f.astype(complex), g, state)
+
+
+def test_rebar_learns_an_eta_that_reduces_the_variance():
+    """From 1, by plain descent on fresh draws: the mean squared norm at the end is below that at 0 and at 1."""
+    logits, cost = problem(1, 2, 3, kind="quadratic")
+    logits, estimator = np.repeat(logits, 500, 0), estimators.get("rebar")
+    state, generator = estimator.init(rng.Generator(0), 2, 3), rng.Generator(1)
+
+    def drawn(state):
+        draw = estimator.sample(logits, generator, state)
+        flat = draw.codes.reshape(-1, 1, 2, 3)
+        return draw, cost(flat).reshape(3, -1), cost.gradient(flat).reshape(3, -1, 2, 3)
+
+    def square(eta):
+        moved = {**state, "eta": np.array([eta])}
+        return (estimator.backward(*last, moved) ** 2).sum((1, 2)).mean()
+
+    for _ in range(60):
+        last = drawn(state)
+        state = {**state, "eta": state["eta"] - 0.002 * estimator.learn(*last, state)["eta"]}
+        state = estimator.advance(last[0], last[1], state)
+    assert square(state["eta"][0]) < min(square(0.0), square(1.0))
+
+
+@pytest.mark.parametrize("name", ["rebar", "relax"])
+@pytest.mark.parametrize("scale", [0.0, 17.0, 1e4, 8e37])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_relaxed_control_variates_stay_finite(name, scale, dtype):
+    logits = (scale * np.random.default_rng(0).uniform(-1, 1, size=(4, 2, 3))).astype(dtype)
+    cost = costs.make("decoder", 0, 4, 2, 3, dtype)
+    estimator, state, _ = relaxed_estimator(name, 2, 3)
+    noise = [np.array([2.0 ** -24, 0.5, 1 - 2.0 ** -24], dtype)[np.random.default_rng(n).integers(0, 3, (1, 4, 2, 3))]
+             for n in (0, 1)]                                       # both ends of the uniforms
+    draw = estimator.from_noise(logits, *noise, state, np.ones((4, 2), dtype))
+    f, g = cost(draw.codes), cost.gradient(draw.codes)
+    dlogits = estimator.backward(draw, f, g, state)
+    assert dlogits.dtype == dtype and np.isfinite(dlogits).all()
+    assert all(np.isfinite(v).all() for v in estimator.learn(draw, f, g, state).values())
+
+
+def test_relax_refuses_a_context_of_another_size():
+    estimator, state, _ = relaxed_estimator("relax", 2, 3)
+    draw = estimator.sample(np.zeros((1, 2, 3)), rng.Generator(0), state)
+    with pytest.raises(ValueError, match="context of 2 numbers"):
+        estimator.backward(draw, np.ones((1, 1)), None, state)
+
+
+def test_relaxed_rows_of_rebar_do_not_train_the_decoder():
+    estimator = estimators.get("rebar", samples=2)
+    assert close(estimator.weigh(None, np.ones((6, 4)))[:, 0], [0.5, 0.5, 0, 0, 0, 0], 0)
