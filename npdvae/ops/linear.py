@@ -7,7 +7,8 @@ def linear(x, weight, bias):
 
     x [..., I], weight [I, O], bias [O] -> [..., O].
     """
-    return x @ weight + bias                                        # [..., O]
+    y = x.reshape(-1, x.shape[-1]) @ weight + bias                  # [N, O]; one product, whatever the axes
+    return y.reshape(*x.shape[:-1], weight.shape[1])                # [..., O]
 
 
 def linear_backward(dy, x, weight, weights=None, need_dx=True):
@@ -15,12 +16,12 @@ def linear_backward(dy, x, weight, weights=None, need_dx=True):
 
     `weights` [...] multiplies each row in the parameter gradients only, so dx stays unweighted.
     """
-    dx = dy @ weight.T if need_dx else None                         # [..., I]
+    rows = dy.reshape(-1, dy.shape[-1])                             # [N, O]
+    dx = (rows @ weight.T).reshape(x.shape) if need_dx else None    # [..., I]
     if weights is not None:
-        dy = weights[..., None] * dy                                # [..., O]
-    dy = dy.reshape(-1, dy.shape[-1])                               # [N, O]
-    dweight = x.reshape(-1, x.shape[-1]).T @ dy                     # [I, O]
-    return dx, dweight, dy.sum(0)
+        rows = (weights[..., None] * dy).reshape(rows.shape)        # [N, O]
+    dweight = x.reshape(-1, x.shape[-1]).T @ rows                   # [I, O]
+    return dx, dweight, rows.sum(0)
 
 
 def code_linear(codes, weight, bias):
@@ -30,9 +31,9 @@ def code_linear(codes, weight, bias):
     """
     D = codes.shape[-1]
     K = weight.shape[0] // D
-    y = bias
-    for d in range(D):
-        y = y + weight[d * K + codes[..., d]]                       # [..., O]
+    y = bias + weight[codes[..., 0]]                                # [..., O]
+    for d in range(1, D):
+        y += weight[d * K + codes[..., d]]
     return y
 
 
@@ -43,11 +44,11 @@ def code_linear_backward(dy, codes, weight, weights=None, need_dx=False):
     """
     D = codes.shape[-1]
     K = weight.shape[0] // D
-    dcodes = (dy @ weight.T).reshape(*dy.shape[:-1], D, K) if need_dx else None   # [..., D, K]
+    rows = dy.reshape(-1, dy.shape[-1])                             # [N, O]
+    dcodes = (rows @ weight.T).reshape(*dy.shape[:-1], D, K) if need_dx else None   # [..., D, K]
     if weights is not None:
-        dy = weights[..., None] * dy                                # [..., O]
-    dy = dy.reshape(-1, dy.shape[-1])                               # [N, O]
-    rows = (codes.reshape(-1, D) + K * np.arange(D))                # [N, D]
-    one_hot = np.zeros((len(rows), D * K), dy.dtype)                # [N, D*K]
-    np.put_along_axis(one_hot, rows, 1, 1)
-    return dcodes, one_hot.T @ dy, dy.sum(0)
+        rows = (weights[..., None] * dy).reshape(rows.shape)        # [N, O]
+    columns = codes.reshape(-1, D) + K * np.arange(D)               # [N, D]
+    one_hot = np.zeros((len(columns), D * K), dy.dtype)             # [N, D*K]
+    np.put_along_axis(one_hot, columns, 1, 1)
+    return dcodes, one_hot.T @ rows, rows.sum(0)
