@@ -16,12 +16,17 @@ def relu_backward(dy, y):
 
 def leaky_relu(x):
     """x where x > 0, else LEAK * x; any shape."""
-    return np.where(x.real > 0, x, x * x.dtype.type(LEAK))
+    return x * slope(x)
 
 
 def leaky_relu_backward(dy, y):
     """Adjoint of `leaky_relu`; y is its output. The derivative at 0 is LEAK."""
-    return np.where(y.real > 0, dy, dy * dy.dtype.type(LEAK))
+    return dy * slope(y)
+
+
+def slope(x):
+    """Derivative of `leaky_relu`: 1 where x > 0, else LEAK; any shape."""
+    return np.maximum(x.real > 0, x.real.dtype.type(LEAK))
 
 
 def tanh(x):
