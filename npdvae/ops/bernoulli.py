@@ -4,24 +4,35 @@ import numpy as np
 
 def sigmoid(x):
     """Logistic function, stable for any real part; any shape."""
-    e = np.exp(np.where(x.real > 0, -x, x))                         # |e| <= 1
-    return np.where(x.real > 0, 1 / (1 + e), e / (1 + e))
+    y = np.exp(np.minimum(x, 0))
+    y /= 1 + np.exp(np.minimum(x, -x))                              # complex numbers compare by their real parts
+    return y
 
 
 def softplus(x):
     """log(1 + exp(x)), stable for any real part; any shape."""
-    positive = x.real > 0
-    return np.where(positive, x, 0) + np.log1p(np.exp(np.where(positive, -x, x)))
+    e = np.exp(np.minimum(x, -x))                                   # e^-|x|
+    u = 1 + e
+    e -= u - 1                                                      # what rounding took from u
+    e /= u
+    e += np.log(u)                                                  # log1p(e^-|x|), vectorised as log1p is not
+    e += np.maximum(x, 0)
+    return e
 
 
 def bce(logits, x):
     """Aggregate binary cross-entropy (eq. 10): logits [..., P], x [..., P] -> [...], in nats."""
-    return (softplus(logits) - x * logits).sum(-1)
+    cost = softplus(logits)                                         # [..., P]
+    cost -= x * logits
+    return cost.sum(-1)
 
 
 def bce_backward(dcost, logits, x):
     """Adjoint of `bce` w.r.t. the logits: dcost [...], logits [..., P], x [..., P] -> [..., P]."""
-    return dcost[..., None] * (sigmoid(logits) - x)
+    dlogits = sigmoid(logits)                                       # [..., P]
+    dlogits -= x
+    dlogits *= dcost[..., None]
+    return dlogits
 
 
 def bce_shared(logits, x):
