@@ -9,7 +9,7 @@ import numpy as np
 def entropy(log_p):
     """-sum p log p per row: log_p [..., K] -> [...], between 0 and log K."""
     h = -(np.exp(log_p) * log_p).sum(-1)                            # [...]
-    ceiling = np.log(log_p.shape[-1])
+    ceiling = log_categories(log_p)
     return np.where(h.real < 0, 0, np.where(h.real > ceiling, ceiling, h)).astype(log_p.dtype)
 
 
@@ -22,7 +22,7 @@ def entropy_backward(dh, log_p):
 
 def kl_uniform(log_q):
     """KL(q || uniform) = log K - H(q) per row (eq. 66): log_q [..., K] -> [...]."""
-    return (np.log(log_q.shape[-1]) - entropy(log_q)).astype(log_q.dtype)
+    return log_categories(log_q) - entropy(log_q)                   # [...]
 
 
 def kl_uniform_backward(dkl, log_q):
@@ -46,3 +46,8 @@ def kl_categorical_backward(dkl, log_q, log_p):
     dq = dkl[..., None] * q * (ratio - (q * ratio).sum(-1, keepdims=True))
     dp = dkl[..., None] * (np.exp(log_p) - q)                       # [..., K]
     return dq, dp
+
+
+def log_categories(log_p):
+    """log K in the type of log_p [..., K], so that rounding takes neither entropy nor KL past its bound."""
+    return log_p.real.dtype.type(np.log(log_p.shape[-1]))
