@@ -1,4 +1,4 @@
-"""Thickstun's notes, eq. 8 (entropy by samples) and eq. 9 (entropy in closed form), as a cost."""
+"""Thickstun's notes, eq. 9 with the sign of a cost; or the entropy of eq. 7 in closed form."""
 import math
 
 import numpy as np
