@@ -404,3 +404,30 @@ def draw_keys(draw):
     if second is not None and second.ndim == 2:
         codes = np.concatenate([codes, second], 1)
     return [tuple(row) for row in codes.tolist()]
+
+
+@pytest.mark.parametrize("name, options, D, K, samples", [
+    ("double_cv", {}, 2, 3, 2), ("double_cv", {}, 2, 2, 3), ("double_cv", {}, 1, 3, 4),
+    ("rodeo", {"hidden": 3}, 2, 3, 2), ("rodeo", {"hidden": 3}, 2, 2, 3), ("rodeo", {"hidden": 3}, 1, 3, 3),
+    ("rodeo", {"hidden": 3}, 3, 1, 2)])
+def test_double_control_variates_are_unbiased_and_equal_their_twins(name, options, D, K, samples):
+    estimator = estimators.get(name, samples=samples, **options)
+    logits, cost = problem(D=D, K=K)
+    state = warm_state(estimator, logits, cost, np.zeros((2, 0)))
+    for given in (state, None):
+        assert_twin(estimator, logits, cost, given)
+        assert_unbiased(estimator, logits, cost, given)
+
+
+@pytest.mark.parametrize("name, options", [("double_cv", {"samples": 3}), ("rodeo", {"samples": 3, "hidden": 3})])
+def test_double_control_variates_learn_the_gradient_of_the_squared_norm(name, options):
+    estimator = estimators.get(name, **options)
+    logits, cost = problem(kind="quadratic", spread=0.5)
+    state = warm_state(estimator, logits, cost, np.zeros((2, 0)))
+    draw = estimator.sample(logits, Generator(3))
+    f, g = cost(draw.codes), cost.gradient(draw.codes)
+
+    def loss(state):
+        return (estimator.backward(draw, f, g, state) ** 2).sum((1, 2)).mean()
+
+    assert_gradient(loss, estimator.learn(draw, f, g, state), state)
