@@ -48,14 +48,19 @@ def flat(value, true, name):
 def enumerated(estimator, logits, cost_fn, dcost_fn, true, state=None, context=None):
     """What `outcomes()` says, or quadrature where the noise is not finite; None where that would be too much."""
     state, context = prepared(estimator, logits, state, context)
-    outcomes = estimator.outcomes(logits, state, context)
-    if outcomes is None:
+    if estimator.outcomes(logits, state, context) is None:
         return by_quadrature(estimator, logits, cost_fn, dcost_fn, true, state, context)
-    if sum(1 for _ in itertools.islice(outcomes, MOST_OUTCOMES + 1)) > MOST_OUTCOMES:
+    if not countable(estimator, logits, state, context):
         return None
     found = enumerate_moments(estimator, logits, cost_fn, dcost_fn, state=state, context=context)
     sigma, sigma_shrink = spreads(found.covariance, true)
     return Known("bounds enumerated", (found.low - true).ravel(), (found.high - true).ravel(), sigma, sigma_shrink)
+
+
+def countable(estimator, logits, state, context):
+    """Whether `outcomes()` is there and no longer than can be gone through in seconds."""
+    outcomes = estimator.outcomes(logits, state, context)
+    return outcomes is not None and sum(1 for _ in itertools.islice(outcomes, MOST_OUTCOMES + 1)) <= MOST_OUTCOMES
 
 
 def by_quadrature(estimator, logits, cost_fn, dcost_fn, true, state, context):

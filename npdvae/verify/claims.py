@@ -1,0 +1,173 @@
+"""One estimator held to what it claims: bias and variance by the sharpest method that applies."""
+import inspect
+from typing import NamedTuple
+
+import numpy as np
+
+from npdvae import estimators
+from npdvae.estimators.baselines import BASELINES
+from npdvae.rng import Generator
+from npdvae.verify import costs
+from npdvae.verify.enumeration import exact_gradient
+from npdvae.verify.knowledge import countable
+from npdvae.verify.moments import enumerate_moments, prepared, wanted_gradient
+from npdvae.verify.quadrature import gumbel_moments
+from npdvae.verify.sequential import check_unbiased
+
+TOLERANCE = {"enumeration": 1e-12, "quadrature": 1e-8}              # of E |dlogits|: rounding, and the rule's error
+VISIBLE = 1e-6                                                      # a bias that a negative control must exceed
+BATCH = 2
+
+
+class Finding(NamedTuple):
+    """Bias and variance on one cost."""
+
+    bias: float                                                     # largest |bias| / largest E |dlogits|
+    relative_bias: float                                            # |bias| / |true gradient|
+    variance: float                                                 # trace of the covariance, mean over the examples
+    method: str                                                     # enumeration, quadrature or sequential
+    unbiased: bool
+    size: str                                                       # latents x categories
+    note: str
+
+
+class Row(NamedTuple):
+    """One line of the table."""
+
+    estimator: str
+    claim: str
+    size: str
+    relative_bias: float
+    bias: float
+    variance: float
+    evaluations: int
+    variance_times_evaluations: float
+    method: str
+    verdict: str                                                    # holds, BROKEN or no claim
+    note: str
+
+
+def variants(name, samples):
+    """Options to try a registered estimator with: `samples` where it has any, every baseline where it chooses one."""
+    known = inspect.signature(estimators.find(name).__init__).parameters
+    options = {}
+    if hasattr(estimators.find(name), "from_noise"):
+        options["samples"] = 1                                      # quadrature takes one
+    elif "samples" in known:
+        options["samples"] = samples if samples > 1 or fits(name, samples=samples) else 2
+    choices = sorted(BASELINES) if known.get("baseline") and known["baseline"].default in BASELINES else [None]
+    for baseline in choices:
+        yield options if baseline is None else {**options, "baseline": baseline}
+
+
+def fits(name, **options):
+    """Whether an estimator takes these options."""
+    try:
+        estimators.get(name, **options)
+    except ValueError:
+        return False
+    return True
+
+
+def judge(name, options, latents, categories, kind, seed):
+    """Hold one estimator, built with `options`, to its claims: a `Row`."""
+    estimator = estimators.get(name, **options)
+    K = 2 if estimator.binary else categories
+    found = measure(estimator, latents, K, kind, seed)
+    claim = "unbiased" if estimator.unbiased else f"exact: {estimator.exact_for}" if estimator.exact_for else "-"
+    verdict, note = ("no claim", found.note)
+    if estimator.unbiased or estimator.exact_for == "any":
+        verdict = "holds" if found.unbiased else "BROKEN"
+    elif estimator.exact_for:
+        verdict, note = promise(estimator, latents, K, seed)
+    D, K = (int(n) for n in found.size.split("x"))
+    evaluations = estimator.evaluations(D, K)
+    label = name + (f" ({options['baseline']})" if "baseline" in options else "")
+    return Row(label, claim, found.size, found.relative_bias, found.bias, found.variance, evaluations,
+               found.variance * evaluations, found.method, verdict, note)
+
+
+def promise(estimator, latents, categories, seed):
+    """Exactness for a class of costs: no bias on any kind of that class, and a visible one on a kind outside it."""
+    worst, outside = 0.0, 0.0
+    for kind in costs.KINDS:
+        found = measure(estimator, latents, categories, kind, seed)
+        if costs.ORDER.index(costs.CLASS[kind]) <= costs.ORDER.index(estimator.exact_for):
+            worst = max(worst, found.bias)
+            if not found.unbiased:
+                return "BROKEN", f"bias {found.bias:.1e} on a {kind} cost"
+        else:
+            outside = max(outside, found.bias)
+    if not outside > VISIBLE:
+        return "BROKEN", f"claims too little: bias {outside:.1e} outside {estimator.exact_for} costs"
+    return "holds", f"bias {worst:.1e} within {estimator.exact_for} costs, up to {outside:.2g} outside"
+
+
+def measure(estimator, latents, categories, kind, seed):
+    """Bias and variance on a random problem with a random cost of this kind: a `Finding`."""
+    problem = Problem.random(estimator, latents, categories, kind, seed)
+    if countable(estimator, problem.logits, problem.state, problem.context):
+        return exactly(problem, enumerate_moments(*problem.arguments(), **problem.setting()), "enumeration")
+    if hasattr(estimator, "from_noise"):
+        try:
+            return exactly(problem, gumbel_moments(*problem.arguments(), **problem.setting()), "quadrature")
+        except ValueError:                                          # more nodes than quadrature takes in seconds
+            problem = Problem.random(estimator, 1, min(categories, 3), kind, seed)
+            return exactly(problem, gumbel_moments(*problem.arguments(), **problem.setting()), "quadrature")
+    report = check_unbiased(*problem.arguments(), true=problem.true, seed=seed, **problem.setting())
+    return Finding(float(np.abs(report.bias).max() / np.abs(problem.true).max()), report.relative_bias,
+                   float((report.sigma ** 2).sum() / BATCH), "sequential", report.passed, problem.size,
+                   f"{report.verdict}: {report.reason}")
+
+
+def exactly(problem, found, method):
+    """Moments against the true gradient: a `Finding`."""
+    true, total = problem.true, getattr(found, "total", np.ones(1))
+    bias = float(np.abs(found.mean - true).max() / max(found.scale.max(), 1e-300))
+    relative = float(np.linalg.norm(found.mean - true) / max(np.linalg.norm(true), 1e-300))
+    variance = max(float(np.trace(found.covariance, axis1=1, axis2=2).mean()), 0.0)
+    if not np.abs(total - 1).max() <= 1e-12:
+        return Finding(bias, relative, variance, method, False, problem.size,
+                       f"probabilities of outcomes() sum to {total[0]:.15g}")
+    return Finding(bias, relative, variance, method, bias <= TOLERANCE[method], problem.size, "")
+
+
+class Problem(NamedTuple):
+    """An estimator with logits [B, D, K], a cost, the true gradient, and a state that has seen a few steps."""
+
+    estimator: object
+    logits: np.ndarray
+    cost: object
+    true: np.ndarray
+    state: dict | None
+    context: np.ndarray
+
+    @classmethod
+    def random(cls, estimator, latents, categories, kind, seed):
+        logits = np.random.default_rng(seed).normal(size=(BATCH, latents, categories))
+        cost = costs.make(kind, seed, *logits.shape)
+        true = exact_gradient(logits, cost, objective=estimator.objective, samples=getattr(estimator, "samples", None))
+        return cls(estimator, logits, cost, true, *warmed(estimator, logits, cost, seed))
+
+    def arguments(self):
+        return self.estimator, self.logits, self.cost, self.cost.gradient
+
+    def setting(self):
+        return {"state": self.state, "context": self.context}
+
+    @property
+    def size(self):
+        return f"{self.logits.shape[1]}x{self.logits.shape[2]}"
+
+
+def warmed(estimator, logits, cost, seed, steps=20, rate=0.01):
+    """State and context after a few steps, so that learned entries and running means take part in the check."""
+    state, context = prepared(estimator, logits)
+    gradient_fn = wanted_gradient(estimator, cost.gradient)
+    rng = Generator(seed)
+    for _ in range(steps if state is not None else 0):
+        draw = estimator.sample(logits, rng, state, context)
+        f, dcodes = cost(draw.codes), gradient_fn and gradient_fn(draw.codes)
+        learned = estimator.learn(draw, f, dcodes, state)
+        state = estimator.advance(draw, f, state | {k: state[k] - rate * d for k, d in learned.items()})
+    return state, context

@@ -1,0 +1,134 @@
+"""python -m npdvae.verify: every registered estimator keeps its claims, broken ones are told apart. 12 s."""
+import json
+import subprocess
+import sys
+
+import pytest
+
+from npdvae import estimators
+from npdvae.estimators.darn import DARN
+from npdvae.estimators.rloo import RLOO
+from npdvae.estimators.straight_through import StraightThrough
+from npdvae.verify.__main__ import main
+from npdvae.verify.claims import judge, measure, variants
+
+HERE = "tests.test_verify_claims" if __name__.startswith("tests") else __name__
+
+
+class Shrunk(RLOO):
+    """Divides by S where S - 1 is right: one half of the gradient at S = 2."""
+
+    name = "shrunk"
+
+    def backward(self, draw, cost, dcodes=None, state=None):
+        return super().backward(draw, cost) * (1 - 1 / self.samples)
+
+
+class TooProud(StraightThrough):
+    """Straight-through that claims to be exact for quadratic costs."""
+
+    name = "too_proud"
+
+    def __init__(self, ops=None, samples=1):
+        super().__init__(ops, samples)
+        self.exact_for = "quadratic"
+
+
+class TooModest(RLOO):
+    """RLOO that claims multilinear costs only."""
+
+    name = "too_modest"
+    unbiased = False
+    exact_for = "multilinear"
+
+
+class LeakyOutcomes(RLOO):
+    """Forgets one of its outcomes."""
+
+    name = "leaky_outcomes"
+
+    def outcomes(self, logits, state=None, context=None):
+        return list(super().outcomes(logits))[1:]
+
+
+class Silent(RLOO):
+    """Does not enumerate its noise: left to the sequential test, which knows no bounds."""
+
+    name = "silent"
+
+    def outcomes(self, logits, state=None, context=None):
+        return None
+
+
+@pytest.mark.parametrize("name", estimators.names())
+def test_every_registered_estimator_keeps_its_claims(name):
+    categories = 2 if hasattr(estimators.find(name), "from_noise") else 3       # quadrature over one dimension is quick
+    for options in variants(name, 2):
+        row = judge(name, options, 1, categories, "decoder", 3)
+        assert row.verdict in ("holds", "no claim"), row
+        if row.claim == "unbiased":
+            assert row.verdict == "holds" and row.relative_bias <= 1e-8, row
+        elif row.claim == "-":
+            assert row.bias > 1e-6, f"biased by its own word, yet exact: {row}"
+        assert row.evaluations >= 1 and row.variance >= 0
+
+
+@pytest.mark.parametrize("cls, word", [(Shrunk, ""), (TooProud, "quadratic cost"), (TooModest, "claims too little"),
+                                       (LeakyOutcomes, "sum to"), (Silent, "INCONCLUSIVE")])
+def test_broken_claims_are_found(cls, word):
+    row = judge(f"{HERE}:{cls.__name__}", {"samples": 2}, 2, 3, "decoder", 0)
+    assert row.verdict == "BROKEN" and word in row.note, row
+    if cls is Shrunk:
+        assert abs(row.relative_bias - 0.5) <= 1e-12
+
+
+def test_darn_with_two_categories_is_held_to_its_wider_truth():
+    """At K = 2 with centre 1/2 it is exact for quadratic costs too, so only a cubic one shows a bias."""
+    assert measure(DARN(), 2, 2, "quadratic", 0).unbiased
+    assert not measure(DARN(), 2, 2, "cubic", 0).unbiased
+    assert judge("darn", {}, 2, 2, "decoder", 0).verdict == "holds"
+
+
+def test_command_prints_a_table_and_counts(capsys):
+    assert main(["--estimator", "rloo", "straight_through", "arm"]) == 0
+    out = capsys.readouterr().out
+    assert "3 estimators, 0 broken claims" in out
+    assert [line.split()[0] for line in out.splitlines()[1:4]] == ["rloo", "straight_through", "arm"]
+    assert "2x2" in out.splitlines()[3] and "2x3" in out.splitlines()[1]        # arm is binary
+
+
+def test_command_fails_where_a_claim_does(capsys):
+    assert main(["--estimator", f"{HERE}:Shrunk", "--json"]) == 1
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["verdict"] == "BROKEN" and row["method"] == "enumeration"
+
+
+def test_command_tries_every_baseline(capsys):
+    assert main(["--estimator", "reinforce", "--latents", "1", "--samples", "1"]) == 0
+    out = capsys.readouterr().out
+    for baseline in ("none", "constant", "running_mean", "batch_leave_one_out", "nvil"):
+        assert f"reinforce ({baseline})" in out
+
+
+@pytest.mark.parametrize("arguments, word", [
+    (["--latents", "0"], "--latents must be at least 1, got 0"),
+    (["--categories", "1"], "--categories must be at least 2"),
+    (["--estimator", "rlo"], "did you mean rloo"),
+    (["--estimator", "exact", "--latents", "30"], "30"),
+])
+def test_command_answers_bad_input_in_one_line(arguments, word, capsys):
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert word in error and error.count("\n") == 1
+
+
+def test_command_refuses_unknown_choices():
+    with pytest.raises(SystemExit) as raised:
+        main(["--cost", "sine"])
+    assert raised.value.code == 2
+
+
+def test_module_runs_as_a_command():
+    command = [sys.executable, "-m", "npdvae.verify", "--estimator", "exact"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and "0 broken claims" in done.stdout, done.stderr
