@@ -1,0 +1,60 @@
+"""python -m npdvae.sample RUN: draw images from the prior of a run, as a picture or as arrays."""
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+
+import numpy as np
+
+from npdvae import plots, rng
+from npdvae.cli import guarded
+from npdvae.data.binarise import binarise
+from npdvae.run import Run
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(prog="python -m npdvae.sample", description="Draw images from a trained model: codes "
+                                "from the prior, decoded.")
+    p.add_argument("run", metavar="RUN", help="run folder")
+    p.add_argument("--checkpoint", default="last", metavar="last|best|FILE", help="which checkpoint (default: last)")
+    p.add_argument("--count", type=int, default=60, metavar="N", help="images (default: 60)")
+    p.add_argument("--binary", action="store_true", help="draw pixels 0 or 1 instead of showing their probabilities")
+    p.add_argument("--seed", type=int, default=0, help="seed of what is drawn (default: 0)")
+    p.add_argument("--out", metavar="FILE", help="a .png, or a .npz with codes [N, D] and images [N, H, W] "
+                   "(default: RUN/figures/samples.png)")
+    return p
+
+
+@guarded
+def main(argv=None) -> int:
+    """Sample as the arguments say; returns the exit code."""
+    args = parser().parse_args(argv)
+    if args.count < 1:
+        raise ValueError(f"--count: got {args.count}, expected at least 1")
+    path = pathlib.Path(args.out) if args.out else pathlib.Path(args.run) / "figures" / "samples.png"
+    if path.suffix not in (".png", ".npz"):
+        raise ValueError(f"--out: got {path}, expected a name that ends in .png or .npz")
+    run = Run.load(args.run, args.checkpoint)
+    codes, images = draw(run, args.count, args.binary, args.seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".npz":
+        np.savez_compressed(path, codes=codes, images=images.reshape(-1, *run.shape))
+    else:
+        what = "pixels drawn" if args.binary else "pixel probabilities"
+        plots.save(plots.grid(images, run.shape, f"Prior samples, {what}"), path)
+    print(f"{path}: {args.count} images of {run.shape[0]} x {run.shape[1]} pixels, seed {args.seed}")
+    return 0
+
+
+def draw(run, count, binary=False, seed=0):
+    """Codes from the prior int [N, D] and their pixel probabilities, or pixels drawn from them, [N, P]."""
+    codes, images = run.sample(count, seed)
+    if binary:
+        images = binarise(images, "dynamic", rng.Generator(seed, rng.PRIOR, step=1))
+    return codes, images
+
+
+if __name__ == "__main__":
+    sys.exit(main())
