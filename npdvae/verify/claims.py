@@ -12,6 +12,7 @@ from npdvae.verify.enumeration import exact_gradient
 from npdvae.verify.knowledge import countable
 from npdvae.verify.moments import enumerate_moments, prepared, wanted_gradient
 from npdvae.verify.quadrature import gumbel_moments
+from npdvae.verify.sampling import leaks
 from npdvae.verify.sequential import check_unbiased
 
 TOLERANCE = {"enumeration": 1e-12, "quadrature": 1e-8}              # of E |dlogits|: rounding, and the rule's error
@@ -29,6 +30,7 @@ class Finding(NamedTuple):
     unbiased: bool
     size: str                                                       # latents x categories
     note: str
+    leaks: bool                                                     # examples read the costs of others
 
 
 class Row(NamedTuple):
@@ -80,6 +82,8 @@ def judge(name, options, latents, categories, kind, seed):
         verdict = "holds" if found.unbiased else "BROKEN"
     elif estimator.exact_for:
         verdict, note = promise(estimator, latents, K, seed)
+    if not estimator.couples_batch and found.leaks:
+        verdict, note = "BROKEN", "reads the costs of other examples, and couples_batch is False"
     D, K = (int(n) for n in found.size.split("x"))
     evaluations = estimator.evaluations(D, K)
     label = name + (f" ({options['baseline']})" if "baseline" in options else "")
@@ -106,7 +110,7 @@ def promise(estimator, latents, categories, seed):
 def measure(estimator, latents, categories, kind, seed):
     """Bias and variance on a random problem with a random cost of this kind: a `Finding`."""
     problem = Problem.random(estimator, latents, categories, kind, seed)
-    if countable(estimator, problem.logits, problem.state, problem.context):
+    if countable(*problem[:2], **problem.setting()):
         return exactly(problem, enumerate_moments(*problem.arguments(), **problem.setting()), "enumeration")
     if hasattr(estimator, "from_noise"):
         try:
@@ -117,7 +121,7 @@ def measure(estimator, latents, categories, kind, seed):
     report = check_unbiased(*problem.arguments(), true=problem.true, seed=seed, **problem.setting())
     return Finding(float(np.abs(report.bias).max() / np.abs(problem.true).max()), report.relative_bias,
                    float((report.sigma ** 2).sum() / BATCH), "sequential", report.passed, problem.size,
-                   f"{report.verdict}: {report.reason}")
+                   f"{report.verdict}: {report.reason}", leaks(*problem.arguments(), **problem.setting()))
 
 
 def exactly(problem, found, method):
@@ -128,8 +132,9 @@ def exactly(problem, found, method):
     variance = max(float(np.trace(found.covariance, axis1=1, axis2=2).mean()), 0.0)
     if not np.abs(total - 1).max() <= 1e-12:
         return Finding(bias, relative, variance, method, False, problem.size,
-                       f"probabilities of outcomes() sum to {total[0]:.15g}")
-    return Finding(bias, relative, variance, method, bias <= TOLERANCE[method], problem.size, "")
+                       f"probabilities of outcomes() sum to {total[0]:.15g}", False)
+    return Finding(bias, relative, variance, method, bias <= TOLERANCE[method], problem.size, "",
+                   leaks(*problem.arguments(), **problem.setting()))
 
 
 class Problem(NamedTuple):

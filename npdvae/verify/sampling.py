@@ -1,6 +1,7 @@
 """Endless blocks of independent estimates [n, B D K], from a registered estimator or from any callable."""
 import numpy as np
 
+from npdvae.rng import Generator
 from npdvae.verify.moments import prepared, wanted_gradient
 
 BLOCK = 512                                                         # estimates between two looks
@@ -9,7 +10,8 @@ BLOCK = 512                                                         # estimates 
 def blocks_of(estimator, logits, rng, cost_fn=None, dcost_fn=None, *, tile=None, state=None, context=None):
     """Generator of blocks; independent examples are drawn `tile` copies at a time, as one larger batch."""
     if hasattr(estimator, "sample"):
-        tile = 1 if estimator.couples_batch else tile or BLOCK
+        coupled = estimator.couples_batch or leaks(estimator, logits, cost_fn, dcost_fn, state, context)
+        tile = 1 if coupled else tile or BLOCK
         once = registered(estimator, logits, rng, cost_fn, dcost_fn, tile, state, context)
     else:
         tile = tile or 1
@@ -31,6 +33,21 @@ def registered(estimator, logits, rng, cost_fn, dcost_fn, tile, state, context):
         draw = estimator.sample(many, rng, state, context)
         return estimate(estimator, draw, cost_fn, gradient_fn, B, tile, state).reshape(tile, -1)
     return once
+
+
+def leaks(estimator, logits, cost_fn, dcost_fn=None, state=None, context=None):
+    """Whether an example's estimate changes with the costs of another: told by `backward` alone, no statistics."""
+    B, D, K = logits.shape
+    gradient_fn = wanted_gradient(estimator, dcost_fn)
+    state, context = prepared(estimator, logits, state, context)
+    draw = estimator.sample(repeat(logits, 2), Generator(0), state, repeat(context, 2))
+    cost = tiled(cost_fn, draw.codes, B, 2)                         # [S, 2 B]
+    dcodes = gradient_fn and tiled(gradient_fn, draw.codes, B, 2)   # [S, 2 B, D, K]
+    other = np.arange(2 * B) >= 1                                   # all but the first example
+    changed = cost + other
+    dchanged = dcodes if dcodes is None else dcodes * (1 + other)[:, None, None]
+    first, second = (estimator.backward(draw, f, df, state)[0] for f, df in ((cost, dcodes), (changed, dchanged)))
+    return not np.abs(first - second).max() <= 1e-14 * np.abs(first).max()      # sums may be ordered by the batch
 
 
 def estimate(estimator, draw, cost_fn, gradient_fn, batch, tile, state):
