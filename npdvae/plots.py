@@ -48,7 +48,7 @@ def curves(lines, collapsed=None, title=""):
     f = figure(10, 3.8)
     left, right = f.subplots(1, 2)
     epochs = [line["epoch"] for line in lines]
-    marker = "o" if len(lines) == 1 else None
+    marker = "o" if len(lines) <= 10 else None
     for split, colour in (("train", COLOURS[0]), ("validation", COLOURS[2]), ("test", COLOURS[1])):
         key = f"{split}_negative_elbo"
         if key in lines[-1]:
@@ -56,21 +56,23 @@ def curves(lines, collapsed=None, title=""):
                       label=f"{split} {lines[-1][key]:.2f}")
     if collapsed is not None:
         left.axhline(collapsed, color="#666666", ls="--", lw=1, label=f"collapsed posterior {collapsed:.2f}")
-    _limit(left, [line["test_negative_elbo"] for line in lines], collapsed)
+    shown = [[line[f"{split}_negative_elbo"] for line in lines] for split in ("train", "test")]
+    _limit(left, shown, collapsed)
     left.set(xlabel="epoch", ylabel="negative ELBO, nats per image", title="Negative ELBO")
     cost, = right.plot(epochs, [line["test_cost"] for line in lines], color=COLOURS[1], marker=marker, lw=1.6)
     other = right.twinx()
     kl, = other.plot(epochs, [line["test_kl"] for line in lines], color=COLOURS[3], marker=marker, lw=1.6)
-    _limit(right, [line["test_cost"] for line in lines])
+    _limit(right, [[line["test_cost"] for line in lines]])
     right.set(xlabel="epoch", title="Its parts, test")
     right.set_ylabel("reconstruction cost, nats", color=COLOURS[1])
     other.set_ylabel("KL to the prior, nats", color=COLOURS[3])
     other.set_ylim(0, max(line["test_kl"] for line in lines) * 1.15 + 1e-3)
-    left.legend(frameon=False)
-    right.legend([cost, kl], [f"cost {lines[-1]['test_cost']:.2f}", f"KL {lines[-1]['test_kl']:.2f}"], frameon=False,
-                 loc="center right")
+    left.legend(edgecolor="none", framealpha=0.85)
+    other.legend([cost, kl], [f"cost {lines[-1]['test_cost']:.2f}", f"KL {lines[-1]['test_kl']:.2f}"],
+                 edgecolor="none", framealpha=0.85, loc="center right")
     for axes in (left, right):
         _whole(axes)
+        axes.set_xlim(0, 1.03 * epochs[-1])
         axes.grid(alpha=0.25)
     f.suptitle(title)
     return f
@@ -80,17 +82,17 @@ def comparison(runs, collapsed=None, title="", split="test"):
     """Negative ELBO of several runs against epoch: {label: lines of metrics.jsonl}; each ends in its figure."""
     f = figure(8, 4.2)
     axes = f.subplots()
-    key, ends, every = f"{split}_negative_elbo", [], []
+    key, ends, shown = f"{split}_negative_elbo", [], []
     for (label, lines), colour in zip(runs.items(), COLOURS):
         values = [line[key] for line in lines]
         axes.plot([line["epoch"] for line in lines], values, color=colour, lw=1.8)
         ends.append((values[-1], f"{label}  {values[-1]:.1f}", colour))
-        every += values[len(values) // 20:]
+        shown.append(values)
     last = max(lines[-1]["epoch"] for lines in runs.values())
     if collapsed is not None:
         axes.axhline(collapsed, color="#666666", ls="--", lw=1)
         ends.append((collapsed, f"collapsed posterior  {collapsed:.1f}", "#666666"))
-    _limit(axes, every, collapsed)
+    _limit(axes, shown, collapsed)
     axes.set(xlabel="epoch", ylabel=f"{split} negative ELBO, nats per image", title=title, xlim=(0, last))
     _label_ends(axes, sorted(ends), last)
     _whole(axes)
@@ -190,13 +192,13 @@ def _greys():
     return colormaps["gray"].with_extremes(bad="white")
 
 
-def _limit(axes, values, *others):
-    """Leave the first epochs' fall out of the picture where it would flatten the rest."""
-    finite = [v for v in values if math.isfinite(v)] or [0.0]
-    low, late = min(finite), sorted(finite)[int(0.97 * (len(finite) - 1))]
-    high = max([late, *(o for o in others if o is not None)])
-    margin = 0.08 * (high - low) + 1e-3
-    axes.set_ylim(min([low, *(o for o in others if o is not None)]) - margin, high + margin)
+def _limit(axes, shown, line=None):
+    """Fit several curves and a line, less the first 3 % of the epochs, whose fall would flatten the rest."""
+    values = [v for curve in shown for v in curve[len(curve) // 30:] if math.isfinite(v)]
+    values += [] if line is None else [line]
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    margin = 0.08 * (high - low) + 0.002 * abs(high) + 1e-3
+    axes.set_ylim(low - margin, high + margin)
 
 
 def _whole(axes, most=8):
