@@ -431,3 +431,71 @@ def test_double_control_variates_learn_the_gradient_of_the_squared_norm(name, op
         return (estimator.backward(draw, f, g, state) ** 2).sum((1, 2)).mean()
 
     assert_gradient(loss, estimator.learn(draw, f, g, state), state)
+
+
+@pytest.mark.parametrize("name, zeros", [("double_cv", {"alpha": 0.0}), ("rodeo", {"alpha": 0.0, "beta": 0.0})])
+def test_double_control_variates_without_coefficients_are_rloo(name, zeros):
+    logits, cost = problem()
+    estimator = estimators.get(name, samples=3, **zeros)
+    draw = estimator.sample(logits, Generator(0))
+    f, g = cost(draw.codes), cost.gradient(draw.codes)
+    rloo = estimators.get("rloo", samples=3).sample(logits, Generator(0))
+    assert np.array_equal(draw.codes, rloo.codes)
+    expected = estimators.get("rloo", samples=3).backward(rloo, f)
+    assert np.abs(estimator.backward(draw, f, g) - expected).max() <= 1e-13 * np.abs(f).max()
+
+
+def test_double_cv_of_bits_is_the_published_form_in_the_two_halves_of_the_logit():
+    logits, cost = problem(K=2)
+    estimator = estimators.get("double_cv", samples=2, alpha=-0.6)
+    draw = estimator.sample(logits, Generator(2))
+    f, g = cost(draw.codes), cost.gradient(draw.codes)
+    theta = softmax(logits)[..., 1]                                 # sigmoid of eta = phi_1 - phi_0
+    x, slope = draw.codes, g[..., 1] - g[..., 0]                    # bits [S, B, D], d f / d x
+    b = -0.6 * (slope[::-1] * (x - theta)).sum(-1)                  # [S, B], gradient at the other sample
+    difference = (f + b)[0] - (f + b)[1]                            # [B]
+    deta = difference[:, None] / 2 * (x[0] - x[1]) + 0.6 * slope.mean(0) * theta * (1 - theta)
+    assert np.abs(estimator.backward(draw, f, g) - np.stack([-deta, deta], -1)).max() <= 1e-12 * np.abs(f).max()
+
+
+def test_sampled_kl_has_the_gradient_of_the_surrogate_loss_for_autodiff():
+    """End of Thickstun's notes: differentiate q {f} / {q} + q (1 + {log q}) / {q}, curly brackets held constant."""
+    logits, cost = problem(B=1)
+    estimator = estimators.get("reinforce_sampled_kl", baseline="none")
+    draw = estimator.sample(logits, Generator(0))
+    f, ops = cost(draw.codes)[0, 0], estimator.ops
+
+    def log_q(logits):
+        return ops.log_prob(ops.log_softmax(logits), draw.codes)[0, 0]
+
+    held = log_q(logits)
+    gradient = np.zeros_like(logits)
+    for index in np.ndindex(logits.shape):                          # complex step: exact to rounding
+        shifted = logits.astype(complex)
+        shifted[index] += 1e-20j
+        q = np.exp(log_q(shifted))
+        surrogate = q * f / np.exp(held) + q * (1 + held) / np.exp(held)
+        gradient[index] = surrogate.imag / 1e-20
+    assert np.abs(estimator.backward(draw, np.full((1, 1), f)) - gradient).max() <= 1e-13 * (1 + abs(f))
+
+
+NAMES = ["reinforce", "reinforce_sampled_kl", "vimco", "muprop", "local_expectation", "measure_valued",
+         "sum_and_sample", "unordered_set", "double_cv", "rodeo", "exact", "rloo"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_float32_stays_float32_and_extreme_logits_stay_finite(name):
+    estimator = estimators.get(name)
+    extremes = np.array([0, 1e-8, -1e-8, 17, -17, 88.8, -104, 1e4, -1e4, 1e20, -1e20, np.finfo(np.float32).max / 4])
+    logits = np.random.default_rng(0).choice(extremes, (50, 3, 4)).astype(np.float32)
+    context = np.ones((50, 2), np.float32)
+    state = estimator.init(Generator(0), 3, 4, 2)
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        draw = estimator.sample(logits, Generator(1), state, context)
+        rng = np.random.default_rng(2)
+        f = rng.normal(size=(len(draw.codes), 50)).astype(np.float32)
+        g = rng.normal(size=(*f.shape, 3, 4)).astype(np.float32)
+        dlogits, weights = estimator.backward(draw, f, g, state), estimator.weigh(draw, f)
+    assert dlogits.dtype == weights.dtype == np.float32
+    assert np.isfinite(dlogits).all() and np.isfinite(weights).all()
+    assert np.abs(np.broadcast_to(weights, f.shape).sum(0) - 1).max() <= 1e-5

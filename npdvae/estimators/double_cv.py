@@ -8,7 +8,7 @@ class DoubleCV(HardCodes):
     """mean_s (f_s + b_s - mean_{t != s} (f_t + b_t)) s_s - a J(p) mean g, b_s = a <mean_{t != s} g_t, s_s>.
 
     s_s = z_s - p, g = df/dz (Titsias & Shi 2022; for K = 2 the published form in the logit's two halves). a is
-    learned by the gradient of the squared norm of dlogits, starting at `alpha`; a = 0 is RLOO.
+    learned by the gradient of the squared norm of dlogits, starting at `alpha` (published: 0, which is RLOO).
     Cost: S evaluations and S backwards, S >= 2.
     """
 
@@ -16,7 +16,7 @@ class DoubleCV(HardCodes):
     unbiased = True
     exact_for = "any"
 
-    def __init__(self, ops=None, samples=2, alpha=-0.5):
+    def __init__(self, ops=None, samples=2, alpha=-0.75):
         super().__init__(ops, samples)
         if samples < 2:
             raise ValueError(f"estimator double_cv needs samples >= 2 for its baseline, got {samples}")

@@ -11,8 +11,9 @@ class RODEO(HardCodes):
     """mean_m (f_m - mean_{n != m} (f_n + a A h_n(z_n))) s_m + b A(h'_m s)(z_m) (Shi et al. 2022), s = z - p.
 
     A h(z) = mean_d sum_k p_dk h(z_d := k) - h(z), the Gibbs Stein operator: E A h = 0. h_m, h'_m: surrogates of f
-    from the other samples, mean_{n != m} H(f_n, <g_n, . - z_n>), g = df/dz. a, b and H are learned by the gradient
-    of the squared norm of dlogits; a = b = 0 is RLOO. For K = 2 the published form in the logit's two halves.
+    from the other samples, mean_{n != m} H(f_n, <g_n, . - z_n>), g = df/dz; `hidden` units (published: 100). a, b
+    and H are learned by the gradient of the squared norm of dlogits; a and b start at alpha D and beta D (published:
+    0, which is RLOO). For K = 2 this is the published form in the logit's two halves.
     Cost: S evaluations and S backwards, S >= 2.
     """
 
@@ -20,7 +21,7 @@ class RODEO(HardCodes):
     unbiased = True
     exact_for = "any"
 
-    def __init__(self, ops=None, samples=2, hidden=100, alpha=1.0, beta=1.0):
+    def __init__(self, ops=None, samples=2, hidden=32, alpha=0.5, beta=0.5):
         super().__init__(ops, samples)
         if samples < 2:
             raise ValueError(f"estimator rodeo needs samples >= 2 for its baseline, got {samples}")
@@ -29,8 +30,8 @@ class RODEO(HardCodes):
         self.hidden, self.alpha, self.beta = hidden, float(alpha), float(beta)
 
     def init(self, rng, latents, categories, context_size=0):
-        xp = self.ops.xp
-        return {"alpha": xp.full(1, self.alpha), "beta": xp.full(1, self.beta), **init_surrogate(xp, rng, self.hidden)}
+        xp, (alpha, beta) = self.ops.xp, self.coefficients(None, latents, None)
+        return {"alpha": xp.full(1, alpha), "beta": xp.full(1, beta), **init_surrogate(xp, rng, self.hidden)}
 
     def inputs(self, draw, cost, dcodes):
         """What H reads at the neighbours z_d := k of each code: f_n and <g_n, z' - z_n>, [S, S-1, B, D, K] each."""
@@ -53,14 +54,15 @@ class RODEO(HardCodes):
         slope = (score * h[..., 1]).sum((-2, -1))[..., None, None]  # [S, B, 1, 1], h'(z) less its local means
         local = (p * h[..., 1]).sum(-1, keepdims=True)              # [S, B, D, 1]
         control = (self.ops.softmax_backward(h[..., 1], p) - (slope + local) * score) / D   # A(h'_m s)(z_m)
-        alpha, beta = self.coefficients(state, cost.dtype)
+        alpha, beta = self.coefficients(state, D, cost.dtype)
         value = cost - self.leave_one_out(cost + alpha * stein)     # [S, B]
         dlogits = (value[..., None, None] * score + beta * control).mean(0)   # [B, D, K]
         return dlogits, (p, score, stein, control, alpha, beta, kept)
 
-    def coefficients(self, state, dtype):
+    def coefficients(self, state, latents, dtype):
+        """a and b: [1] each, or the numbers they start at."""
         if state is None:
-            return self.alpha, self.beta
+            return self.alpha * latents, self.beta * latents
         return state["alpha"].astype(dtype), state["beta"].astype(dtype)
 
     def leave_one_out(self, f):

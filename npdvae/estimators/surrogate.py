@@ -17,7 +17,7 @@ def forward(ops, f, along, state):
         return ops.xp.stack([along, along], -1), None
     x = ops.xp.stack([f, along], -1)                                # [..., 2]
     pre = ops.linear(x, state["hidden_weight"].astype(x.dtype), state["hidden_bias"].astype(x.dtype))   # [..., H]
-    unit = SLOPE * pre + (1 - SLOPE) * ops.relu(pre)
+    unit = ops.xp.maximum(pre, SLOPE * pre)
     out = ops.linear(unit, state["output_weight"].astype(x.dtype), state["output_bias"].astype(x.dtype))
     return along[..., None] + out, (x, pre, unit)
 
@@ -27,7 +27,7 @@ def backward(ops, dout, kept, state):
     x, pre, unit = kept
     dout = ops.xp.broadcast_to(dout, (*pre.shape[:-1], 2))          # [..., 2]
     dunit, doutput_weight, doutput_bias = ops.linear_backward(dout, unit, state["output_weight"].astype(x.dtype))
-    dpre = SLOPE * dunit + (1 - SLOPE) * ops.relu_backward(dunit, ops.relu(pre))
+    dpre = ops.xp.where(pre > 0, dunit, SLOPE * dunit)
     _, dhidden_weight, dhidden_bias = ops.linear_backward(dpre, x, state["hidden_weight"].astype(x.dtype),
                                                           need_dx=False)
     return {"hidden_weight": dhidden_weight, "hidden_bias": dhidden_bias,

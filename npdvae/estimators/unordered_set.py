@@ -13,10 +13,10 @@ MOST_CODES = 10                                 # the recursion visits 2**k subs
 
 @register
 class UnorderedSet(Estimator):
-    """sum_i q_i R_i (f_i - sum_j q_j R_ij f_j) (z_i - p) over k codes without replacement (Kool et al. 2020, built-in baseline).
+    """sum_i q_i R_i (f_i - sum_j q_j R_ij f_j) (z_i - p) over k distinct codes (Kool et al. 2020, with baseline).
 
-    q_i R_i = P(i drawn first | the set) = w_i, and q_j R_ij = (1 - q_i) P(j drawn next | i first, the set) for
-    j != i, R_ii = 1: hence w_i (1 - q_i) (f_i - sum_{j != i} P(j next) f_j), as computed here.
+    The codes are drawn without replacement. q_i R_i = P(i drawn first | the set) = w_i; q_j R_ij = (1 - q_i)
+    P(j drawn next | i first, the set) for j != i; R_ii = 1: hence w_i (1 - q_i) (f_i - sum_{j != i} P(j next) f_j).
     Cost: k evaluations, at most K**D.
     """
 
@@ -68,7 +68,8 @@ def chances(xp, log_q, log_rest):
 
     first [k, B]: P(i first | set). second [k, k, B]: P(j next | i first, set), 0 where j = i. left [k, B]: 1 - q_i.
     For every subset A, log_h[A] is the log-probability that A is drawn first where the rest of the set is
-    removed: sum_{i in A} q_i / (q(A) + rest) h(A minus i). All terms are positive.
+    removed: sum_{i in A} q_i / (q(A) + rest) h(A minus i). All terms are positive. i comes first with a share
+    proportional to q_i h(set minus i), then j with one proportional to q_j h(set minus i and j).
     """
     k, bits = len(log_q), [1 << i for i in range(len(log_q))]
     log_mass, log_h = [log_rest], [xp.zeros_like(log_rest)]         # 2**k x [B], by the bits of A
@@ -78,15 +79,19 @@ def chances(xp, log_q, log_rest):
         terms = xp.stack([log_q[i] + log_h[A ^ bits[i]] for i in inside])
         log_h.append(log_sum_exp(xp, terms, 0) - log_mass[A])
 
-    def drawn_from(A, i):
-        return xp.exp(log_q[i] + log_h[A ^ bits[i]] - log_mass[A] - log_h[A])
-
-    whole, none = (1 << k) - 1, xp.zeros_like(log_rest)
-    first = xp.stack([drawn_from(whole, i) for i in range(k)])
-    second = xp.stack([xp.stack([none if j == i else drawn_from(whole ^ bits[i], j) for j in range(k)])
-                       for i in range(k)])
+    whole, never = (1 << k) - 1, xp.full_like(log_rest, LOG_ZERO)
+    first = shares(xp, [log_q[i] + log_h[whole ^ bits[i]] for i in range(k)])
+    second = xp.stack([shares(xp, [never if j == i else log_q[j] + log_h[whole ^ bits[i] ^ bits[j]]
+                                   for j in range(k)]) for i in range(k)])
     left = xp.exp(xp.stack([log_mass[whole ^ bits[i]] for i in range(k)]))
     return {"first": first, "second": second, "left": left}
+
+
+def shares(xp, log_terms):
+    """exp of the terms, divided by their sum: k x [B] -> [k, B]."""
+    log_terms = xp.stack(log_terms)                                 # [k, B]
+    terms = xp.exp(log_terms - log_terms.max(0))
+    return terms / terms.sum(0)
 
 
 def reorder(kept, order):

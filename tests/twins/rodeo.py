@@ -6,10 +6,10 @@ from tests.twins.loops import code, softmax
 
 def backward(estimator, draw, cost, dcodes=None, state=None):
     """Mean over m of (f_m - mean_{n != m} (f_n + a A h_n)) s_m + b A(h'_m s)."""
-    a = estimator.alpha if state is None else float(state["alpha"][0])
-    b_ = estimator.beta if state is None else float(state["beta"][0])
     M, B = cost.shape
     D, K = draw.logits.shape[1:]
+    a = estimator.alpha * D if state is None else float(state["alpha"][0])
+    b_ = estimator.beta * D if state is None else float(state["beta"][0])
     out = np.zeros((B, D, K))
     for b in range(B):
         p = [softmax([float(v) for v in row]) for row in draw.logits[b]]
