@@ -9,7 +9,7 @@ import pytest
 from npdvae import data, rng
 from npdvae.data import build_digits, digits
 from npdvae.data.baselines import collapsed_baseline, irreducible_cost
-from npdvae.data.binarise import prepare
+from npdvae.data.binarise import binarise, prepare
 
 
 def test_digits_equal_scikit_learns_copy(tmp_path):
@@ -107,3 +107,14 @@ def test_load_names_what_it_could_not_find(name, message):
     with pytest.raises(ValueError, match=message) as caught:
         data.load(name)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.long
+def test_mnist_itself_has_its_known_constants():
+    mnist = data.load("mnist")                                      # $NPDVAE_DATA or the cache; hashes are checked
+    assert collapsed_baseline(mnist.train, mnist.train, 255) == pytest.approx(206.03, abs=0.005)
+    assert collapsed_baseline(mnist.train, mnist.test, 255) == pytest.approx(205.80, abs=0.01)
+    assert irreducible_cost(mnist.train, 255) == pytest.approx(45.76, abs=0.005)
+    assert irreducible_cost(mnist.test, 255) == pytest.approx(45.53, abs=0.005)
+    x = binarise(mnist.to_probabilities(mnist.train[:10_000]), "dynamic", rng.Generator(0, rng.BINARISE))
+    assert x.mean() == pytest.approx(0.131, abs=0.002)
