@@ -69,6 +69,8 @@ class Config:
                                      type=int, metavar="SEED")
     out: str | None = option(None, "run folder (default: a new one under runs/)", metavar="FOLDER")
     checkpoint_every: int | None = option(None, "steps between checkpoints (default: one per epoch)", metavar="STEPS")
+    figures: bool = option(True, "draw the figures and the page of the run at its end",
+                           action=argparse.BooleanOptionalAction)
     tensorboard: bool = option(False, "also write TensorBoard event files (needs tensorboardX)", action="store_true")
 
     def check(self) -> Config:
@@ -115,7 +117,7 @@ def add_arguments(parser: argparse.ArgumentParser):
         if "action" not in extra:
             kind = str(f.type).split(" ")[0].split("[")[0]
             extra.setdefault("type", {"int": int, "float": float}.get(kind, str))
-        shown = "" if f.default in (None, False) or f.default is dataclasses.MISSING else f" (default: {f.default})"
+        shown = "" if f.default in (None, False, True) or f.default is dataclasses.MISSING else f" (default: {f.default})"
         parser.add_argument("--" + f.name.replace("_", "-"), default=argparse.SUPPRESS,
                             help=(f.metadata["help"] + shown).replace("%", "%%"), **extra)
 

@@ -8,13 +8,14 @@ import sys
 from dataclasses import replace
 
 from npdvae import build as building
-from npdvae import metrics
+from npdvae import metrics, report
 from npdvae.cli import guarded
 from npdvae.config import FIELDS, Config, add_arguments, from_mapping, load_toml, resolve
 from npdvae.presets import PRESETS
 from npdvae.trainer import Interrupted, Trainer
 
-MAY_CHANGE = ("epochs", "backend", "threads", "device", "checkpoint_every", "tensorboard", "data_dir", "out")
+MAY_CHANGE = ("epochs", "backend", "threads", "device", "checkpoint_every", "tensorboard", "figures",
+              "data_dir", "out")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -108,9 +109,9 @@ def finish(trainer: Trainer) -> int:
     collapsed = trainer.collapsed()
     print(f"test negative ELBO {end['test_negative_elbo']:.2f} nats, {collapsed - end['test_negative_elbo']:.2f} below "
           f"the collapsed posterior's {collapsed:.2f} (each pixel's training mean)")
-    print(f"{end['seconds']:.1f} s; run folder {trainer.folder}; look at it with:\n"
-          f"  python -m npdvae.evaluate {trainer.folder}\n  python -m npdvae.report {trainer.folder}")
-    return 0
+    print(f"{end['seconds']:.1f} s; run folder {trainer.folder}; all its figures with:\n"
+          f"  python -m npdvae.evaluate {trainer.folder}")
+    return report.main([str(trainer.folder)]) if c.figures else 0
 
 
 def free_folder(config: Config) -> pathlib.Path:

@@ -38,7 +38,7 @@ def folder(tmp_path_factory):
     """A run of two epochs on the digits, D=3, K=5."""
     path = tmp_path_factory.mktemp("runs") / "small"
     assert train.main(["--epochs", "2", "--latents", "3", "--categories", "5", "--hidden", "20", "--backend", "numpy",
-                       "--batch-size", "100", "--validation", "0.1", "--out", str(path)]) == 0
+                       "--batch-size", "100", "--validation", "0.1", "--no-figures", "--out", str(path)]) == 0
     return path
 
 
@@ -78,7 +78,7 @@ def test_report_writes_figures_and_one_self_contained_page(folder, capsys):
 def test_report_of_a_grey_run_without_metrics_in_another_folder(tmp_path):
     run = tmp_path / "grey"
     assert train.main(["--epochs", "1", "--latents", "1", "--categories", "2", "--hidden", "8", "--backend", "numpy",
-                       "--batch-size", "500", "--binarize", "none", "--out", str(run)]) == 0
+                       "--batch-size", "500", "--binarize", "none", "--no-figures", "--out", str(run)]) == 0
     (run / "metrics.jsonl").unlink()
     assert report.main([str(run), "--out", str(tmp_path / "out"), "--images", "3"]) == 0
     words = " ".join(Reader((tmp_path / "out" / "report.html").read_text()).words)

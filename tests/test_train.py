@@ -7,7 +7,7 @@ import pytest
 from npdvae import checkpoint, metrics, train
 from npdvae.run import Run
 
-SHORT = ["--backend", "numpy", "--epochs", "2", "--hidden", "16", "--batch-size", "300"]
+SHORT = ["--backend", "numpy", "--epochs", "2", "--hidden", "16", "--batch-size", "300", "--no-figures"]
 
 
 def run(capsys, *arguments):
@@ -45,6 +45,14 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(finished, tmp_pa
     a, b, c = (checkpoint.load(folder / name)[0] for folder in (finished, same, other))
     assert all(np.array_equal(a[k], b[k]) for k in a)
     assert not np.array_equal(a["params/encoder.0.weight"], c["params/encoder.0.weight"])
+
+
+def test_a_run_ends_with_its_figures_named(tmp_path, capsys):
+    code, out, _ = run(capsys, *SHORT, "--epochs", 1, "--figures", "--out", tmp_path / "r")
+    assert code == 0 and "collapsed posterior" in out and str(tmp_path / "r" / "report.html") in out
+    drawn = {p.stem for p in (tmp_path / "r" / "figures").glob("*.png")}
+    assert drawn == {"elbo", "reconstructions", "traversals", "prior", "code_use"}
+    assert all(name in out for name in drawn)
 
 
 def test_microbatches_give_the_whole_batchs_step_to_rounding(tmp_path):
