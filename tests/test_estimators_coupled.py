@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from npdvae import estimators, rng
-from npdvae.estimators import binary_tree, copula
+from npdvae.estimators import binary_tree, copula, simplex_cells
 from npdvae.estimators.base import Draw
 from npdvae.estimators.outcomes import all_codes
 from npdvae.verify import costs, enumeration
@@ -50,7 +50,7 @@ def close(a, b, tol):
 
 
 SHAPES = {"arm": (2, 3, 2), "disarm": (2, 3, 2), "disarm_stick_breaking": (2, 2, 3), "disarm_tree": (2, 2, 3),
-          "disarm_iw": (2, 2, 3), "carms": (2, 1, 4)}
+          "disarm_iw": (2, 2, 3), "carms": (2, 1, 4), "arsm": (2, 1, 3)}
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -371,3 +371,44 @@ def test_relax_refuses_a_context_of_another_size():
 def test_relaxed_rows_of_rebar_do_not_train_the_decoder():
     estimator = estimators.get("rebar", samples=2)
     assert close(estimator.weigh(None, np.ones((6, 4)))[:, 0], [0.5, 0.5, 0, 0, 0, 0], 0)
+
+
+def test_arsm_is_arm_for_two_categories():
+    logits, cost = problem(2, 3, 2)
+    arsm, arm = (moments(estimators.get(name), logits, cost) for name in ("arsm", "arm"))
+    assert all(close(a, b, 1e-12) for a, b in zip(arsm, arm) if a is not arsm[1])     # mean and variance; nodes differ
+
+
+@pytest.mark.parametrize("K", [1, 2, 3, 4])
+@pytest.mark.parametrize("scale", [0.0, 1.0, 30.0, 1e4])
+def test_simplex_nodes_have_the_moments_of_the_dirichlet_distribution(K, scale):
+    phi = scale * np.random.default_rng(K).normal(size=(2, K))
+    weight, w, _ = simplex_cells.nodes(np, phi)
+    second = np.einsum("mr,mri,mrj->mij", weight, w, w)
+    assert (weight >= 0).all() and close(weight.sum(-1), 1, 1e-14)
+    assert close(np.einsum("mr,mri->mi", weight, w), 1 / K, 1e-14)
+    assert close(second, (1 + np.eye(K)) / (K * (K + 1)), 1e-14)
+
+
+def test_arsm_variance_of_samples_is_the_enumerated_one():
+    logits, cost = problem(1, 1, 3, seed=4)
+    _, _, variance = moments(estimators.get("arsm"), logits, cost)
+    n = 40_000
+    draw = estimators.get("arsm").sample(np.repeat(logits, n, 0), rng.Generator(2))
+    g = estimators.get("arsm").backward(draw, cost(draw.codes.reshape(-1, 1, 1)).reshape(-1, n))
+    squares = (g - g.mean(0)) ** 2
+    assert close(squares.mean(0), variance[0], 5 * squares.std(0).max() / n ** 0.5)     # 5 standard errors
+
+
+def test_arsm_stays_within_its_bounds():
+    logits, cost = problem(3, 2, 4)
+    logits, estimator = np.repeat(logits, 500, 0), estimators.get("arsm")
+    draw = estimator.sample(logits, rng.Generator(5))
+    f = np.random.default_rng(0).choice([0.0, 2.0], size=(7, len(logits)))
+    low, high = estimator.bounds(logits, 2.0)
+    g = estimator.backward(draw, f)
+    assert (low <= g).all() and (g <= high).all() and abs(g).max() > 0.5 * high.max()
+
+
+def test_arsm_has_no_outcomes_for_many_categories():
+    assert estimators.get("arsm").outcomes(np.zeros((1, 1, 5))) is None
