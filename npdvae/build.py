@@ -83,7 +83,7 @@ def build(config: Config) -> Job:
                           interval=config.lr_interval),
         functools.partial(schedules.kl_weight, config.kl_weight, config.kl_warmup),
         config.batch_size, config.microbatch, config.clip_norm,
-        "none" if dataset.binary else config.binarize, config.seed, np.dtype(config.dtype))
+        "none" if dataset.binary else str(config.binarize), config.seed, np.dtype(config.dtype))
     return Job(config, dataset, held, model, Readable(model, recipe, dataset))
 
 
@@ -99,4 +99,4 @@ def fresh_state(job: Job) -> TrainState:
 
 def fingerprint(dataset) -> str:
     """A digest of the training pixels, so that a run is never resumed on other data."""
-    return hashlib.sha256(np.ascontiguousarray(dataset.train)).hexdigest()[:16]
+    return hashlib.sha256(np.ascontiguousarray(dataset.train).data).hexdigest()[:16]

@@ -39,7 +39,7 @@ def main(argv=None) -> int:
         return resume(pathlib.Path(run), arguments, file, preset)
     config = resolve(arguments, preset, file)
     if config.seeds is not None:
-        return several(config)
+        return several(config, config.seeds)
     return one(config, pathlib.Path(config.out) if config.out else free_folder(config))
 
 
@@ -50,19 +50,19 @@ def one(config: Config, folder: pathlib.Path) -> int:
     return finish(trainer)
 
 
-def several(config: Config) -> int:
+def several(config: Config, seeds: list[int]) -> int:
     """One run per seed in folders beside one another, and mean and standard deviation over them."""
-    if len(set(config.seeds)) < len(config.seeds):
-        raise ValueError(f"--seeds: got {config.seeds}, expected each seed once")
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"--seeds: got {seeds}, expected each seed once")
     folder = pathlib.Path(config.out) if config.out else free_folder(config)
     ends = []
-    for seed in config.seeds:
+    for seed in seeds:
         print(f"seed {seed}")
         code = one(replace(config, seed=seed, seeds=None), folder / f"seed{seed}")
         if code:
             return code
         ends.append(metrics.read(folder / f"seed{seed}")[-1])
-    print(f"\n{len(ends)} seeds: {' '.join(map(str, config.seeds))}")
+    print(f"\n{len(ends)} seeds: {' '.join(map(str, seeds))}")
     for key in ("train_negative_elbo", "test_negative_elbo"):
         values = [line[key] for line in ends]
         spread = f" +- {statistics.stdev(values):.2f}" if len(values) > 1 else ""
@@ -98,7 +98,7 @@ def finish(trainer: Trainer) -> int:
     """Train to the end and sum up."""
     c, d = trainer.config, trainer.job.dataset
     print(f"{c.data}: {len(d.train)} training and {len(d.test)} test images of {d.pixels} pixels, binarize "
-          f"{c.binarize}; D={c.latents} K={c.categories}, {'-'.join(map(str, [d.pixels, *c.hidden]))}, "
+          f"{c.binarize}; D={c.latents} K={c.categories}, {'-'.join(map(str, [d.pixels, *trainer.job.model.hidden]))}, "
           f"{c.estimator}; backend {trainer.job.model.ops.name}, {c.dtype}, seed {c.seed}")
     try:
         end = trainer.train()

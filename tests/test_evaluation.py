@@ -75,8 +75,8 @@ def test_elbo_with_one_sample_is_unbiased_for_the_enumerated_elbo():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "a"
-    assert train.main(["--backend", "numpy", "--epochs", "30", "--hidden", "32", "--latents", "3", "--categories", "5", "--no-figures",
-                       "--out", str(folder)]) == 0
+    assert train.main(["--backend", "numpy", "--epochs", "30", "--hidden", "32", "--latents", "3", "--categories", "5",
+                       "--no-figures", "--out", str(folder)]) == 0
     return Run.load(folder)
 
 

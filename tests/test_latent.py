@@ -52,7 +52,8 @@ def test_kl_weight_scales_the_kl_part_alone():
 
 
 @pytest.mark.parametrize("arguments, message", [
-    ((0, 3), "latents must be at least 1"), ((2, 0), "categories must be at least 1"), ((2, 3, "gauss"), "unknown prior"),
+    ((0, 3), "latents must be at least 1"), ((2, 0), "categories must be at least 1"),
+    ((2, 3, "gauss"), "unknown prior"),
     ((2, 3, "uniform", -1.0), "free bits")])
 def test_latent_refuses_senseless_sizes(arguments, message):
     D, K, *rest = arguments

@@ -18,7 +18,8 @@ from tests.victim import PLACES
 
 VICTIM = pathlib.Path(__file__).with_name("victim.py")
 SETTINGS = ["--backend", "numpy", "--hidden", "8", "--batch-size", "250", "--estimator", "reinforce", "--baseline",
-            "running_mean", "--prior", "learned", "--validation", "0.1", "--no-figures", "--checkpoint-every", "2", "--out", "run"]
+            "running_mean", "--prior", "learned", "--validation", "0.1", "--no-figures", "--checkpoint-every", "2",
+            "--out", "run"]
 posix = pytest.mark.skipif(os.name != "posix", reason="kills and signals need a POSIX system")
 
 

@@ -44,7 +44,7 @@ def find(name: str) -> type:
 def get(name: str, *, ops=None, **options):
     """An estimator, on the NumPy table unless `ops` says otherwise; `options` are its constructor's."""
     cls = find(name)
-    known = [p for p in inspect.signature(cls.__init__).parameters if p not in ("self", "ops")]
+    known = [p for p in inspect.signature(cls).parameters if p != "ops"]
     for option in options:
         if option not in known:
             raise ValueError(f"estimator {name} has no option {option!r} (it has: {', '.join(known) or 'none'})")
