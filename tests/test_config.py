@@ -16,8 +16,9 @@ def test_layers_override_in_order(tmp_path):
 
 
 def test_toml_round_trip_keeps_every_setting():
-    c = config.resolve({"hidden": [5, 3], "estimator_options": ["a=1", 'b="x"', "c=true", "d=text"], "tensorboard": True,
-                        "out": 'a "quoted" \\ path', "clip_norm": 0.1, "seeds": [1, 2]}, preset="tutorial")
+    c = config.resolve({"hidden": [5, 3], "estimator_options": ["a=1", 'b="x"', "c=true", "d=text"],
+                        "tensorboard": True, "out": 'a "quoted" \\ path', "clip_norm": 0.1, "seeds": [1, 2]},
+                       preset="tutorial")
     back = config.Config(**config.from_mapping(tomllib.loads(config.to_toml(c)), "text"))
     assert back == c
     assert back.estimator_options == {"a": 1, "b": "x", "c": True, "d": "text"}
