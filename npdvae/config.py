@@ -117,7 +117,8 @@ def add_arguments(parser: argparse.ArgumentParser):
         if "action" not in extra:
             kind = str(f.type).split(" ")[0].split("[")[0]
             extra.setdefault("type", {"int": int, "float": float}.get(kind, str))
-        shown = "" if f.default in (None, False, True) or f.default is dataclasses.MISSING else f" (default: {f.default})"
+        hidden = f.default in (None, False, True) or f.default is dataclasses.MISSING
+        shown = "" if hidden else f" (default: {f.default})"
         parser.add_argument("--" + f.name.replace("_", "-"), default=argparse.SUPPRESS,
                             help=(f.metadata["help"] + shown).replace("%", "%%"), **extra)
 

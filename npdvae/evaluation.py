@@ -71,7 +71,7 @@ def importance_weighted(model, params, dataset, rows, mode, seed, step, samples,
 
 
 def log_prob(model, params, x, tile=512):
-    """Exact log p(x) by enumeration (eq. 29): x [N, P] -> float64 [N], nats; codes decoded in tiles, shared by all x."""
+    """Exact log p(x) by enumeration (eq. 29): x [N, P] -> float64 [N], nats; codes in tiles, shared by all x."""
     ops, D, K = model.ops, model.latent.latents, model.latent.categories
     if K ** D > MOST_CODES:
         raise ValueError(f"log p(x) enumerates categories**latents = {K}**{D} codes, more than {MOST_CODES}")

@@ -31,7 +31,7 @@ def to_uniform(words, dtype=np.float64):
 
 
 def uniform(seed, stream, step, example, draw, shape, dtype=np.float64):
-    """Uniforms [S, B, D, N] of one step: word s*N + n of the blocks that start at `draw`, for each (example, latent)."""
+    """Uniforms [S, B, D, N] of one step: word s*N + n of the blocks from `draw` on, for each (example, latent)."""
     S, B, D, N = shape
     blocks = -(-S * N // 4)
     words = philox(step,

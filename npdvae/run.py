@@ -75,7 +75,8 @@ class Run:
         if codes.dtype.kind not in "iu":
             codes = codes.astype(self.dtype, copy=False)
         if codes.shape[1:] != ((D,) if codes.dtype.kind in "iu" else (D, K)):
-            raise ValueError(f"codes must be int [N, {D}] or float [N, {D}, {K}], got {codes.dtype} {list(codes.shape)}")
+            raise ValueError(f"codes must be int [N, {D}] or float [N, {D}, {K}], got {codes.dtype} "
+                             f"{list(codes.shape)}")
         if codes.dtype.kind in "iu" and codes.size and not (0 <= codes.min() and codes.max() < K):
             raise ValueError(f"codes must be categories 0 to {K - 1}, got {codes.min()} to {codes.max()}")
         return self.model.ops.sigmoid(self.model.decode(self.params, codes)[0])
