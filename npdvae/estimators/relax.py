@@ -32,7 +32,7 @@ class RELAX(GumbelNoise):
         draw = super().from_noise(logits, u, v, state, context)
         return Draw(draw.codes, logits, {**draw.kept, "context": context})
 
-    def relaxed(self, draw):
+    def relaxed_rows(self, draw):
         """y above y~: [2 S, B, D, K]."""
         ops, kept, log_p = self.ops, draw.kept, self.ops.log_softmax(draw.logits)
         given = conditional_gumbels(ops, log_p, draw.codes, kept["v"])[..., 0, :]       # [S, B, D, K]
@@ -48,7 +48,7 @@ class RELAX(GumbelNoise):
         ops, kept, S = self.ops, draw.kept, len(cost)
         log_p = ops.log_softmax(draw.logits)                        # [B, D, K]
         score = ops.one_hot(draw.codes, log_p.shape[-1], log_p.dtype) - ops.xp.exp(log_p)   # [S, B, D, K]
-        y = self.relaxed(draw)                                      # [2 S, B, D, K]
+        y = self.relaxed_rows(draw)                                      # [2 S, B, D, K]
         x, net = y.reshape(*y.shape[:2], -1), relax_surrogate.parameters(state, cost.dtype)
         c, h = relax_surrogate.forward(ops, x, kept["context"], net)      # [2 S, B], [2 S, B, H]
         scale, mean = self.scale(state, cost.dtype), self.running.mean(state, "cost_sum").astype(cost.dtype)
