@@ -53,7 +53,8 @@ def table(f) -> str:
     """The figures as text."""
     exact = f"{f['log_prob']:10.3f}" if f["log_prob"] is not None else "   (too many codes to enumerate)"
     lines = [f"{f['run']}, step {f['step']}, {f['images']} test images, nats per image", "",
-             f"  ELBO                          {-f['negative_elbo']:10.3f}   = -(cost {f['cost']:.3f} + KL {f['kl']:.3f})",
+             f"  ELBO                          {-f['negative_elbo']:10.3f}   "
+             f"= -(cost {f['cost']:.3f} + KL {f['kl']:.3f})",
              f"  importance-weighted bound     {f['importance_weighted_bound']:10.3f}   "
              f"{f['importance_samples']} samples",
              f"  log p(x), exact               {exact}",

@@ -64,7 +64,7 @@ class Categorical:
         return Kept(draw, log_q, self.ops.kl_categorical(log_q, self.log_prior(params)))
 
     def objective_cost(self, params, kept, cost):
-        """The cost [S, B] as the estimator's objective has it: -log p(x | z), or -log p(x, z) where no KL is analytic."""
+        """The cost [S, B] of the estimator's objective: -log p(x | z), or -log p(x, z) where no KL is analytic."""
         if self.estimator.objective == "expectation":
             return cost
         log_p = self.log_prior(params).astype(cost.dtype)           # [D, K]
