@@ -7,7 +7,7 @@ import numpy as np
 from npdvae.rng import Generator
 
 ALPHA = 1e-9                                                        # chance that a right sampler fails
-CELLS = ("arm",)            # backward varies within an outcome's cell: only codes can be compared, means elsewhere
+CELLS = ("arm", "arsm")     # backward varies within an outcome's cell: only codes can be compared, means elsewhere
 
 
 def assert_frequencies(p, samples):

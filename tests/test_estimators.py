@@ -219,9 +219,12 @@ def test_permuting_latents_and_categories_permutes_the_mean(case):
     check()
 
 
-@among(CASES, lambda estimator: hasattr(estimator, "from_noise"))
+@among(CASES, lambda estimator: hasattr(estimator, "from_noise") and estimator.name != "relax")
 def test_permuting_the_noise_with_the_categories_permutes_the_estimate(case):
-    """Path by path, for estimators whose forward is a function of one uniform per category."""
+    """Path by path, for estimators whose forward is a function of one uniform per category.
+
+    Not relax: its learned surrogate tells the categories apart.
+    """
     p = problem(case, shapes(case)[0])
     B, D, K = p.logits.shape
     categories = np.roll(np.arange(K), 1)
