@@ -25,6 +25,9 @@ VARIANTS = {
     "decoupled_straight_through": [dict(forward_temperature=1.0)],
     "gumbel_softmax": [dict(anneal="learned")],
     "gr_mc": [dict(samples=2, conditional_draws=1)],
+    "carms": [dict(samples=3)],
+    "rebar": [dict(samples=2)],
+    "relax": [dict(samples=2)],
     "reinforce": [dict(baseline=b) for b in ("none", "constant", "running_mean", "batch_leave_one_out", "nvil")],
 }
 
