@@ -109,6 +109,8 @@ def finish(trainer: Trainer) -> int:
     collapsed = trainer.collapsed()
     print(f"test negative ELBO {end['test_negative_elbo']:.2f} nats, {collapsed - end['test_negative_elbo']:.2f} below "
           f"the collapsed posterior's {collapsed:.2f} (each pixel's training mean)")
+    if trainer.job.model.latent.estimator.relaxed:
+        print(f"{c.estimator} trains on another cost than the ELBO; the test figures are ELBOs with hard codes from q")
     print(f"{end['seconds']:.1f} s; run folder {trainer.folder}; all its figures with:\n"
           f"  python -m npdvae.evaluate {trainer.folder}")
     return report.main([str(trainer.folder)]) if c.figures else 0

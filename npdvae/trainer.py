@@ -31,6 +31,7 @@ class Trainer:
         self.sums = np.zeros(3)                 # images, cost, KL of the epoch so far
         self.best = math.inf                    # lowest validation negative ELBO
         self.stop = False
+        self.pace = 0.3                         # seconds per step; steps run in groups of about 0.3 s
         self.began = time.perf_counter()
         self.data = fingerprint(job.dataset)
         self.tensorboard = metrics.writer(folder) if self.config.tensorboard else None
@@ -90,15 +91,15 @@ class Trainer:
         """The rest of one epoch from the current step on, its evaluation and its checkpoint."""
         shuffle = rng.Generator(self.config.seed, rng.SHUFFLE)
         order = shuffle.at(epoch).permutation(len(self.job.dataset.train))
-        first, began, pace = self.engine.state.step, time.perf_counter(), 1e-3
+        first, began = self.engine.state.step, time.perf_counter()
         size = self.config.batch_size
         while (done := self.engine.state.step - epoch * per_epoch) < per_epoch:
-            n = min(per_epoch - done, self.steps_to_checkpoint(), max(1, int(0.3 / pace)))
+            n = min(per_epoch - done, self.steps_to_checkpoint(), max(1, int(0.3 / self.pace)))
             before = time.perf_counter()
             rows = order[done * size:(done + n) * size]
             with np.errstate(over="ignore", invalid="ignore"):     # a loss that is not finite is said once, in add
                 self.add(len(rows), self.engine.run(rows))
-            pace = (time.perf_counter() - before) / n
+            self.pace = (time.perf_counter() - before) / n
             bar.update(n)
             bar.set_postfix_str(f"negative ELBO {self.sums[1:].sum() / self.sums[0]:.2f}", refresh=False)
             last = self.engine.state.step == (epoch + 1) * per_epoch
