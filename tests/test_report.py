@@ -100,6 +100,8 @@ def test_reconstructions_belong_to_one_another(folder):
     assert binary is x and set(np.unique(drawn)) <= {0, 1} and np.all((0 < p) & (p < 1))
     every = run.decode(np.stack(np.meshgrid(*[np.arange(5)] * 3, indexing="ij"), -1).reshape(-1, 3))
     assert all(np.abs(every - image).max(1).min() <= 1e-6 for image in p)   # float32: each is the decoding of a code
+    sigma = np.sqrt((p * (1 - p)).sum())
+    assert np.any(drawn != (p > 0.5)) and abs((drawn - p).sum()) <= 5 * sigma   # drawn, not rounded; fixed seed
     assert len(captions) == 10 and all(0 < float(c) < 100 for c in captions)
 
 
