@@ -8,7 +8,7 @@ from tests.checks import check_adjoint, check_dtypes, close
 
 RNG = np.random.default_rng(1)
 X, W, B = RNG.normal(size=(2, 3, 4)), RNG.normal(size=(4, 5)), RNG.normal(size=5)
-CODES, CW, CB = RNG.integers(0, 3, (4, 2, 2)), RNG.normal(size=(6, 5)), RNG.normal(size=5)   # D = 2, K = 3
+CODES, CW, CB = RNG.integers(0, 4, (4, 2, 3)), RNG.normal(size=(12, 5)), RNG.normal(size=5)   # D = 3, K = 4
 
 
 def test_linear_is_the_sum_it_says():
@@ -40,12 +40,12 @@ def test_linear_backward_leaves_out_what_is_not_needed():
 
 
 def test_code_linear_is_linear_on_one_hot_rows():
-    rows = one_hot(CODES, 3, np.float64)                            # [4, 2, D, K]
-    close(code_linear(CODES, CW, CB), linear(rows.reshape(4, 2, 6), CW, CB), 1e-15)
+    rows = one_hot(CODES, 4, np.float64)                            # [4, 2, D, K]
+    close(code_linear(CODES, CW, CB), linear(rows.reshape(4, 2, 12), CW, CB), 1e-15)
 
 
 def test_code_linear_backward_is_the_adjoint_for_each_argument():
-    rows = one_hot(CODES, 3, np.float64).reshape(4, 2, 6)
+    rows = one_hot(CODES, 4, np.float64).reshape(4, 2, 12)
     check_adjoint(lambda x: linear(x, CW, CB),
                   lambda dy: code_linear_backward(dy, CODES, CW, need_dx=True)[0].reshape(rows.shape), rows)
     check_adjoint(lambda w: code_linear(CODES, w, CB), lambda dy: code_linear_backward(dy, CODES, CW)[1], CW)

@@ -26,7 +26,7 @@ def leaky_relu_backward(dy, y):
 
 def slope(x):
     """Derivative of `leaky_relu`: 1 where x > 0, else LEAK; any shape."""
-    return np.maximum(x.real > 0, x.real.dtype.type(LEAK))
+    return np.maximum(x.real > 0, x.dtype.type(LEAK))
 
 
 def tanh(x):

@@ -14,7 +14,6 @@ def softplus(x):
     e = np.exp(np.minimum(x, -x))                                   # e^-|x|
     u = 1 + e
     e -= u - 1                                                      # what rounding took from u
-    e /= u
     e += np.log(u)                                                  # log1p(e^-|x|), vectorised as log1p is not
     e += np.maximum(x, 0)
     return e

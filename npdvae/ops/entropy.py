@@ -8,9 +8,7 @@ import numpy as np
 
 def entropy(log_p):
     """-sum p log p per row: log_p [..., K] -> [...], between 0 and log K."""
-    h = -(np.exp(log_p) * log_p).sum(-1)                            # [...]
-    ceiling = log_categories(log_p)
-    return np.where(h.real < 0, 0, np.where(h.real > ceiling, ceiling, h)).astype(log_p.dtype)
+    return np.minimum(-(np.exp(log_p) * log_p).sum(-1), log_categories(log_p))      # [...]
 
 
 def entropy_backward(dh, log_p):
@@ -32,8 +30,7 @@ def kl_uniform_backward(dkl, log_q):
 
 def kl_categorical(log_q, log_p):
     """KL(q || p) per row (eq. 3): log_q [..., K], log_p broadcast against it -> [...], never negative."""
-    kl = (np.exp(log_q) * (log_q - log_p)).sum(-1)                  # [...]
-    return np.where(kl.real < 0, 0, kl).astype(kl.dtype)
+    return np.maximum((np.exp(log_q) * (log_q - log_p)).sum(-1), 0)                 # [...]
 
 
 def kl_categorical_backward(dkl, log_q, log_p):
@@ -50,4 +47,4 @@ def kl_categorical_backward(dkl, log_q, log_p):
 
 def log_categories(log_p):
     """log K in the type of log_p [..., K], so that rounding takes neither entropy nor KL past its bound."""
-    return log_p.real.dtype.type(np.log(log_p.shape[-1]))
+    return log_p.dtype.type(np.log(log_p.shape[-1]))

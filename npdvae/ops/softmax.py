@@ -1,10 +1,10 @@
-"""Softmax and log-softmax over the last axis, shifted by the largest real part."""
+"""Softmax and log-softmax over the last axis, shifted by the largest entry (complex: by the largest real part)."""
 import numpy as np
 
 
 def softmax(logits):
     """Probabilities: logits [..., K] -> [..., K], rows sum to one."""
-    e = np.exp(logits - logits.real.max(-1, keepdims=True))         # [..., K]
+    e = np.exp(logits - logits.max(-1, keepdims=True))              # [..., K]
     return e / e.sum(-1, keepdims=True)
 
 
@@ -15,7 +15,7 @@ def softmax_backward(dp, p):
 
 def log_softmax(logits):
     """Log-probabilities in nats: logits [..., K] -> [..., K]."""
-    shifted = logits - logits.real.max(-1, keepdims=True)           # [..., K]
+    shifted = logits - logits.max(-1, keepdims=True)                # [..., K]
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
 
 
