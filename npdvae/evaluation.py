@@ -4,6 +4,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from tqdm import tqdm
 
 from npdvae import rng
 from npdvae.data.binarise import binarise
@@ -78,7 +79,7 @@ def log_prob(model, params, x, tile=512):
     log_p = model.latent.log_prior(params)                          # [D, K]
     top, total = np.full(len(x), -np.inf), np.zeros(len(x))         # running log-sum-exp
     codes = all_codes(ops.xp, D, K)
-    for i in range(0, len(codes), tile):
+    for i in tqdm(range(0, len(codes), tile), "log p(x)", unit="tile", disable=None, leave=False, delay=2):
         some = codes[i:i + tile]                                    # [C, D]
         logits, _ = model.decode(params, some)                      # [C, P]
         joint = ops.log_prob(log_p, some)[:, None] - ops.bce_shared(logits, x)           # [C, N]
@@ -99,12 +100,13 @@ def code_use(model, params, dataset, rows, mode, seed, step, dtype=np.float32):
     return kl / len(rows), use / len(rows)
 
 
-def summary(model, params, dataset, rows, mode, seed, step, samples=100, dtype=np.float32):
-    """All of it as plain numbers and lists; log_prob is None where it cannot be enumerated."""
+def summary(model, params, dataset, rows, mode, seed, step, samples=100, dtype=np.float32,
+            most_codes=MOST_CODES):
+    """All of it as plain numbers and lists; log_prob is None where there are more than `most_codes` codes."""
     cost, kl = elbo(model, params, dataset, rows, mode, seed, step, dtype=dtype)
     kl_per_latent, use = code_use(model, params, dataset, rows, mode, seed, step, dtype)
     exact = None
-    if model.latent.categories ** model.latent.latents <= MOST_CODES:
+    if model.latent.categories ** model.latent.latents <= most_codes:
         parts = [log_prob(model, params, x) for _, x in
                  batches(dataset, rows, mode, seed, step, dtype, model.ops.xp, size=10_000)]
         exact = float(np.concatenate(parts).mean())

@@ -14,6 +14,7 @@ from npdvae.data.baselines import collapsed_baseline, irreducible_cost
 from npdvae.data.binarise import binarise
 from npdvae.run import Run
 
+MOST_CODES = 2 ** 13                            # enumerated here; npdvae.evaluate takes the time for more
 MOST = 24                                       # rows or columns of a traversal
 CAPTIONS = {
     "elbo": "Negative ELBO by epoch (train: running mean of the epoch's batches; test: one pass with fresh samples), "
@@ -58,7 +59,7 @@ def main(argv=None) -> int:
     folder = pathlib.Path(args.out or args.run)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     figures = evaluation.summary(run.model, run.params, dataset, dataset.test, run.mode, run.config.seed, run.step,
-                                 args.samples, run.dtype)
+                                 args.samples, run.dtype, MOST_CODES)
     figures["collapsed_posterior"] = collapsed_baseline(dataset.train, dataset.test, dataset.levels)
     figures["irreducible"] = irreducible_cost(dataset.test, dataset.levels) if run.config.binarize == "none" else 0.0
     lines = [line for line in metrics.read(run.folder) if line["step"] <= run.step]
@@ -131,7 +132,7 @@ def traversal(run, image, kl):
 def write(run, f, lines, images):
     """The page as text."""
     c, epochs = run.config, lines[-1]["epoch"] if lines else 0
-    too_many = f"{c.categories}^{c.latents} codes are too many to enumerate"
+    too_many = f"{c.categories}^{c.latents} codes: see npdvae.evaluate up to 2^20"
     gain = f["collapsed_posterior"] - f["negative_elbo"]
     rows = [
         ("negative ELBO", f["negative_elbo"], f"cost {f['cost']:.2f} + KL {f['kl']:.2f}"),
