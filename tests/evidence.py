@@ -58,12 +58,54 @@ class Tiled:
         return g.reshape(S, B, *g.shape[1:])                        # [S, B, D, K]
 
 
+def tiled(p, samples):
+    """The problem of so many copies of example 0."""
+    logits, context = (np.repeat(x[:1], samples, 0) for x in (p.logits, p.context))
+    return p._replace(logits=logits, context=context, cost=Tiled(p.cost))
+
+
 def draws(p, samples):
     """The names of draws for copies of example 0, all in one batch."""
-    logits, context = (np.repeat(x[:1], samples, 0) for x in (p.logits, p.context))
-    p = p._replace(logits=logits, context=context, cost=Tiled(p.cost))
+    p = tiled(p, samples)
     draw = p.draw(Generator(11))
     return keys(draw, p.backward(draw), p.estimator.name)
+
+
+def estimates(p, samples):
+    """Estimates for copies of example 0, all in one batch: [N, D, K]."""
+    p = tiled(p, samples)
+    return p.backward(p.draw(Generator(12)))
+
+
+def assert_mean(values, mean, name):
+    """Fail where the mean of values [N, ...] is not their expectation [...].
+
+    7 standard errors: the chance is below 3e-12 for each coordinate were the mean normal.
+    """
+    error, bound = np.abs(values.mean(0) - mean), 7 * values.std(0) / np.sqrt(len(values)) + 1e-12
+    assert (error <= bound).all(), (f"sampler of {name}: the mean of {len(values)} draws is "
+                                    f"{(error / bound).max():.1f} times as far off as chance allows")
+
+
+def assert_hard_codes(p, samples):
+    """Fail where the rows of positive weight are not hard codes from softmax(logits)."""
+    categories, many = p.logits.shape[-1], tiled(p, samples)
+    draw = many.draw(Generator(13))
+    weights = many.estimator.weigh(draw, many.cost(draw.codes))     # [S, N or 1]
+    table = code_table(p.logits[0])
+    for row, weight in zip(draw.codes, weights):
+        if not (weight > 0).any():
+            continue
+        codes = row if row.ndim == 2 else row.argmax(-1)            # [N, D]
+        assert row.ndim == 2 or (row == np.eye(categories)[codes]).all(), "relaxed rows train the decoder"
+        found = log_evidence(table, [tuple(code) for code in codes.tolist()])
+        assert found < -math.log(ALPHA), f"sampler of {p.estimator.name}: log e-value {found:.1f}"
+
+
+def code_table(logits):
+    """Probability of every code: logits [D, K] -> {code: probability}."""
+    q = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)      # [D, K]
+    return {code: float(np.prod([q[d, k] for d, k in enumerate(code)])) for code in np.ndindex(*[q.shape[1]] * len(q))}
 
 
 def coupled_draws(p, samples):

@@ -14,6 +14,7 @@ from npdvae import estimators
 from npdvae.rng import Generator
 from npdvae.verify import costs, exact_gradient
 from npdvae.verify.moments import enumerate_moments
+from npdvae.verify.quadrature import gumbel_moments
 from tests import evidence
 from tests.strategies import CASES, CONTINUOUS, EXTREMES, FINITE, Problem, problem, problems, shapes, twin
 
@@ -148,6 +149,29 @@ def test_frequencies_convict_a_wrong_sampler_beside_right_outcomes():
     for wrong in (Sharper, Shifted, Relaxed):
         with pytest.raises(AssertionError, match="sampler"):
             evidence.assert_frequencies(p._replace(estimator=wrong(samples=1)), SAMPLES)
+
+
+@among([case for case in CASES if case in CONTINUOUS or CASES[case].name in evidence.CELLS])
+def test_samples_have_the_mean_that_they_should(case):
+    """Where single values cannot be compared: the mean by enumeration, of an unbiased method, or by quadrature."""
+    p = problem(case, (1, 1, 2 if CASES[case].make().binary else 3), spread=1.5, seed=5)
+    if p.estimator.unbiased:
+        mean = true_gradient(p)
+    else:                                                           # of independent draws: one has the mean
+        fewest = {k: 1 for k in ("samples", "conditional_draws") if getattr(p.estimator, k, 0)}
+        one = estimators.get(p.estimator.name, **{**CASES[case].options, **fewest})
+        mean = gumbel_moments(one, p.logits, p.cost, p.cost.gradient, state=p.state).mean
+    dlogits = evidence.estimates(p, 2 * SAMPLES)                    # [N, D, K]
+    evidence.assert_mean(dlogits, mean[0], p.estimator.name)
+    if CASES[case].finite:
+        found = moments(p)
+        square = np.diagonal(found.covariance[0]).reshape(mean[0].shape) + mean[0] ** 2
+        evidence.assert_mean(dlogits ** 2, square, p.estimator.name)
+
+
+@among(CONTINUOUS, lambda estimator: not estimator.relaxed)
+def test_samples_that_train_the_decoder_are_codes_from_q(case):
+    evidence.assert_hard_codes(problem(case, shapes(case)[0], spread=1.5, seed=5), SAMPLES)
 
 
 @among(CASES)

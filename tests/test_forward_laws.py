@@ -38,6 +38,16 @@ def test_kl_lies_between_zero_and_d_log_k(dtype):
     check()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("categories", range(2, 20))
+def test_kl_of_nearly_uniform_rows_is_not_negative(dtype, categories):
+    """Where log K - H is rounding and nothing else, either sign is as likely."""
+    logits = 1e-9 * np.random.default_rng(categories).normal(size=(500, 1, categories))
+    logits += np.linspace(0, 9, 500)[:, None, None]
+    kl = Categorical(1, categories, estimators.get("rloo"), OPS).posterior({}, logits.astype(dtype)).kl
+    assert (kl >= 0).all() and kl.max() <= 1e-6
+
+
 def test_kl_reaches_both_ends():
     latent = Categorical(2, 4, estimators.get("rloo"), OPS)
     uniform, certain = np.zeros((1, 2, 4)), 1e4 * np.eye(4)[None, :2]
