@@ -17,7 +17,8 @@ def add_rows(index, count, weight, bias, y):
         stop = min(O, start + PANEL)
         for b in range(B):
             out = y[b, start:stop]
-            out[:] = bias[start:stop]
+            for o in range(out.size):
+                out[o] = bias[start + o]
             for c in range(count[b]):
                 row = weight[index[b, c], start:stop]
                 for o in range(out.size):
@@ -28,7 +29,9 @@ def add_rows(index, count, weight, bias, y):
 def add_rows_backward(index, count, dy, dweight):
     """dweight [I, O] = sum of the rows dy[b] whose list holds i."""
     B, O = dy.shape
-    dweight[:] = 0
+    flat = dweight.ravel()
+    for i in range(flat.size):
+        flat[i] = 0
     for start in range(0, O, PANEL):
         stop = min(O, start + PANEL)
         for b in range(B):

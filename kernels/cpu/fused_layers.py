@@ -1,0 +1,140 @@
+"""Layers of a fused step: y = activation(x W + b), its adjoint, and weight gradients with the update behind them.
+
+Weights lie in panels of columns [panel, row, column of the panel]; rows of all matrices are padded to whole tiles,
+columns to whole panels, and the padding of weights and gradients is zero.
+"""
+import numpy as np
+
+from npdvae.kernels.cpu import elementary
+from npdvae.kernels.cpu.bernoulli import cost_and_gradient_row
+from npdvae.kernels.cpu.compiler import SUMS, kernel
+from npdvae.kernels.cpu.jobs import LEAKY_RELU, RELU, SCALE, TANH
+from npdvae.kernels.cpu.target import GRADIENT_ROWS, LANES, PANEL, PICK_PANEL, ROWS
+from npdvae.kernels.cpu.vectors import gradient, picked, picked_gradient, product, transpose
+
+f4 = np.float32
+LEAK = f4(0.01)
+
+
+@kernel(SUMS)
+def activate(y, kind):
+    """The activation of a row, in place."""
+    if kind == RELU:
+        for j in range(y.size):
+            y[j] = y[j] if y[j] > f4(0) else f4(0)
+    elif kind == LEAKY_RELU:
+        for j in range(y.size):
+            y[j] = y[j] if y[j] > f4(0) else y[j] * LEAK
+    elif kind == TANH:
+        for j in range(y.size):
+            y[j] = elementary.tanh(y[j])
+
+
+@kernel(SUMS)
+def activate_backward(dy, y, kind):
+    """Its adjoint for output y, in place."""
+    if kind == RELU:
+        for j in range(y.size):
+            dy[j] = dy[j] if y[j] > f4(0) else f4(0)
+    elif kind == LEAKY_RELU:
+        for j in range(y.size):
+            dy[j] = dy[j] if y[j] > f4(0) else dy[j] * LEAK
+    elif kind == TANH:
+        for j in range(y.size):
+            dy[j] *= f4(1) - y[j] * y[j]
+
+
+@kernel(SUMS)
+def pick(c, a, mem, ints, examples):
+    group, groups, samples, index, ld_index, count, w, w_rows, bias, y, ld_y, kind = a[2:14]
+    panel, first = c // groups, c % groups * group
+    w, column = w + panel * w_rows * PICK_PANEL, panel * PICK_PANEL
+    for r in range(first, min(first + group, examples * samples)):
+        out = y + r * ld_y + column
+        picked(mem, ints, index + r * ld_index, w, PICK_PANEL, bias + column, out, np.int64(ints[count + r]))
+        activate(mem[out:out + PICK_PANEL], kind)
+
+
+@kernel(SUMS)
+def dense(c, a, mem, examples, scalars):
+    panels, all_panels, tiles, groups, all_tiles, x, ld_x, w, w_rows, bias, y, ld_y, inner, kind = a[2:16]
+    target, ld_target, width, samples, loss, ld_loss = a[16:22]
+    part, first = c // groups, c % groups * tiles
+    last = min(first + tiles, all_tiles)
+    start, stop = part * panels, min(part * panels + panels, all_panels)
+    for p in range(start, stop):
+        for t in range(first, last):
+            product(mem, x + t * ROWS * ld_x, ld_x, 1, w + p * w_rows * PANEL, PANEL, bias + p * PANEL,
+                    y + t * ROWS * ld_y + p * PANEL, ld_y, inner)
+    begin, end = start * PANEL, stop * PANEL
+    if target < 0:
+        for r in range(first * ROWS, last * ROWS):
+            activate(mem[y + r * ld_y + begin:y + r * ld_y + end], kind)
+        return
+    scale, end = mem[scalars + SCALE] / f4(samples), min(end, width)
+    for r in range(first * ROWS, min(last * ROWS, examples * samples)):
+        at, goal = y + r * ld_y, target + r // samples * ld_target
+        mem[loss + r * ld_loss + part] = cost_and_gradient_row(mem[at + begin:at + end], mem[goal + begin:goal + end],
+                                                               scale)
+
+
+@kernel(SUMS)
+def backward(c, a, mem, scratch):
+    all_tiles, dy, ld_dy, w, w_rows, w_panel, inner, dx, ld_dx, y, ld_y, kind, zero = a[2:15]
+    column = c * PANEL
+    for o in range(0, inner, LANES):
+        block = w + (o // w_panel) * w_rows * w_panel + column * w_panel + o % w_panel
+        for i in range(0, PANEL, LANES):
+            transpose(mem, block + i * w_panel, w_panel, scratch + o * PANEL + i, PANEL)
+    for t in range(all_tiles):
+        product(mem, dy + t * ROWS * ld_dy, ld_dy, 1, scratch, PANEL, zero, dx + t * ROWS * ld_dx + column, ld_dx,
+                inner)
+        for r in range(t * ROWS, (t + 1) * ROWS):
+            at, out = dx + r * ld_dx + column, y + r * ld_y + column
+            activate_backward(mem[at:at + PANEL], mem[out:out + PANEL], kind)
+
+
+@kernel(SUMS)
+def update_bias(mem, dy, ld_dy, rows, width, bias, span, scalars, scratch):
+    """Sum of the first rows of dy over `width` columns, and the update of the bias with it."""
+    g = mem[scratch:scratch + width]
+    for j in range(width):
+        g[j] = f4(0)
+    for r in range(rows):
+        row = mem[dy + r * ld_dy:dy + r * ld_dy + width]
+        for j in range(width):
+            g[j] += row[j]
+    update(mem, g, bias, span, scalars)
+
+
+@kernel(SUMS)
+def update(mem, g, p, span, scalars):
+    """`updates.adaptive` on the contiguous parameters p with gradient g, moments span and 2 span behind."""
+    n = g.size
+    s0, s1, s2, s3, s4 = mem[scalars], mem[scalars + 1], mem[scalars + 2], mem[scalars + 3], mem[scalars + 4]
+    P, m, v = mem[p:p + n], mem[p + span:p + span + n], mem[p + 2 * span:p + 2 * span + n]
+    for j in range(n):
+        m[j] += s1 * (g[j] - m[j])
+        v[j] += s2 * (g[j] * g[j] - v[j])
+        P[j] -= s0 * m[j] / (s3 * np.sqrt(v[j]) + s4)
+
+
+@kernel(SUMS)
+def dense_gradient(c, a, mem, examples, scalars, scratch):
+    x, ld_x, inner, dy, ld_dy, w, w_rows, bias, span, samples = a[2:12]
+    dy, w, n = dy + c * PANEL, w + c * w_rows * PANEL, examples * samples
+    for i in range(0, inner, GRADIENT_ROWS):
+        gradient(mem, x + i, ld_x, dy, ld_dy, w + i * PANEL, span, n, scalars)
+    update_bias(mem, dy, ld_dy, n, PANEL, bias + c * PANEL, span, scalars, scratch)
+
+
+@kernel(SUMS)
+def pick_gradient(c, a, mem, ints, examples, scalars, scratch):
+    group, groups, rows, ld_rows, rows_count, inner, dy, ld_dy, w, w_rows, bias, span, samples = a[2:15]
+    panel, first = c // groups, c % groups * group
+    dy, w = dy + panel * PICK_PANEL, w + panel * w_rows * PICK_PANEL
+    for i in range(first, min(first + group, inner)):
+        n = np.int64(ints[rows_count + i])
+        picked_gradient(mem, ints, rows + i * ld_rows, dy, ld_dy, w + i * PICK_PANEL, span, n, scalars)
+    if first == 0:
+        update_bias(mem, dy, ld_dy, examples * samples, PICK_PANEL, bias + panel * PICK_PANEL, span, scalars, scratch)

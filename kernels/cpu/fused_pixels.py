@@ -1,0 +1,122 @@
+"""Targets of a batch, binarised with Philox where needed, bit-equal to npdvae.data.binarise; and lists of ones."""
+import numpy as np
+
+from npdvae.kernels.cpu.compiler import CONTRACT, kernel
+from npdvae.kernels.cpu.jobs import DRAWN, GREY
+from npdvae.kernels.cpu.philox import NINE, philox, to_float
+
+f4, u8, i4 = np.float32, np.uint64, np.int32
+MARKS, LOW_BITS = u8(0x01010101), u8(0x7F7F7F7F)
+
+
+@kernel(CONTRACT)
+def words(step, example, ints, numbers, n, draw, seed, stream, out):
+    """Top 23 bits of Philox words at counters (step, example, ints[numbers + i], draw); word w at out + w n + i."""
+    c2 = ints[numbers:numbers + n]
+    w0, w1 = ints[out:out + n], ints[out + n:out + 2 * n]
+    w2, w3 = ints[out + 2 * n:out + 3 * n], ints[out + 3 * n:out + 4 * n]
+    for i in range(n):
+        a, b, c, d = philox(u8(step), u8(example), u8(c2[i]), u8(draw), u8(seed), u8(stream))
+        w0[i], w1[i], w2[i], w3[i] = i4(a >> NINE), i4(b >> NINE), i4(c >> NINE), i4(d >> NINE)
+
+
+@kernel(CONTRACT)
+def grey_row(image, x, levels):
+    """One image of bytes as probabilities."""
+    for j in range(image.size):
+        x[j] = f4(image[j]) / f4(levels)
+
+
+@kernel(CONTRACT)
+def bytes_row(image, x, draws, thresholds, levels, ints, lit, step, example, seed, stream):
+    """One image of bytes to targets of 0 and 1; numbers of its blocks of four that are not all 0 to ints[lit...].
+
+    A drawn pixel is 1 where its 23 random bits lie below thresholds[value]; only blocks with a grey pixel draw.
+    Returns how many blocks are lit.
+    """
+    n = image.size
+    grey, bits = lit + (n + 3) // 4, lit + 2 * ((n + 3) // 4)
+    half = np.uint8((levels + 1) // 2)
+    for j in range(n):
+        x[j] = f4(1) if image[j] >= half else f4(0)
+    blocks, drawn = 0, 0
+    whole = image[:n // 4 * 4].view(np.uint32)
+    for i in range(whole.size):
+        four = u8(whole[i])
+        marks = ((((four & LOW_BITS) + LOW_BITS) | four) >> u8(7)) & MARKS   # 1 in each byte that is not 0
+        ints[lit + blocks] = ints[grey + drawn] = i
+        blocks += four != u8(0)
+        drawn += four != marks * u8(levels)
+    if n % 4:
+        ints[lit + blocks] = ints[grey + drawn] = whole.size
+        blocks += 1
+        drawn += 1
+    if draws:
+        words(step, example, ints, grey, drawn, 0, seed, stream, bits)
+        for i in range(drawn):
+            q = 4 * ints[grey + i]
+            for j in range(q, min(n, q + 4)):
+                x[j] = f4(1) if ints[bits + (j - q) * drawn + i] < thresholds[image[j]] else f4(0)
+    return blocks
+
+
+@kernel(CONTRACT)
+def floats_row(image, x, mode, step, example, seed, stream):
+    """One image of probabilities to its targets."""
+    n = image.size
+    if mode == GREY:
+        for j in range(n):
+            x[j] = image[j]
+        return
+    for i in range((n + 3) // 4):
+        u = philox(u8(step), u8(example), u8(i), u8(0), u8(seed), u8(stream))
+        for j in range(4 * i, min(n, 4 * i + 4)):
+            if mode == DRAWN:
+                x[j] = f4(1) if to_float(u[j - 4 * i]) < image[j] else f4(0)
+            else:
+                x[j] = f4(1) if image[j] >= f4(0.5) else f4(0)
+
+
+@kernel(CONTRACT)
+def ones(x, ints, lit, blocks, index):
+    """Numbers of the ones of x, which lie in its lit blocks of four, into index; how many."""
+    count = 0
+    for i in range(blocks):
+        q = 4 * ints[lit + i]
+        for j in range(q, min(x.size, q + 4)):
+            index[count] = j
+            count += x[j] != f4(0)
+    return count
+
+
+@kernel(CONTRACT)
+def pixels(c, a, mem, ints, images, grey_images, order, first, examples, step, example, seed, stream, scratch):
+    group, width, x, ld_x, index, ld_index, count, mode, thresholds, levels = a[2:12]
+    for b in range(c * group, min(c * group + group, examples)):
+        row, blocks = mem[x + b * ld_x:x + b * ld_x + width], (width + 3) // 4
+        if levels == 0:
+            floats_row(grey_images[order[first + b]], row, mode, step, example + b, seed, stream)
+            for i in range(blocks):
+                ints[scratch + i] = i
+        elif mode == GREY:
+            grey_row(images[order[first + b]], row, levels)
+        else:
+            blocks = bytes_row(images[order[first + b]], row, mode == DRAWN, ints[thresholds:thresholds + 256], levels,
+                               ints, scratch, step, example + b, seed, stream)
+        if index >= 0:
+            ints[count + b] = ones(row, ints, scratch, blocks, ints[index + b * ld_index:index + (b + 1) * ld_index])
+
+
+@kernel(CONTRACT)
+def invert(c, a, ints, examples):
+    """Lists (index, count) of numbers per row of the batch to lists of rows per number."""
+    group, width, samples, index, ld_index, count, rows, ld_rows, rows_count = a[2:11]
+    low, high = c * group, min(c * group + group, width)
+    for i in range(low, high):
+        ints[rows_count + i] = 0
+    for r in range(examples * samples):
+        for k in range(index + r * ld_index, index + r * ld_index + ints[count + r]):
+            i = ints[k]
+            if low <= i < high:
+                ints[rows + i * ld_rows + ints[rows_count + i]] = r
+                ints[rows_count + i] += 1

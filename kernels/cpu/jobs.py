@@ -1,0 +1,50 @@
+"""The kinds of work of a fused training step, and the arguments of each: what the plan writes and kernels read.
+
+A job is one row of an int64 table: its kind, its number of chunks, then the arguments below in this order. Offsets
+and strides (ld_...) count elements of `mem` (float32) or, where the name begins with i_, of `ints` (int32).
+"""
+MOST_ARGUMENTS = 24
+
+FIELDS = {
+    # chunk = examples [c * group, ...): targets x, and the list of ones of each where i_index >= 0
+    "pixels": ("group", "pixels", "x", "ld_x", "i_index", "ld_index", "i_count", "mode", "i_threshold", "levels"),
+    # chunk = weight rows [c * group, ...): for each, the rows of the batch that picked it
+    "invert": ("group", "width", "samples", "i_index", "ld_index", "i_count", "i_rows", "ld_rows", "i_rows_count"),
+    # chunk = (panel, rows [.. * group, ...)): y = activation(bias + sum of picked rows of w)
+    "pick": ("group", "groups", "samples", "i_index", "ld_index", "i_count", "w", "w_rows", "bias", "y", "ld_y",
+             "activation"),
+    # chunk = (panels, tiles of rows): y = activation(x w + bias); with target >= 0, BCE and its gradient in place of y
+    "dense": ("panels", "all_panels", "tiles", "groups", "all_tiles", "x", "ld_x", "w", "w_rows", "bias", "y", "ld_y",
+              "inner", "activation", "target", "ld_target", "width", "samples", "loss", "ld_loss"),
+    # chunk = one panel of dx: dx = (dy w^T) activation'(y)
+    "backward": ("all_tiles", "dy", "ld_dy", "w", "w_rows", "w_panel", "inner", "dx", "ld_dx", "y", "ld_y",
+                 "activation", "zero"),
+    # chunk = one panel of w: p, m, v of w and its bias updated with the gradient x^T dy
+    "gradient": ("x", "ld_x", "inner", "dy", "ld_dy", "w", "w_rows", "bias", "span", "samples"),
+    # chunk = (panel, weight rows [.. * group, ...)): the same where x is lists of rows
+    "picked_gradient": ("group", "groups", "i_rows", "ld_rows", "i_rows_count", "inner", "dy", "ld_dy", "w", "w_rows",
+                        "bias", "span", "samples"),
+    # chunk = examples [c * group, ...): posterior, KL and codes
+    "latent": ("group", "latents", "categories", "samples", "h", "ld_h", "log_q", "q", "log_p", "kl", "i_codes",
+               "i_latents", "i_words"),
+    # chunk = examples [c * group, ...): gradient at the encoder's output
+    "latent_backward": ("group", "latents", "categories", "samples", "h", "ld_h", "log_q", "q", "log_p", "kl",
+                        "i_codes", "loss", "ld_loss", "parts", "dcodes", "ld_dcodes", "dh", "estimator", "divide",
+                        "free_bits"),
+    # one chunk: log p(z) from the prior's logits
+    "prior": ("latents", "categories", "logits", "log_p"),
+    # one chunk: gradient of the prior's logits and their update
+    "prior_gradient": ("latents", "categories", "logits", "log_p", "q", "kl", "ld_q", "span", "free_bits"),
+    # one chunk: the batch's sums of cost and KL, and the running mean of the cost
+    "report": ("samples", "loss", "ld_loss", "parts", "kl", "ld_kl", "latents", "running"),
+}
+KINDS = {name: i for i, name in enumerate(FIELDS)}
+(PIXELS, INVERT, PICK, DENSE, BACKWARD, GRADIENT, PICKED_GRADIENT, LATENT, LATENT_BACKWARD, PRIOR, PRIOR_GRADIENT,
+ REPORT) = range(len(FIELDS))
+
+LINEAR, RELU, LEAKY_RELU, TANH = range(4)       # activations
+THRESHOLDED, DRAWN, GREY = range(3)             # pixel modes: value >= half of all levels; drawn; as they are
+NO_BASELINE, SHIFTED, LEAVE_ONE_OUT, RLOO, STRAIGHT_THROUGH, REINMAX = range(6)   # estimators
+
+STEP_SCALARS = 12                               # numbers of one step: s0 .. s4 of the update, then these
+SCALE, KL_WEIGHT, TEMPERATURE, BASELINE = range(5, 9)

@@ -1,0 +1,282 @@
+"""Matrix tiles in explicit LLVM vectors, each beside a plain twin that runs under NUMBA_DISABLE_JIT=1.
+
+All operands lie in one float32 array `mem`, addressed by offsets and strides in elements, which the plan that calls
+them has checked against its size. Sums stay in registers over the whole inner loop; a tile is
+`product` (bias + A W), `gradient` (A^T dY, then the optimiser's update of p, m, v), or the same over picked rows.
+"""
+import numpy as np
+from llvmlite import ir
+from numba import config, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from npdvae.kernels.cpu.target import GRADIENT_ROWS, LANES, PANEL, PICK_PANEL, PICK_VECTORS, ROWS, VECTORS
+
+F32, I32, I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+POINTER = ir.PointerType()
+VECTOR = ir.VectorType(F32, LANES)
+WIDTH = 4 * LANES                               # bytes
+
+
+def constant(x):
+    return ir.Constant(I64, x)
+
+
+def external(b, name, result, arguments):
+    return cgutils.get_or_insert_function(b.module, ir.FunctionType(result, arguments), name)
+
+
+def data(context, b, array_type, value):
+    """Address of the first element of an array, as an integer."""
+    return b.ptrtoint(context.make_array(array_type)(context, b, value).data, I64)
+
+
+def pointer(b, base, offset):
+    return b.inttoptr(b.add(base, offset), POINTER)
+
+
+def load(b, base, offset, typ=VECTOR):
+    return b.load(pointer(b, base, offset), align=4, typ=typ)
+
+
+def splat(b, x):
+    u = ir.Constant(VECTOR, ir.Undefined)
+    return b.shuffle_vector(b.insert_element(u, x, ir.Constant(I32, 0)), u,
+                            ir.Constant(ir.VectorType(I32, LANES), [0] * LANES))
+
+
+def phi(b, typ, incoming):
+    node = b.phi(typ)
+    for value, block in incoming:
+        node.add_incoming(value, block)
+    return node
+
+
+def inner_loop(b, count, start, advance, body):
+    """Sums [rows][vectors] after `count` turns of body(pointers, sums); pointers advance by fixed strides."""
+    before, loop, done = b.block, b.append_basic_block("inner"), b.append_basic_block("inner.done")
+    b.cbranch(b.icmp_signed(">", count, constant(0)), loop, done)
+    b.position_at_end(loop)
+    turn = phi(b, I64, [(constant(0), before)])
+    moving = [phi(b, I64, [(p, before)]) for p, _ in advance]
+    sums = [[phi(b, VECTOR, [(x, before)]) for x in row] for row in start]
+    new = body(moving, sums)
+    following = b.add(turn, constant(1))
+    turn.add_incoming(following, loop)
+    for p, (_, stride) in zip(moving, advance):
+        p.add_incoming(b.add(p, stride), loop)
+    for row, new_row in zip(sums, new):
+        for x, y in zip(row, new_row):
+            x.add_incoming(y, loop)
+    b.cbranch(b.icmp_signed("<", following, count), loop, done)
+    b.position_at_end(done)
+    return [[phi(b, VECTOR, [(x, before), (y, loop)]) for x, y in zip(*rows)] for rows in zip(start, new)]
+
+
+def multiply(b, row_stride, rows, vectors):
+    """Body of a dense product: pointers (A, W), sums += A[r] W[v]."""
+    fma = external(b, f"llvm.fma.v{LANES}f32", VECTOR, [VECTOR] * 3)
+
+    def body(moving, sums):
+        a, w = moving
+        right = [load(b, w, constant(WIDTH * v)) for v in range(vectors)]
+        new = []
+        for r in range(rows):
+            x = splat(b, load(b, a, b.mul(row_stride, constant(r)), F32))
+            new.append([b.call(fma, [x, right[v], sums[r][v]]) for v in range(vectors)])
+        return new
+    return body
+
+
+def pick(b, base, row_bytes, vectors):
+    """Body of a sum of picked rows: pointer into a list of int32 row numbers."""
+    def body(moving, sums):
+        number = b.sext(load(b, moving[0], constant(0), I32), I64)
+        row = b.add(base, b.mul(number, row_bytes))
+        return [[b.fadd(sums[0][v], load(b, row, constant(WIDTH * v))) for v in range(vectors)]]
+    return body
+
+
+def update(b, sums, p, m, v, scalars, row_bytes):
+    """Epilogue of a gradient: `updates.adaptive` on rows of p, m, v at byte addresses; sums are g."""
+    fma = external(b, f"llvm.fma.v{LANES}f32", VECTOR, [VECTOR] * 3)
+    root = external(b, f"llvm.sqrt.v{LANES}f32", VECTOR, [VECTOR])
+    s = [splat(b, load(b, scalars, constant(4 * i), F32)) for i in range(5)]
+    for r, row in enumerate(sums):
+        for i, g in enumerate(row):
+            at = constant(r * row_bytes + WIDTH * i)
+            old_m, old_v = load(b, m, at), load(b, v, at)
+            new_m = b.call(fma, [b.fsub(g, old_m), s[1], old_m])
+            new_v = b.call(fma, [b.fsub(b.fmul(g, g), old_v), s[2], old_v])
+            b.store(new_m, pointer(b, m, at), align=4)
+            b.store(new_v, pointer(b, v, at), align=4)
+            below = b.call(fma, [b.call(root, [new_v]), s[3], s[4]])
+            new_p = b.fsub(load(b, p, at), b.fdiv(b.fmul(new_m, s[0]), below))
+            b.store(new_p, pointer(b, p, at), align=4)
+
+
+def zeros(rows, vectors):
+    return [[ir.Constant(VECTOR, [0.0] * LANES)] * vectors for _ in range(rows)]
+
+
+def prefetch(b, addresses, size):
+    """Fetch the first `size` bytes at each address for writing, while the sums are still to be formed."""
+    fetch = external(b, "llvm.prefetch.p0", ir.VoidType(), [POINTER, I32, I32, I32])
+    for address in addresses:
+        for line in range(0, size, 64):
+            b.call(fetch, [pointer(b, address, constant(line)), *(ir.Constant(I32, x) for x in (1, 3, 1))])
+
+
+def in_bytes(b, base, offset):
+    return b.add(base, b.mul(offset, constant(4)))
+
+
+@intrinsic
+def _product(typing, mem, a, row_stride, stride, w, w_stride, bias, y, y_stride, n):
+    def codegen(context, b, signature, arguments):
+        base = data(context, b, signature.args[0], arguments[0])
+        a, row_stride, stride, w, w_stride, bias, y, y_stride, n = arguments[1:]
+        four = constant(4)
+        row_stride, y_stride = b.mul(row_stride, four), b.mul(y_stride, four)
+        bias, y = in_bytes(b, base, bias), in_bytes(b, base, y)
+        start = [[load(b, bias, constant(WIDTH * v)) for v in range(VECTORS)]] * ROWS
+        sums = inner_loop(b, n, start, [(in_bytes(b, base, a), b.mul(stride, four)),
+                                        (in_bytes(b, base, w), b.mul(w_stride, four))],
+                          multiply(b, row_stride, ROWS, VECTORS))
+        for r, row in enumerate(sums):
+            for v, x in enumerate(row):
+                b.store(x, pointer(b, y, b.add(b.mul(y_stride, constant(r)), constant(WIDTH * v))), align=4)
+        return context.get_dummy_value()
+    return types.void(mem, *[types.int64] * 9), codegen
+
+
+def product_twin(mem, a, row_stride, stride, w, w_stride, bias, y, y_stride, n):
+    """y[r] = bias + sum over i < n of A[r, i] W[i]: ROWS rows, PANEL columns.
+
+    A[r, i] lies at a + r row_stride + i stride, W[i] at w + i w_stride.
+    """
+    for r in range(ROWS):
+        total = mem[bias:bias + PANEL].copy()                       # [PANEL]
+        for i in range(n):
+            total += mem[a + r * row_stride + i * stride] * mem[w + i * w_stride:w + i * w_stride + PANEL]
+        mem[y + r * y_stride:y + r * y_stride + PANEL] = total
+
+
+@intrinsic
+def _gradient(typing, mem, a, stride, dy, dy_stride, p, span, n, scalars):
+    def codegen(context, b, signature, arguments):
+        base = data(context, b, signature.args[0], arguments[0])
+        a, stride, dy, dy_stride, p, span, n, scalars = arguments[1:]
+        four = constant(4)
+        p, span = in_bytes(b, base, p), b.mul(span, four)
+        m, v = b.add(p, span), b.add(p, b.mul(span, constant(2)))
+        prefetch(b, (p, m, v), GRADIENT_ROWS * 4 * PANEL)
+        sums = inner_loop(b, n, zeros(GRADIENT_ROWS, VECTORS), [(in_bytes(b, base, a), b.mul(stride, four)),
+                                                                (in_bytes(b, base, dy), b.mul(dy_stride, four))],
+                          multiply(b, four, GRADIENT_ROWS, VECTORS))
+        update(b, sums, p, m, v, in_bytes(b, base, scalars), 4 * PANEL)
+        return context.get_dummy_value()
+    return types.void(mem, *[types.int64] * 8), codegen
+
+
+def update_twin(mem, g, p, span, scalars):
+    """`updates.adaptive` on the contiguous p, m = p + span, v = p + 2 span with gradient g."""
+    s0, s1, s2, s3, s4 = mem[scalars:scalars + 5]
+    for j in range(g.size):
+        at_m, at_v = p + span + j, p + 2 * span + j
+        mem[at_m] += s1 * (g[j] - mem[at_m])
+        mem[at_v] += s2 * (g[j] * g[j] - mem[at_v])
+        mem[p + j] -= s0 * mem[at_m] / (s3 * np.sqrt(mem[at_v]) + s4)
+
+
+def gradient_twin(mem, a, stride, dy, dy_stride, p, span, n, scalars):
+    """g[r] = sum over i < n of A[i, r] dY[i], GRADIENT_ROWS x PANEL, then the update of p, m, v [rows, PANEL]."""
+    for r in range(GRADIENT_ROWS):
+        g = np.zeros(PANEL, np.float32)
+        for i in range(n):
+            g += mem[a + i * stride + r] * mem[dy + i * dy_stride:dy + i * dy_stride + PANEL]
+        update_twin(mem, g, p + r * PANEL, span, scalars)
+
+
+@intrinsic
+def _picked(typing, mem, ints, index, w, w_stride, bias, y, n):
+    def codegen(context, b, signature, arguments):
+        base, numbers = (data(context, b, signature.args[i], arguments[i]) for i in (0, 1))
+        index, w, w_stride, bias, y, n = arguments[2:]
+        bias, y = in_bytes(b, base, bias), in_bytes(b, base, y)
+        start = [[load(b, bias, constant(WIDTH * v)) for v in range(PICK_VECTORS)]]
+        sums = inner_loop(b, n, start, [(in_bytes(b, numbers, index), constant(4))],
+                          pick(b, in_bytes(b, base, w), b.mul(w_stride, constant(4)), PICK_VECTORS))
+        for v, x in enumerate(sums[0]):
+            b.store(x, pointer(b, y, constant(WIDTH * v)), align=4)
+        return context.get_dummy_value()
+    return types.void(mem, ints, *[types.int64] * 6), codegen
+
+
+def picked_twin(mem, ints, index, w, w_stride, bias, y, n):
+    """y = bias + sum of the rows W[i] for i in ints[index:index + n]: PICK_PANEL columns."""
+    total = mem[bias:bias + PICK_PANEL].copy()                      # [PICK_PANEL]
+    for i in ints[index:index + n]:
+        total += mem[w + i * w_stride:w + i * w_stride + PICK_PANEL]
+    mem[y:y + PICK_PANEL] = total
+
+
+@intrinsic
+def _picked_gradient(typing, mem, ints, index, dy, dy_stride, p, span, n, scalars):
+    def codegen(context, b, signature, arguments):
+        base, numbers = (data(context, b, signature.args[i], arguments[i]) for i in (0, 1))
+        index, dy, dy_stride, p, span, n, scalars = arguments[2:]
+        p, span = in_bytes(b, base, p), b.mul(span, constant(4))
+        m, v = b.add(p, span), b.add(p, b.mul(span, constant(2)))
+        prefetch(b, (p, m, v), 4 * PICK_PANEL)
+        sums = inner_loop(b, n, zeros(1, PICK_VECTORS), [(in_bytes(b, numbers, index), constant(4))],
+                          pick(b, in_bytes(b, base, dy), b.mul(dy_stride, constant(4)), PICK_VECTORS))
+        update(b, sums, p, m, v, in_bytes(b, base, scalars), 4 * PICK_PANEL)
+        return context.get_dummy_value()
+    return types.void(mem, ints, *[types.int64] * 7), codegen
+
+
+def picked_gradient_twin(mem, ints, index, dy, dy_stride, p, span, n, scalars):
+    """g = sum of the rows dY[i] for i in ints[index:index + n], then the update of p, m, v [PICK_PANEL]."""
+    g = np.zeros(PICK_PANEL, np.float32)
+    for i in ints[index:index + n]:
+        g += mem[dy + i * dy_stride:dy + i * dy_stride + PICK_PANEL]
+    update_twin(mem, g, p, span, scalars)
+
+
+@intrinsic
+def _transpose(typing, mem, source, source_stride, target, target_stride):
+    def codegen(context, b, signature, arguments):
+        base = data(context, b, signature.args[0], arguments[0])
+        source, source_stride, target, target_stride = (b.mul(x, constant(4)) for x in arguments[1:])
+        rows = [load(b, base, b.add(source, b.mul(source_stride, constant(i)))) for i in range(LANES)]
+        half = LANES // 2
+        while half:                             # swap the off-diagonal blocks of each 2 half x 2 half block
+            low = [j if not j & half else LANES + j - half for j in range(LANES)]
+            high = [j + half if not j & half else LANES + j for j in range(LANES)]
+            for i in range(LANES):
+                if not i & half:
+                    x, y = rows[i], rows[i + half]
+                    mask = ir.VectorType(I32, LANES)
+                    rows[i] = b.shuffle_vector(x, y, ir.Constant(mask, low))
+                    rows[i + half] = b.shuffle_vector(x, y, ir.Constant(mask, high))
+            half //= 2
+        for i, row in enumerate(rows):
+            b.store(row, pointer(b, base, b.add(target, b.mul(target_stride, constant(i)))), align=4)
+        return context.get_dummy_value()
+    return types.void(mem, *[types.int64] * 4), codegen
+
+
+def transpose_twin(mem, source, source_stride, target, target_stride):
+    """LANES x LANES block: target[j, i] = source[i, j]."""
+    block = [mem[source + i * source_stride:source + i * source_stride + LANES].copy() for i in range(LANES)]
+    for j in range(LANES):
+        mem[target + j * target_stride:target + j * target_stride + LANES] = [row[j] for row in block]
+
+
+if config.DISABLE_JIT:
+    product, gradient, picked, picked_gradient, transpose = (
+        product_twin, gradient_twin, picked_twin, picked_gradient_twin, transpose_twin)
+else:
+    product, gradient, picked, picked_gradient, transpose = (
+        _product, _gradient, _picked, _picked_gradient, _transpose)

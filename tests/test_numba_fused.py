@@ -1,0 +1,144 @@
+"""The fused engine against the readable one on NumPy: moments, parameters, sums, over several steps. Share: 45 s.
+
+Adam's first step is nearly lr sign(g), so parameters are compared with an error that a flipped sign would exceed only
+where a gradient cancels; the moments are the gradients themselves and are compared tightly.
+"""
+import numpy as np
+import pytest
+
+from npdvae import backends, rng
+from npdvae.data.dataset import Dataset
+from npdvae.engine import Readable, Recipe
+from npdvae.estimators import get
+from npdvae.fused import Fused, reason_unsupported
+from npdvae.fused.engine import gradient_of
+from npdvae.model import DiscreteVAE
+from npdvae.optimisers import Optimiser
+from npdvae.state import TrainState
+
+REFERENCE = backends.load("numpy")
+f4 = np.float32
+TOLERANCE = 2e-5                                # of the largest entry: sums of up to 200 float32 products, over 3 steps
+
+
+def images(pixels, kind, n=60):
+    draw = np.random.default_rng(pixels)
+    if kind == "bytes":
+        rows = (draw.integers(0, 256, (n, pixels)) * (draw.random((n, pixels)) < 0.3)).astype(np.uint8)
+        rows[:, ::3] = np.where(rows[:, ::3] > 128, 255, rows[:, ::3])
+        return Dataset("bytes", rows, rows[:9], (1, pixels))
+    if kind == "bits":
+        rows = (draw.random((n, pixels)) < 0.2).astype(np.uint8)
+        return Dataset("bits", rows, rows[:9], (1, pixels), levels=1)
+    rows = (draw.random((n, pixels)) * (draw.random((n, pixels)) < 0.5)).astype(f4)
+    return Dataset("floats", rows, rows[:9], (1, pixels), levels=1)
+
+
+def engines(estimator="reinforce", pixels=19, kind="bytes", binarize="dynamic", hidden=(20, 11), D=3, K=4, batch=10,
+            optimiser="adam", activation="relu", prior="uniform", free_bits=0.0, kl_weight=1.0, threads=2, **options):
+    dataset = images(pixels, kind)
+    model = DiscreteVAE(pixels, D, K, hidden, get(estimator, **options), REFERENCE, activation, prior=prior,
+                        free_bits=free_bits)
+    recipe = Recipe(Optimiser(optimiser, REFERENCE), lambda step: 1e-3 / (step + 1), lambda step: kl_weight, batch,
+                    None, None, binarize, 3, np.dtype(f4))
+    draw = np.random.default_rng(1)
+    params = {k: draw.normal(0, 0.5, v.shape).astype(f4) for k, v in model.init(rng.Generator(0), f4).items()}
+    moments = Optimiser(optimiser, REFERENCE).init(params)
+    state = TrainState(params, moments, model.latent.estimator.init(rng.Generator(1), D, K, pixels), 4)
+    readable, fused = Readable(model, recipe, dataset), Fused(model, recipe, dataset, threads)
+    readable.load(state)
+    fused.load(state)
+    return readable, fused
+
+
+ORDER = np.random.default_rng(2).permutation(60)[:27]
+CASES = {
+    "constant": dict(baseline="constant", baseline_value=9.0),
+    "none": dict(baseline="none"),
+    "running mean": dict(baseline="running_mean"),
+    "leave one out": dict(baseline="batch_leave_one_out", samples=2),
+    "five samples": dict(baseline="none", samples=5),
+    "rloo": dict(estimator="rloo", samples=4),
+    "straight through": dict(estimator="straight_through", temperature=0.7, divide=True),
+    "straight through annealed": dict(estimator="straight_through", samples=3, anneal="exponential", anneal_rate=0.1),
+    "reinmax": dict(estimator="reinmax", temperature=1.3, samples=2),
+    "bits": dict(kind="bits", binarize="none"),
+    "grey bytes": dict(binarize="none"),
+    "grey floats": dict(kind="floats", binarize="none"),
+    "drawn floats": dict(kind="floats", binarize="dynamic"),
+    "threshold": dict(binarize="threshold"),
+    "threshold floats": dict(kind="floats", binarize="threshold"),
+    "radam": dict(optimiser="radam"),
+    "learned prior": dict(prior="learned", free_bits=0.3, kl_weight=0.5),
+    "one hidden layer": dict(hidden=(17,)),
+    "three hidden layers": dict(hidden=(70, 33, 9), activation="leaky_relu"),
+    "tanh": dict(activation="tanh"),
+    "batch of one": dict(batch=1),
+    "one latent": dict(D=1, K=7, batch=7),
+    "one category": dict(D=3, K=1),
+    "wide": dict(pixels=131, hidden=(150, 40), D=6, K=12, batch=27),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_fused_steps_equal_readable_steps(name):
+    readable, fused = engines(**CASES[name])
+    sums, expected = fused.run(ORDER), readable.run(ORDER)
+    assert sums.shape == expected.shape
+    assert np.abs(sums - expected).max() <= TOLERANCE * np.abs(expected).max()
+    a, b = fused.save(), readable.save()
+    assert a.step == b.step and set(a.params) == set(b.params) and set(a.moments) == set(b.moments)
+    for k, moment in b.moments.items():
+        if moment.any() or a.moments[k].any():
+            assert np.abs(a.moments[k] - moment).max() <= 2 * TOLERANCE * np.abs(moment).max(), k
+    for k, p in b.params.items():
+        assert np.abs(a.params[k] - p).max() <= 2e-4, k             # steps are up to 1e-3 each
+    for k, v in (b.estimator or {}).items():
+        assert np.abs(a.estimator[k] - v).max() <= TOLERANCE * max(1, np.abs(v).max()), k
+
+
+@pytest.mark.parametrize("name", ["constant", "rloo", "reinmax", "grey floats"])
+def test_fused_results_do_not_depend_on_threads_nor_on_grouping(name):
+    states = []
+    for threads, cut in ((1, 27), (2, 10), (3, 20)):
+        _, fused = engines(**CASES[name], threads=threads)
+        sums = [fused.run(ORDER[:cut]), fused.run(ORDER[cut:])]
+        states.append((np.concatenate(sums), fused.save()))
+    for sums, state in states[1:]:
+        assert np.array_equal(sums, states[0][0])
+        for k, p in {**state.params, **state.moments}.items():
+            assert np.array_equal(p, {**states[0][1].params, **states[0][1].moments}[k]), k
+
+
+def test_fused_state_survives_saving_and_loading():
+    _, fused = engines()
+    fused.run(ORDER[:20])
+    state = fused.save()
+    _, other = engines()
+    other.load(state)
+    assert np.array_equal(other.run(ORDER[20:]), fused.run(ORDER[20:]))
+    assert all(np.array_equal(v, other.save().params[k]) for k, v in fused.save().params.items())
+
+
+@pytest.mark.parametrize("name", ["constant", "rloo", "grey bytes", "learned prior"])
+def test_fused_evaluation_equals_readable_evaluation(name):
+    readable, fused = engines(**CASES[name])
+    rows = readable.dataset.test
+    assert np.abs(fused.evaluate(rows) - readable.evaluate(rows)).max() <= TOLERANCE * 20
+
+
+def test_fused_refuses_what_it_cannot_do():
+    _, fused = engines()
+    model, recipe = fused.model, fused.recipe
+    assert reason_unsupported(model, recipe) is None
+    assert "float64" in reason_unsupported(model, recipe._replace(dtype=np.dtype("f8")))
+    assert "clipping" in reason_unsupported(model, recipe._replace(clip_norm=1.0))
+    assert "microbatches" in reason_unsupported(model, recipe._replace(microbatch=3))
+    assert "sgd" in reason_unsupported(model, recipe._replace(optimiser=Optimiser("sgd", REFERENCE)))
+    assert gradient_of(get("exact")) is None
+    for bad in ([60], [-1], [[0, 1]]):
+        with pytest.raises(ValueError, match="order must be indices"):
+            fused.run(np.array(bad))
+    with pytest.raises(ValueError, match="do not fit"):
+        state = fused.save()
+        fused.load(state._replace(params={**state.params, "encoder.0.bias": np.zeros(3, f4)}))
