@@ -9,18 +9,22 @@ def most_probable(xp, log_p, count):
     Latent by latent: every prefix of a code among the n best is among the n best prefixes.
     """
     B, D, K = log_p.shape
-    columns, log_q = [], xp.zeros((B, 1), log_p.dtype)              # d x [B, n], [B, n]
+    orders, log_q = [], xp.zeros((B, 1), log_p.dtype)               # d x [B, n], [B, n]
     for d in range(D):
         grown = (log_q[:, :, None] + log_p[:, d, None]).reshape(B, -1)   # [B, n*K]
-        order = xp.argsort(-grown, axis=1, kind="stable")[:, :count]   # [B, n]
-        columns, log_q = extend(xp, columns, order, K), xp.take_along_axis(grown, order, 1)
-    return xp.stack(columns, -1).transpose(1, 0, 2), log_q.T
+        orders.append(xp.argsort(-grown, axis=1, kind="stable")[:, :count])   # [B, n]
+        log_q = xp.take_along_axis(grown, orders[-1], 1)
+    return trace_back(xp, orders, K), log_q.T
 
 
-def extend(xp, columns, order, categories):
-    """Prefixes with one category more: d x int [B, n], indices of (prefix, category) int [B, m] -> (d+1) x [B, m]."""
-    parent = order // categories
-    return [xp.take_along_axis(column, parent, 1) for column in columns] + [order % categories]
+def trace_back(xp, orders, categories):
+    """Codes from the choices made latent by latent, prefix * K + category: D x int [B, n] -> int [n, B, D]."""
+    columns, choice = [], orders[-1]                                # [B, n]
+    for order in reversed(orders[:-1]):
+        columns.insert(0, choice % categories)
+        choice = xp.take_along_axis(order, choice // categories, 1)
+    columns.insert(0, choice)
+    return xp.stack(columns, -1).transpose(1, 0, 2)
 
 
 def without_replacement(xp, log_p, u):
@@ -32,7 +36,7 @@ def without_replacement(xp, log_p, u):
     """
     B, D, K = log_p.shape
     tiny = xp.finfo(log_p.dtype).tiny
-    columns, log_q = [], xp.zeros((B, 1), log_p.dtype)              # d x [B, n], [B, n]
+    orders, log_q = [], xp.zeros((B, 1), log_p.dtype)               # d x [B, n], [B, n]
     log_time = xp.full((B, 1), LOG_ZERO, log_p.dtype)
     for d in range(D):
         noise = u[:log_time.shape[1], :, d].swapaxes(0, 1)          # [B, n, K]
@@ -41,11 +45,10 @@ def without_replacement(xp, log_p, u):
         lead = race + xp.log(xp.maximum(-xp.expm1(first - race), tiny))   # log of the time after the first
         later = xp.logaddexp(log_time[..., None], lead - log_q[..., None])
         times = xp.where(race == first, log_time[..., None], later).reshape(B, -1)   # [B, n*K]
-        order = xp.argsort(times, axis=1, kind="stable")[:, :len(u)]   # [B, n]
+        orders.append(xp.argsort(times, axis=1, kind="stable")[:, :len(u)])   # [B, n]
         grown = (log_q[..., None] + log_p[:, d, None]).reshape(B, -1)
-        columns, log_q = extend(xp, columns, order, K), xp.take_along_axis(grown, order, 1)
-        log_time = xp.take_along_axis(times, order, 1)
-    return xp.stack(columns, -1).transpose(1, 0, 2)
+        log_q, log_time = (xp.take_along_axis(a, orders[-1], 1) for a in (grown, times))
+    return trace_back(xp, orders, K)
 
 
 def log_outside(xp, log_p, codes):
@@ -61,11 +64,12 @@ def log_outside(xp, log_p, codes):
     same = [xp.ones((n, n, B), bool)]                               # whether two members share the first d categories
     for d in range(D - 1):
         same.append(same[d] & (codes[:, None, :, d] == codes[None, :, :, d]))
+    hot = codes[..., None] == xp.arange(K)                          # [n, B, D, K]
     outside, tables = xp.full((n, B), LOG_ZERO, log_p.dtype), []
     for d in reversed(range(D)):
         table = xp.zeros((n, B, K), log_p.dtype)
         for j in range(n):
-            reached = same[d][:, j, :, None] & (codes[j, :, d, None] == xp.arange(K))   # [n, B, K]
+            reached = same[d][:, j, :, None] & hot[j, :, d]         # [n, B, K]
             table = xp.where(reached, outside[j][:, None], table)
         tables.insert(0, table)
         outside = log_sum_exp(xp, log_p[:, d] + table, 2)           # [n, B]
