@@ -1,0 +1,132 @@
+"""The emulator of CUDA on the CPU bites: planted faults show under its four schedules. Share: 12 s, most of it g++."""
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.cuda import emulator
+
+pytestmark = pytest.mark.skipif(bool(emulator.available()), reason=emulator.available() or "-")
+FAULTS = (pathlib.Path(emulator.HERE) / "faults" / "faults.cu").read_text()
+x = np.random.default_rng(0).random(256, np.float32)
+SUMS = x.reshape(2, 128).sum(1)
+
+
+def build(*faults, flags=("-O1",)):
+    return emulator.build("".join(f"#define {f}\n" for f in faults) + FAULTS, flags)
+
+
+def block_sum(library, schedule):
+    total = np.zeros(2, np.float32)
+    library.run("block_sum", (2,), (128,), (x, total), schedule)
+    return bool((np.abs(total - SUMS) < 1e-4).all())                # 128 terms of float32 below 1
+
+
+def broadcast(library, schedule):
+    y = np.zeros(128, np.float32)
+    library.run("broadcast_twice", (1,), (128,), (x, y), schedule)
+    return bool((np.abs(y - (x[0] + 10 * x[1])) < 1e-5).all())
+
+
+def swap(library, schedule):
+    y = np.zeros(128, np.float32)
+    library.run("swap_halves", (1,), (128,), (x, y), schedule)
+    return bool((y == np.roll(x[:128], 64)).all())
+
+
+def warp_sum(library, schedule):
+    total = np.zeros(1, np.float32)
+    library.run("warp_sum", (1,), (32,), (x, total, np.int32(20)), schedule)
+    return bool(abs(total[0] - x[:20].sum()) < 1e-4)
+
+
+def count_up(library, schedule):
+    y = np.zeros(256, np.float32)
+    library.run("count_up", (2,), (128,), (y,), schedule)
+    return bool((y == 1).all())
+
+
+@pytest.mark.parametrize("schedule", emulator.SCHEDULES)
+def test_sound_kernels_pass(schedule):
+    library = build()
+    assert all(run(library, schedule) for run in (block_sum, broadcast, swap, warp_sum, count_up))
+
+
+@pytest.mark.parametrize("fault, run", [("NO_BARRIER", block_sum), ("WRITE_AFTER_READ", broadcast)])
+def test_races_show_in_some_schedule(fault, run):
+    library = build("NO_BARRIER", "WRITE_AFTER_READ", "UNSET")
+    assert not all(run(library, schedule) for schedule in emulator.SCHEDULES), f"{fault} went unnoticed"
+
+
+@pytest.mark.parametrize("schedule", emulator.SCHEDULES)
+def test_shared_memory_starts_as_nonsense(schedule):
+    assert not count_up(build("NO_BARRIER", "WRITE_AFTER_READ", "UNSET"), schedule)
+
+
+@pytest.mark.parametrize("schedule", emulator.SCHEDULES)
+def test_barriers_and_shuffles_that_not_all_reach_are_refused(schedule):
+    library = build("EXITED_LANE", "DIVERGENT")
+    with pytest.raises(emulator.Fault, match="names lane 20, which has exited"):
+        warp_sum(library, schedule)
+    with pytest.raises(emulator.Fault, match="different barriers"):
+        swap(library, schedule)
+
+
+def test_arguments_of_another_type_or_number_are_refused():
+    library, y = build(), np.zeros(8, np.float32)
+    for arguments, message in [((y,), "takes 2 arguments, got 1"), ((y, 8), "untyped int"),
+                               ((y, np.int64(8)), "wants .i, got int64"),
+                               ((y.astype(np.float64), np.int32(8)), r"wants \*f, got an array of float64"),
+                               ((np.int32(8), y), "wants an address, got int32")]:
+        with pytest.raises(TypeError, match=message):
+            library.run("fill", (1,), (32,), arguments)
+
+
+def test_a_block_of_more_than_1024_threads_is_refused():
+    with pytest.raises(emulator.Fault, match="1 to 1024 threads"):
+        build().run("fill", (1,), (1025,), (np.zeros(8, np.float32), np.int32(8)))
+
+
+OUT_OF_BOUNDS = """
+import sys
+import numpy as np
+from tests.cuda import emulator
+from tests.test_cuda_emulator import SANITISED, build
+x, y = np.ones(1000, np.float32), np.zeros(1000, np.float32)
+kernel = sys.argv[1]
+build(*sys.argv[2:], flags=SANITISED).run(kernel, (32,), (32,), (x, y, np.int32(1000)) if kernel == "shift"
+                                          else (y, np.int32(1000)))
+print("finished")
+"""
+SANITISED = ("-O1", "-fsanitize=address", "-fno-omit-frame-pointer")
+
+
+def sanitiser():
+    """The AddressSanitizer library of g++, or nothing."""
+    if emulator.available():
+        return ""
+    found = subprocess.run(["g++", "-print-file-name=libasan.so"], capture_output=True, text=True).stdout.strip()
+    return found if os.path.isabs(found) else ""
+
+
+def run_sanitised(script, *arguments):
+    """A Python script in a process whose memory is watched."""
+    environment = {**os.environ, "LD_PRELOAD": sanitiser(), "ASAN_OPTIONS": "detect_leaks=0", "PYTHONMALLOC": "malloc",
+                   "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, "-c", script, *arguments], env=environment, capture_output=True, text=True,
+                          cwd=emulator.HERE.parent.parent)
+
+
+@pytest.mark.skipif(not sanitiser(), reason="CUDA emulator: g++ has no AddressSanitizer here")
+@pytest.mark.parametrize("kernel, fault, what", [("shift", "", ""), ("shift", "OUT_OF_BOUNDS", "READ of size 4"),
+                                                 ("fill", "", ""), ("fill", "WRITE_OUT_OF_BOUNDS", "WRITE of size 4")])
+def test_out_of_bounds_is_named_by_the_sanitiser(kernel, fault, what):
+    result = run_sanitised(OUT_OF_BOUNDS, kernel, *filter(None, [fault]))
+    if not fault:
+        assert "finished" in result.stdout, result.stderr[-2000:]
+        return
+    assert "finished" not in result.stdout and "heap-buffer-overflow" in result.stderr, result.stderr[-2000:]
+    assert what in result.stderr and f"in {kernel} " in result.stderr
