@@ -1,0 +1,428 @@
+"""A thin stand-in for CuPy without a GPU: arrays in host memory, launches mapped to the emulator, cuBLAS to NumPy.
+
+As strict as CuPy where that differs from NumPy: no implicit conversion to NumPy or mixing with its arrays, reductions
+give arrays, only functions that CuPy has, no allocation, array function or synchronisation while a stream is captured.
+Every array lies between guard bytes that each launch checks; fresh memory is NaN; launches take the schedules in turn.
+"""
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import math
+import pathlib
+import types
+
+import numpy as np
+
+from tests.cuda import emulator
+
+__version__ = "14.2.0 (stand-in)"
+GUARD = 256                                     # bytes on either side of an array
+PATTERN = 0xCB
+NAMES = frozenset(w for line in (pathlib.Path(__file__).with_name("cupy_names.txt")).read_text().splitlines()
+                  if not line.startswith("#") for w in line.split())
+limit_bytes = 2 ** 40                           # tests of running out of memory lower it
+state = types.SimpleNamespace(capturing=None, launches=0, used=0, stream=None, schedule=None, log=[])
+
+
+class OutOfMemoryError(MemoryError):
+    pass
+
+
+class CUDARuntimeError(RuntimeError):
+    pass
+
+
+def refuse_capture(what):
+    """What a captured stream cannot do."""
+    if state.capturing is not None:
+        raise CUDARuntimeError(f"cudaErrorStreamCaptureUnsupported: {what} while a stream is captured")
+
+
+def allocate(shape, dtype):
+    """Memory between guards, all of it NaN or -1: (array, its whole block)."""
+    refuse_capture("allocation")
+    dtype = np.dtype(dtype)
+    size = math.prod(shape) * dtype.itemsize
+    if state.used + size > limit_bytes:
+        raise OutOfMemoryError(f"Out of memory allocating {size:,} bytes (allocated so far: {state.used:,} bytes).")
+    block = np.full(size + 2 * GUARD + 64, PATTERN, np.uint8)
+    start = GUARD + (-(block.ctypes.data + GUARD)) % 64
+    whole = block[start - GUARD:start + size + GUARD]
+    whole[GUARD:GUARD + size] = 0xff
+    return whole[GUARD:GUARD + size].view(dtype).reshape(shape), whole
+
+
+class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
+    """An array of the device."""
+
+    __slots__ = ("a", "whole")
+    __array_priority__ = 100
+
+    def __init__(self, a, whole):
+        self.a, self.whole = a, whole
+
+    dtype = property(lambda self: self.a.dtype)
+    shape = property(lambda self: self.a.shape)
+    ndim = property(lambda self: self.a.ndim)
+    size = property(lambda self: self.a.size)
+    nbytes = property(lambda self: self.a.nbytes)
+    itemsize = property(lambda self: self.a.itemsize)
+    strides = property(lambda self: self.a.strides)
+    flags = property(lambda self: types.SimpleNamespace(c_contiguous=self.a.flags.c_contiguous))
+    T = property(lambda self: wrap(self.a.T, self))
+    real = property(lambda self: wrap(self.a.real, self))
+
+    @property
+    def data(self):
+        return types.SimpleNamespace(ptr=self.a.ctypes.data)
+
+    def __array__(self, *_, **__):
+        raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`.")
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **options):
+        return apply(getattr(ufunc, method), *inputs, **options)
+
+    def __array_function__(self, function, _, arguments, options):
+        if function.__name__ not in NAMES:
+            raise TypeError(f"no implementation found for numpy.{function.__name__} on cupy.ndarray")
+        return apply(function, *arguments, **options)
+
+    def __getattr__(self, name):
+        if name not in METHODS:
+            raise AttributeError(f"cupy.ndarray has no attribute {name!r}")
+        return lambda *arguments, **options: apply(getattr(np.ndarray, name), self, *arguments, **options)
+
+    def __len__(self):
+        return len(self.a)
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, index):
+        parts = index if isinstance(index, tuple) else (index,)
+        if all(isinstance(p, slice | int | np.integer) or p is None or p is Ellipsis for p in parts):
+            parts = parts if Ellipsis in parts else (*parts, ...)
+            return ndarray(self.a[parts], self.whole)       # a view, free even while a stream is captured
+        return apply(np.ndarray.__getitem__, self, index)
+
+    def reshape(self, *shape, order="C"):
+        view = self.a.reshape(*shape)
+        return ndarray(view, self.whole) if np.may_share_memory(view, self.a) or not view.size else wrap(view)
+
+    def __setitem__(self, index, value):
+        apply(np.ndarray.__setitem__, self, index, value)
+
+    def get(self, stream=None, order="C", out=None):
+        refuse_capture("copying to the host")
+        return self.a.copy()
+
+    def set(self, a, stream=None):
+        refuse_capture("copying from the host")
+        if not isinstance(a, np.ndarray) or a.shape != self.shape or a.dtype != self.dtype:
+            raise TypeError("set takes a NumPy array of the same shape and type")
+        self.a[...] = a
+
+    def item(self):
+        refuse_capture("copying to the host")
+        return self.a.item()
+
+    def fill(self, value):
+        refuse_capture("fill")
+        self.a.fill(value)
+
+    def __float__(self):
+        return float(self.item())
+
+    def __int__(self):
+        return int(self.item())
+
+    __index__ = __int__
+
+    def __bool__(self):
+        return bool(self.item())
+
+
+METHODS = frozenset("""all any argmax argmin argsort astype clip copy cumprod cumsum diagonal dot flatten max mean min
+nonzero prod ravel repeat round sort squeeze std sum swapaxes take trace transpose var view""".split())
+
+
+def unwrap(x):
+    """The host memory behind arguments; NumPy arrays among them are refused, as CuPy does."""
+    if isinstance(x, ndarray):
+        return x.a
+    if isinstance(x, np.ndarray):
+        raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+    if isinstance(x, list | tuple):
+        return type(x)(map(unwrap, x)) if not hasattr(x, "_fields") else x
+    return x
+
+
+def wrap(x, owner=None):
+    """Host results as arrays of the device; views keep the block that they look into."""
+    if isinstance(x, tuple | list) and not isinstance(x, str):
+        return type(x)(wrap(v, owner) for v in x)
+    if not isinstance(x, np.ndarray | np.generic):
+        return x
+    x = np.asarray(x)
+    if owner is not None and x.size and np.may_share_memory(x, owner.a):
+        return ndarray(x, owner.whole)
+    fresh, whole = allocate(x.shape, x.dtype)
+    fresh[...] = x
+    return ndarray(fresh, whole)
+
+
+def apply(function, *arguments, **options):
+    """A NumPy function on arrays of the device."""
+    refuse_capture(getattr(function, "__name__", "an array function"))
+    owner = next((a for a in arguments if isinstance(a, ndarray)), None)
+    return wrap(function(*map(unwrap, arguments), **{k: unwrap(v) for k, v in options.items()}), owner)
+
+
+def __getattr__(name):
+    if name.startswith("__"):
+        raise AttributeError(name)
+    value = getattr(np, name, None)
+    if isinstance(value, type) or isinstance(value, float) or value is None and name == "newaxis":
+        return value
+    if name not in NAMES:
+        raise AttributeError(f"module 'cupy' has no attribute {name!r}")
+    return lambda *arguments, **options: apply(value, *arguments, **options)
+
+
+def empty(shape, dtype=float):
+    shape = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
+    return ndarray(*allocate(shape, dtype))
+
+
+def empty_like(a, dtype=None):
+    return empty(a.shape, dtype or a.dtype)
+
+
+def asarray(a, dtype=None):
+    if isinstance(a, ndarray):
+        return a if dtype is None or a.dtype == dtype else a.astype(dtype)
+    if isinstance(a, list | tuple):
+        a = np.asarray([unwrap(v) for v in a], dtype)
+    refuse_capture("copying from the host")
+    return wrap(np.array(a, dtype))
+
+
+array = asarray
+
+
+def asnumpy(a, stream=None):
+    return a.get() if isinstance(a, ndarray) else np.asarray(a)
+
+
+# ---- kernels --------------------------------------------------------------------------------------------------------
+
+class RawModule:
+    """A source compiled for the emulator."""
+
+    def __init__(self, *, code, options=(), backend="nvrtc", name_expressions=None):
+        refuse_capture("loading a module")
+        assert backend == "nvrtc" and isinstance(options, tuple)
+        self.library = emulator.build(code)
+
+    def get_function(self, name):
+        if name not in self.library.names:
+            raise RuntimeError(f"CUDA_ERROR_NOT_FOUND: named symbol not found: {name}")
+
+        def call(grid, block, args, *, shared_mem=0):
+            assert isinstance(grid, tuple) and isinstance(block, tuple) and isinstance(args, tuple)
+            run = Launch(self.library, name, grid, block, args)
+            state.launches += 1
+            state.log.append(name)
+            record(run)
+        return call
+
+
+class Launch:
+    """One launch with its arguments as they are now; addresses and values, no more, go into a graph."""
+
+    def __init__(self, library, name, grid, block, arguments):
+        self.library, self.name, self.grid, self.block = library, name, grid, block
+        self.owners = [a for a in arguments if isinstance(a, ndarray)]
+        for code, a in zip(library.codes[name], arguments):
+            emulator.word(a.a if isinstance(a, ndarray) else a, code, name)
+        self.arguments = [np.uintp(a.a.ctypes.data) if isinstance(a, ndarray) else a for a in arguments]
+
+    def __call__(self):
+        state.schedule = (state.schedule + 1) % 4 if state.schedule is not None else 0
+        self.library.run(self.name, self.grid, self.block, self.arguments, state.schedule)
+        for a in self.owners:
+            if not ((a.whole[:GUARD] == PATTERN).all() and (a.whole[-GUARD:] == PATTERN).all()):
+                raise emulator.Fault(f"{self.name} wrote outside an array of shape {a.shape}")
+
+
+def record(run):
+    """Run now, or put into the graph that is being captured."""
+    if state.capturing is not None:
+        state.capturing.append(run)
+    else:
+        run()
+
+
+class Graph:
+    """What was captured."""
+
+    def __init__(self, runs):
+        self.runs = runs
+
+    def launch(self, stream=None):
+        for run in self.runs:
+            run()
+
+
+class Stream:
+    """A stream whose work is done at once."""
+
+    count = 0
+
+    def __init__(self, null=False, non_blocking=False):
+        Stream.count += 1
+        self.ptr = 0 if null else 1000 + Stream.count
+        self.previous = []
+
+    def __enter__(self):
+        self.previous.append(state.stream)
+        state.stream = self
+        return self
+
+    def __exit__(self, *_):
+        state.stream = self.previous.pop()
+
+    def begin_capture(self, mode=None):
+        assert self.ptr, "the null stream cannot be captured"
+        state.capturing = []
+
+    def end_capture(self):
+        runs, state.capturing = state.capturing, None
+        return Graph(runs)
+
+    def synchronize(self):
+        refuse_capture("synchronising")
+
+
+state.stream = null_stream = Stream(null=True)
+
+
+class Device:
+    compute_capability = "90"
+
+    def __init__(self, index=0):
+        self.id = index
+
+    def use(self):
+        pass
+
+    def synchronize(self):
+        refuse_capture("synchronising")
+
+
+class MemoryPool:
+    def used_bytes(self):
+        return state.used
+
+    def total_bytes(self):
+        return state.used
+
+
+def get_default_memory_pool():
+    return MemoryPool()
+
+
+runtime = types.SimpleNamespace(
+    CUDARuntimeError=CUDARuntimeError, getDeviceCount=lambda: 1, driverGetVersion=lambda: 13000,
+    runtimeGetVersion=lambda: 13000, memGetInfo=lambda: (2 ** 36, 2 ** 37),
+    getDeviceProperties=lambda index: {"name": b"emulated device", "multiProcessorCount": 132})
+cuda = types.SimpleNamespace(runtime=runtime, memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+                             Stream=Stream, Graph=Graph, Device=Device, get_current_stream=lambda: state.stream)
+
+
+# ---- cuBLAS ---------------------------------------------------------------------------------------------------------
+
+def cublas():
+    """A library with cuBLAS's C interface: column-major products, recorded while a stream is captured."""
+    pointer, integer = ctypes.c_void_p, ctypes.c_int
+    seen = types.SimpleNamespace(stream=None, math=None, workspace=None)
+
+    def function(*types_):
+        return ctypes.CFUNCTYPE(integer, *types_)
+
+    @function(ctypes.POINTER(pointer))
+    def create(handle):
+        handle[0] = 77
+        return 0
+
+    @function(pointer)
+    def destroy(handle):
+        return 0 if handle == 77 else 1
+
+    @function(pointer, pointer)
+    def set_stream(handle, stream):
+        seen.stream, seen.workspace = stream or 0, None
+        return 0 if handle == 77 else 1
+
+    @function(pointer, pointer, ctypes.c_size_t)
+    def set_workspace(handle, memory, size):
+        seen.workspace = memory
+        return 0 if handle == 77 and memory and size >= 2 ** 20 else 7
+
+    @function(pointer, integer)
+    def set_math(handle, mode):
+        seen.math = mode
+        return 0 if handle == 77 else 1
+
+    def gemm(scalar, dtype):
+        @function(pointer, integer, integer, integer, integer, integer, ctypes.POINTER(scalar), pointer, integer,
+                  pointer, integer, ctypes.POINTER(scalar), pointer, integer)
+        def call(handle, op_a, op_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc):
+            if handle != 77 or seen.workspace is None or seen.stream != state.stream.ptr:
+                return 1
+            rows_a, rows_b = (k if op_a else m), (n if op_b else k)
+            if lda < max(1, rows_a) or ldb < max(1, rows_b) or ldc < max(1, m):
+                return 7
+
+            def matrix(address, ld, rows, columns):
+                memory = (scalar * (ld * (columns - 1) + rows)).from_address(address)
+                flat = np.frombuffer(memory, dtype)
+                return np.lib.stride_tricks.as_strided(flat, (rows, columns), (flat.itemsize, ld * flat.itemsize))
+
+            def run(factor=alpha[0], keep=beta[0]):
+                x = matrix(a, lda, *((k, m) if op_a else (m, k)))
+                y = matrix(b, ldb, *((n, k) if op_b else (k, n)))
+                out = matrix(c, ldc, m, n)
+                product = dtype(factor) * ((x.T if op_a else x) @ (y.T if op_b else y))
+                out[...] = product if keep == 0 else product + dtype(keep) * out
+            record(run)
+            state.log.append("gemm")
+            return 0
+        return call
+
+    return types.SimpleNamespace(
+        cublasCreate_v2=create, cublasDestroy_v2=destroy, cublasSetStream_v2=set_stream,
+        cublasSetWorkspace_v2=set_workspace, cublasSetMathMode=set_math, seen=seen,
+        cublasSgemm_v2=gemm(ctypes.c_float, np.float32), cublasDgemm_v2=gemm(ctypes.c_double, np.float64))
+
+
+@contextlib.contextmanager
+def installed():
+    """`import cupy` and its cuBLAS are the stand-in within this context; yields the module."""
+    import sys
+
+    from npdvae.backends import cupy_backend
+    from npdvae.gpu import blas
+    before, load = sys.modules.get("cupy"), blas.load_library
+    sys.modules["cupy"], blas.load_library = sys.modules[__name__], lambda major: cublas()
+    cupy_backend.ops_of.cache_clear()
+    try:
+        yield sys.modules[__name__]
+    finally:
+        blas.load_library = load
+        cupy_backend.ops_of.cache_clear()
+        if before is None:
+            del sys.modules["cupy"]
+        else:
+            sys.modules["cupy"] = before
