@@ -1,0 +1,195 @@
+"""The captured engine: `engine.Readable` with its steps replayed from CUDA graphs; the host sees sums once per call."""
+from __future__ import annotations
+
+import math
+import sys
+from typing import Any
+
+import numpy as np
+
+from npdvae.backends import cupy_backend
+from npdvae.engine import Readable
+from npdvae.estimators.temperature import Tempered
+from npdvae.gpu import device as devices
+from npdvae.gpu.gradient import RUNNING, gradient_of
+from npdvae.gpu.plan import ACTIVATIONS, MODES, SETTINGS, Plan
+from npdvae.latents.categorical import Categorical
+from npdvae.likelihood import Bernoulli
+from npdvae.state import TrainState
+
+
+def reason_unsupported(model, recipe) -> str | None:
+    """Why the step must run op by op, in a few words, or None where it can be captured."""
+    if gradient_of(model.latent.estimator) is None:
+        return f"estimator {model.latent.estimator.name} has no fused kernel for these options"
+    if recipe.microbatch is not None and recipe.microbatch < recipe.batch_size:
+        return "microbatches are added up one by one"
+    if type(model.latent) is not Categorical or type(model.likelihood) is not Bernoulli:
+        return "the model has parts of its own"
+    if model.encoder.activation not in ACTIVATIONS or recipe.binarize not in MODES:
+        return "the model has parts of its own"
+    return None
+
+
+def engine(model, recipe, dataset, say=None):
+    """The engine of the cupy backend for a job; says once where the step cannot be captured."""
+    reason = reason_unsupported(model, recipe)
+    if reason is None:
+        return Captured(model, recipe, dataset, say)
+    (say or tell)(f"cupy: {reason}; steps run op by op, without a CUDA graph")
+    return Readable(model, recipe, dataset)
+
+
+def tell(text):
+    """One line to the user."""
+    print(text, file=sys.stderr)
+
+
+class Captured(Readable):
+    """Steps as replays of a graph, one graph for each batch size; state in device arrays that never move.
+
+    Same random numbers as `Readable`; results do not depend on how steps are grouped into calls.
+    Raises ValueError for what `reason_unsupported` names, BackendError where memory does not suffice.
+    """
+
+    def __init__(self, model, recipe, dataset, say=None):
+        super().__init__(model, recipe, dataset)
+        if reason := reason_unsupported(model, recipe):
+            raise ValueError(f"the captured engine cannot run this: {reason}")
+        self.backend = model.ops.softmax.__self__                   # the CupyOps behind the table
+        self.cupy, self.say = self.backend.cupy, say or tell
+        self.gradient = gradient_of(model.latent.estimator)
+        self.graphs: dict[int, Any] = {}
+        self.warm: set[int] = set()
+        self.capturing = True
+        self.most = math.ceil(len(dataset.train) / recipe.batch_size)   # steps of one call
+        with devices.clear_errors(self.cupy):
+            self.stream = self.cupy.cuda.Stream(non_blocking=True)
+            self.plan = Plan(self.backend, model, recipe, dataset, self.gradient, self.most)
+
+    # ---- state ----------------------------------------------------------------------------------------------------
+
+    def load(self, state: TrainState):
+        plan = self.plan
+        plan.params.load(state.params)
+        for kind, flat in plan.moments.items():
+            flat.load({name: state.moments[f"{kind}.{name}"] for name in flat.shapes})
+        if self.gradient.mean == RUNNING and state.estimator is not None:
+            plan.buffers["mean"].set(np.concatenate([state.estimator["cost_sum"], state.estimator["weight_sum"]]))
+        moments = {f"{kind}.{name}": flat[name] for kind, flat in plan.moments.items() for name in flat.shapes}
+        self.state = TrainState(plan.params.views, moments, state.estimator, state.step)
+        self.cupy.cuda.Device().synchronize()
+
+    def save(self) -> TrainState:
+        moments = {f"{kind}.{name}": a for kind, flat in self.plan.moments.items() for name, a in flat.save().items()}
+        return TrainState(self.plan.params.save(), moments, self.state.estimator, self.state.step)
+
+    def estimator_after(self, estimator, steps):
+        """The estimator's state `steps` steps later: what is scheduled is computed, what is measured is read."""
+        if estimator is None:
+            return None
+        if self.gradient.mean == RUNNING:
+            mean = self.plan.buffers["mean"].get()
+            return {**estimator, "cost_sum": mean[:1], "weight_sum": mean[1:]}
+        step = int(estimator["step"]) + steps
+        tau = self.temperature(step) if self.annealed else float(estimator["temperature"])
+        return {**estimator, "temperature": np.float64(tau), "step": np.asarray(step, np.int64)}
+
+    @property
+    def annealed(self):
+        e = self.model.latent.estimator
+        return isinstance(e, Tempered) and e.anneal in ("exponential", "linear")
+
+    def temperature(self, step):
+        """tau after `step` steps, as Tempered.advance has it."""
+        e = self.model.latent.estimator
+        i = step // e.anneal_every * e.anneal_every
+        falling = e.temperature * math.exp(-e.anneal_rate * i) if e.anneal == "exponential" else \
+            e.temperature - e.anneal_rate * i
+        return max(falling, e.anneal_min)
+
+    # ---- steps ----------------------------------------------------------------------------------------------------
+
+    def run(self, order) -> np.ndarray:
+        order = np.array(order, np.int64)
+        images = len(self.dataset.train)
+        if order.ndim != 1 or (order.size and not 0 <= order.min() <= order.max() < images):
+            raise ValueError(f"order must be indices in [0, {images}), got shape {list(order.shape)}")
+        size = self.recipe.batch_size * self.most
+        parts = [self.some_steps(order[i:i + min(size, images)]) for i in range(0, len(order), min(size, images))] \
+            if len(order) > images else [self.some_steps(order)]
+        return np.concatenate(parts)
+
+    def some_steps(self, order):
+        """At most one pass over the images: sums of cost and KL of each step, [steps, 2] nats."""
+        batch, b = self.recipe.batch_size, self.plan.buffers
+        steps = math.ceil(len(order) / batch)
+        if not steps:
+            return np.empty((0, 2))
+        with devices.clear_errors(self.cupy), self.stream:
+            b["order"][:len(order)].set(order)
+            b["settings"][:steps].set(self.schedule(steps))
+            b["clock"].set(np.array([self.state.step, 0, self.recipe.seed], np.int64))
+            for i in range(steps):
+                self.one_step(min(batch, len(order) - i * batch))
+            sums = b["sums"].get()[:steps]                          # waits for the stream
+            estimator = self.estimator_after(self.state.estimator, steps)
+        self.state = self.state._replace(estimator=estimator, step=self.state.step + steps)
+        return sums
+
+    def schedule(self, steps):
+        """What the kernels read of each step: rate, scale, weight of the KL, temperature; float64 [steps, SETTINGS]."""
+        recipe, table = self.recipe, np.zeros((steps, SETTINGS))
+        first, estimator = self.state.step, self.state.estimator or {}
+        begun, tau = int(estimator.get("step", 0)), float(estimator.get("temperature", 1.0))
+        rule = {"adam": cupy_backend.adam_scalars, "radam": cupy_backend.radam_scalars,
+                "sgd": lambda t, lr: (lr, 1.0)}[recipe.optimiser.name]
+        for i in range(steps):
+            rate, scale = rule(first + i + 1, recipe.lr(first + i))
+            table[i] = rate, scale, recipe.kl_weight(first + i), self.temperature(begun + i) if self.annealed else tau
+        return table
+
+    def one_step(self, B):
+        """Replay the step for B images; the first of its size runs as it is, so that capture finds all loaded."""
+        if B in self.graphs:
+            self.graphs[B].launch(self.stream)
+        elif B in self.warm and self.capturing:
+            self.capture(B)
+        else:
+            self.plan.enqueue(B)
+            self.warm.add(B)
+
+    def capture(self, B):
+        """Record the step into a graph and launch it; where that fails, go on without graphs and say so once."""
+        try:
+            self.stream.begin_capture()
+            try:
+                self.plan.enqueue(B)
+            finally:
+                graph = self.stream.end_capture()
+            self.graphs[B] = graph
+        except Exception as error:              # the driver's own kinds; whatever it is, the step itself still runs
+            self.capturing = False
+            self.graphs.clear()
+            self.say(f"cupy: the step could not be captured ({devices.one_line(error)}); it runs without a CUDA graph")
+            self.plan.enqueue(B)
+        else:
+            graph.launch(self.stream)
+
+    # ---- reports --------------------------------------------------------------------------------------------------
+
+    def memory(self) -> dict[str, int]:
+        """Device memory in bytes: held by this run, taken by CuPy's pool, free and total on the device."""
+        free, total = self.cupy.cuda.runtime.memGetInfo()
+        return {"run": self.plan.nbytes + self.backend.blas.workspace.nbytes,
+                "pool": self.cupy.get_default_memory_pool().total_bytes(), "free": free, "total": total}
+
+    def launches(self, B) -> dict[str, int]:
+        """Kernels and matrix products of one step on B images, counted where the step was last enqueued."""
+        launcher, blas = self.plan.launch, self.backend.blas
+        before = launcher.launches, blas.products
+        self.stream.begin_capture()
+        with self.stream:
+            self.plan.enqueue(B)
+            self.stream.end_capture()
+        return {"kernels": launcher.launches - before[0], "products": blas.products - before[1]}
