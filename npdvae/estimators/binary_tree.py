@@ -31,26 +31,24 @@ def balanced(xp, categories):
     return xp.asarray(left, bool).reshape(shape), xp.asarray(right, bool).reshape(shape)
 
 
-def log_mass(xp, logits, side):
-    """logsumexp of the logits on one side of each node: [B, D, K], [..., N, K] -> [B, D, N]."""
+def side_of(xp, logits, side):
+    """logsumexp of the logits on one side of each node, and its softmax: [B, D, N], [B, D, N, K]."""
     x = logits[..., None, :]                                        # [B, D, 1, K]
     top = xp.where(side, x, -xp.inf).max(-1, keepdims=True)         # [B, D, N, 1]
     e = xp.exp(xp.where(side, x, top) - top) * side                 # [B, D, N, K]
-    return (top + xp.log(e.sum(-1, keepdims=True)))[..., 0]
+    mass = e.sum(-1, keepdims=True)                                 # [B, D, N, 1], at least 1
+    return (top + xp.log(mass))[..., 0], e / mass
 
 
 def node_logits(xp, logits, left, right):
-    """a [B, D, N]."""
-    return log_mass(xp, logits, left) - log_mass(xp, logits, right)
+    """a [B, D, N] and its slope da / dlogits [B, D, N, K]."""
+    (log_left, share_left), (log_right, share_right) = (side_of(xp, logits, side) for side in (left, right))
+    return log_left - log_right, share_left - share_right
 
 
-def node_logits_backward(xp, da, logits, left, right):
-    """Adjoint of `node_logits`: da [B, D, N] -> [B, D, K]."""
-    def shares(side):                                               # softmax within one side: [B, D, N, K]
-        mass = log_mass(xp, logits, side)[..., None]                # [B, D, N, 1]
-        return xp.exp(xp.where(side, logits[..., None, :], mass) - mass) * side
-
-    return (da[..., None] * (shares(left) - shares(right))).sum(-2)
+def node_logits_backward(da, slope):
+    """Adjoint of `node_logits`: da [B, D, N], slope [B, D, N, K] -> [B, D, K]."""
+    return (da[..., None] * slope).sum(-2)
 
 
 def leaf(xp, bits, left, right):

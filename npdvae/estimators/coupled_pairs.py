@@ -23,20 +23,24 @@ class CoupledPairs(Estimator):
 
     def sample(self, logits, rng, state=None, context=None):
         B, D, K = logits.shape
-        left, right = self.tree(logits)
+        kept = self.keep(logits)
         u = rng.uniform((1, B, D, K - 1), logits.dtype)[0]          # [B, D, N]
-        a = node_logits(self.ops.xp, logits, left, right)           # [B, D, N]
-        return Draw(leaf_pair(self.ops, a, left, right, u), logits)
+        return Draw(leaf_pair(self.ops, kept["a"], kept["left"], kept["right"], u), logits, kept)
 
     def outcomes(self, logits, state=None, context=None):
-        left, right = self.tree(logits)
-        joint = leaf_pair_joint(self.ops, node_logits(self.ops.xp, logits, left, right), left, right)
+        kept = self.keep(logits)
+        joint = leaf_pair_joint(self.ops, kept["a"], kept["left"], kept["right"])       # [B, D, K, K]
         for probability, codes in coupled_tuples(self.ops.xp, joint):
-            yield probability, Draw(codes, logits)
+            yield probability, Draw(codes, logits, kept)
+
+    def keep(self, logits):
+        """The tree with its nodes' logits and their slopes, for `backward`."""
+        left, right = self.tree(logits)
+        a, slope = node_logits(self.ops.xp, logits, left, right)    # [B, D, N], [B, D, N, K]
+        return {"left": left, "right": right, "a": a, "slope": slope}
 
     def backward(self, draw, cost, dcodes=None, state=None):
-        ops, (left, right) = self.ops, self.tree(draw.logits)
-        a = node_logits(ops.xp, draw.logits, left, right)           # [B, D, N]
+        ops, (left, right, a, slope) = self.ops, (draw.kept[name] for name in ("left", "right", "a", "slope"))
         z = ops.one_hot(draw.codes, draw.logits.shape[-1], cost.dtype)[..., None, :]    # [2, B or 1, D, 1, K]
         b, other = (left * z).sum(-1)                               # bits on the two paths, 0 elsewhere: [B, D, N]
         met, met_other = ((left | right) * z).sum(-1)               # 1 where a path meets the node: [B, D, N]
@@ -44,4 +48,4 @@ class CoupledPairs(Estimator):
         da = (met * met_other * (b - other) * ops.sigmoid(abs(a))   # (-1)^b' [b != b'] = b - b'
               + met * (1 - met_other) * (b - theta) - met_other * (1 - met) * (other - theta))
         da = ((cost[0] - cost[1]) / 2)[:, None, None] * da          # [B, D, N]
-        return node_logits_backward(ops.xp, da, draw.logits, left, right)
+        return node_logits_backward(da, slope)                      # [B, D, K]

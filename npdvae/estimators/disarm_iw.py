@@ -1,6 +1,6 @@
 """DisARM for categoricals: the coupled pair of stick-breaking, weighted as if it had been independent."""
 from npdvae.estimators import register
-from npdvae.estimators.binary_tree import node_logits, stick_breaking
+from npdvae.estimators.binary_tree import stick_breaking
 from npdvae.estimators.coupled_pairs import CoupledPairs
 
 
@@ -19,12 +19,11 @@ class DisARMIW(CoupledPairs):
         return stick_breaking(self.ops.xp, logits)
 
     def backward(self, draw, cost, dcodes=None, state=None):
-        ops, xp, (left, right) = self.ops, self.ops.xp, self.tree(draw.logits)
+        ops, xp, left, a = self.ops, self.ops.xp, draw.kept["left"], draw.kept["a"]     # a [B, D, K-1]
         K = draw.logits.shape[-1]
         z = ops.one_hot(draw.codes, K, cost.dtype)                  # [2, B or 1, D, K]
         if K == 1:
             return xp.zeros(draw.logits.shape, cost.dtype)
-        a = node_logits(xp, draw.logits, left, right)               # [B, D, K-1]
         before = xp.cumprod(-1 / xp.expm1(2 * a[..., :-1]), -1)     # q q' / P of both codes passing sticks 0..n
         ratio = xp.concatenate([xp.ones_like(a[..., :1]), before], -1) * ops.sigmoid(-a)     # [B, D, K-1]
         stops = (left * z.sum(0)[..., None, :]).any(-1)             # where either code stops: [B, D, K-1]

@@ -20,7 +20,7 @@ class RELAX(GumbelNoise):
     needs_dcodes = False
     conditional_draws = 1
 
-    def __init__(self, ops=None, samples=1, hidden=64, temperature=0.5, anneal="constant", anneal_rate=0.0,
+    def __init__(self, ops=None, samples=1, hidden=256, temperature=0.5, anneal="constant", anneal_rate=0.0,
                  anneal_min=0.1, anneal_every=1):
         super().__init__(ops, samples)
         self.set_temperature(temperature, anneal, anneal_rate, anneal_min, anneal_every)
