@@ -38,7 +38,7 @@ def step(model, params, x, rng, state=None, kl_weight=1.0, scale=None) -> Step:
 
     seen = latent.objective_cost(params, kept, cost)                # [S, B]
     learned = estimator.learn(kept.draw, seen, dz, state) if state is not None else {}
-    grads = {**dencoder, **ddecoder, **dlatent, **{f"estimator.{k}": g for k, g in learned.items()}}
+    grads = {**dencoder, **ddecoder, **dlatent, **{f"estimator.{k}": len(x) * scale * g for k, g in learned.items()}}
     state = estimator.advance(kept.draw, seen, state) if state is not None else None
     shares = weights if estimator.objective == "expectation" else 1 / len(cost)        # the ELBO's own average
     return Step(grads, (shares * cost).sum(0), kl, state)

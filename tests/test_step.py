@@ -106,6 +106,19 @@ def test_scale_adds_microbatches_up_to_the_batch():
         close(parts[0][name] + parts[1][name], g, 1e-14, np.abs(g).max() + 0.1)
 
 
+def test_learned_gradients_of_microbatches_add_up_to_the_batchs():
+    model = model_of("reinforce", baseline="nvil")
+    params, generator = parameters(model), Generator(4)
+    state = model.latent.estimator.init(generator, D, K, PIXELS)
+    whole = step(model, params, X, generator.at(7), state).grads
+    parts = [step(model, params, X[i:j], generator.at(7, example=i), state, scale=1 / B).grads
+             for i, j in ((0, 2), (2, 3))]
+    learned = [name for name in whole if name.startswith("estimator.")]
+    assert learned and any(whole[name].any() for name in learned)
+    for name in learned:                        # sums of three terms, float64
+        close(parts[0][name] + parts[1][name], whole[name], 1e-14, np.abs(whole[name]).max() + 0.1)
+
+
 @pytest.mark.parametrize("name", ["rloo", "reinforce", "straight_through"])
 def test_sampled_step_is_the_mean_over_its_samples_in_the_decoder(name):
     """Decoder and KL terms are the gradient at the codes drawn; the estimator's term is its own backward."""
