@@ -45,7 +45,8 @@ def coupled_tuples(xp, joint):
     B, D, *axes = joint.shape
     flat = joint.reshape(B, D, -1)                                  # [B, D, K**S]
     digits = all_codes(xp, len(axes), axes[0])                      # [K**S, S]
-    for index in itertools.product(range(len(digits)), repeat=D):
+    possible = [[i for i in range(len(digits)) if (flat[:, d, i] > 0).any()] for d in range(D)]
+    for index in itertools.product(*possible):
         probability = flat[:, xp.arange(D), xp.asarray(index)].prod(-1)     # [B]
         if (probability > 0).any():
             yield probability, digits[list(index)].T[:, None]       # [B], [S, 1, D]

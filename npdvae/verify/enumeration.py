@@ -8,7 +8,7 @@ from npdvae.backends import load
 from npdvae.estimators.outcomes import all_codes, codes_log_prob
 
 OBJECTIVES = ("expectation", "sampled_kl", "importance_weighted")
-MOST_TERMS = 2 ** 22                                                # codes, or tuples of codes
+MOST_TERMS = 2 ** 24                                                # codes, or tuples of codes
 CHUNK = 2 ** 12
 
 
@@ -72,9 +72,10 @@ def importance_costs(cost, log_q, samples):
     for others in itertools.combinations_with_replacement(range(C), samples - 1):
         counts = np.bincount(np.asarray(others, int), minlength=C)  # [C]
         orders = math.factorial(samples - 1) // math.prod(math.factorial(n) for n in counts)
-        probability = orders * np.exp((counts[:, None] * log_q).sum(0))                 # [B]
-        log_sum = np.logaddexp.reduce(np.stack([log_w, *np.broadcast_to(
-            log_w[list(others), None], (samples - 1, *log_w.shape))]), 0)               # [C, B]
+        probability = orders * np.exp(log_q[list(others)].sum(0))   # [B]
+        log_sum = log_w                                             # [C, B]
+        for other in others:
+            log_sum = np.logaddexp(log_sum, log_w[other])
         total += probability * (math.log(samples) - log_sum + np.exp(log_w - log_sum))
     return samples * total
 

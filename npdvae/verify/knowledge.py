@@ -57,10 +57,10 @@ def enumerated(estimator, logits, cost_fn, dcost_fn, true, state=None, context=N
     return Known("bounds enumerated", (found.low - true).ravel(), (found.high - true).ravel(), sigma, sigma_shrink)
 
 
-def countable(estimator, logits, state, context):
-    """Whether `outcomes()` is there and no longer than can be gone through in seconds."""
+def countable(estimator, logits, state, context, most=MOST_OUTCOMES):
+    """Whether `outcomes()` is there and yields at most so many."""
     outcomes = estimator.outcomes(logits, state, context)
-    return outcomes is not None and sum(1 for _ in itertools.islice(outcomes, MOST_OUTCOMES + 1)) <= MOST_OUTCOMES
+    return outcomes is not None and sum(1 for _ in itertools.islice(outcomes, most + 1)) <= most
 
 
 def by_quadrature(estimator, logits, cost_fn, dcost_fn, true, state, context):

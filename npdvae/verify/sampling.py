@@ -7,17 +7,18 @@ from npdvae.verify.moments import prepared, wanted_gradient
 BLOCK = 512                                                         # estimates between two looks
 
 
-def blocks_of(estimator, logits, rng, cost_fn=None, dcost_fn=None, *, tile=None, state=None, context=None):
+def blocks_of(estimator, logits, rng, cost_fn=None, dcost_fn=None, *, tile=None, block=BLOCK, state=None,
+              context=None):
     """Generator of blocks; independent examples are drawn `tile` copies at a time, as one larger batch."""
     if hasattr(estimator, "sample"):
         coupled = estimator.couples_batch or leaks(estimator, logits, cost_fn, dcost_fn, state, context)
-        tile = 1 if coupled else tile or BLOCK
+        tile = 1 if coupled else tile or block
         once = registered(estimator, logits, rng, cost_fn, dcost_fn, tile, state, context)
     else:
         tile = tile or 1
         once = called(estimator, logits, rng, tile)
     while True:
-        rows = [once() for _ in range(-(-BLOCK // tile))]           # each [tile, B D K]
+        rows = [once() for _ in range(-(-block // tile))]           # each [tile, B D K]
         yield np.concatenate(rows)
 
 

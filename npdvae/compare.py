@@ -1,0 +1,186 @@
+"""python -m npdvae.compare [RUN]: every estimator's gradient against the exact one, on a fresh or trained model."""
+from __future__ import annotations
+
+import argparse
+import csv
+import pathlib
+import sys
+
+import numpy as np
+
+from npdvae import backends, build, checkpoint, comparison, estimators, rng
+from npdvae.cli import guarded
+from npdvae.config import resolve
+from npdvae.estimators.baselines import BASELINES
+from npdvae.evaluation import MOST_CODES
+from npdvae.run import Run
+
+OTHERS = 2000                                   # images on which learned baselines are fitted
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(prog="python -m npdvae.compare", description="Bias, spread, angle and time of every "
+                                "estimator's gradient against the exact one, by enumeration of all codes.")
+    p.add_argument("run", nargs="?", metavar="RUN", help="run folder (default: a fresh model)")
+    p.add_argument("--checkpoint", default="last", metavar="last|best|FILE", help="which checkpoint (default: last)")
+    p.add_argument("--checkpoints", nargs="*", metavar="FILE",
+                   help="along training: these checkpoints of the run (without FILE: all in its folder)")
+    p.add_argument("--estimator", nargs="+", metavar="NAME", help='registered names or "module:Class" (default: all)')
+    p.add_argument("--images", type=int, default=16, metavar="B", help="training images (default: 16)")
+    p.add_argument("--draws", type=int, default=1024, metavar="N",
+                   help="estimates of each where outcomes are too many to enumerate (default: 1024)")
+    p.add_argument("--budget", type=int, default=100, metavar="N",
+                   help="decoder evaluations per image of the comparison at equal cost (default: 100)")
+    p.add_argument("--samples", type=int, metavar="S", help="samples of estimators that take several")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--out", metavar="FOLDER", help="where compare.csv and compare.png go (default: RUN)")
+    fresh = p.add_argument_group("fresh model, without RUN")
+    fresh.add_argument("--preset", help="as python -m npdvae.train")
+    fresh.add_argument("--data", default=argparse.SUPPRESS)
+    fresh.add_argument("--data-dir", default=argparse.SUPPRESS)
+    for name in ("latents", "categories"):
+        fresh.add_argument(f"--{name}", type=int, default=argparse.SUPPRESS)
+    fresh.add_argument("--hidden", type=int, nargs="+", default=argparse.SUPPRESS)
+    return p
+
+
+def fresh_run(args) -> Run:
+    """A model as training would start with it."""
+    given = {k: v for k, v in vars(args).items() if k in ("data", "data_dir", "latents", "categories", "hidden")}
+    config = build.with_defaults(resolve({**given, "seed": args.seed}, args.preset))
+    dataset, _ = build.load_data(config)
+    model = build.build_model(config, dataset.pixels, backends.load("numpy"))
+    params = model.init(rng.Generator(config.seed, rng.INIT), np.dtype(config.dtype))
+    return Run(None, config, params, 0, dataset.shape, model)
+
+
+def bench_of(run: Run, dataset, args) -> comparison.Bench:
+    """The first images of a random order of the training split, and others to fit baselines on."""
+    order = rng.Generator(args.seed, rng.SHUFFLE).permutation(len(dataset.train))
+    x = run.targets(dataset, dataset.train[order[:args.images + OTHERS]], run.step)
+    return comparison.Bench(run.model, run.params, x[:args.images], x[args.images:], run.step)
+
+
+def candidates(args, config):
+    """(label, estimator) of everything asked for; each baseline of REINFORCE on its own; samples as asked for."""
+    for name in args.estimator or estimators.names():
+        cls = estimators.find(name)
+        options = dict(samples=args.samples) if args.samples and takes(cls, "samples") else {}
+        if name == config.estimator:
+            yield f"{name} (this run)", estimators.get(name, **{**options, **config.estimator_arguments()})
+        if takes(cls, "baseline") and name.startswith("reinforce"):
+            for baseline in BASELINES:
+                yield f"{name} ({baseline.replace('_', ' ')})", estimators.get(name, **options, baseline=baseline)
+        elif name != config.estimator:
+            yield name, estimators.get(name, **options)
+
+
+def takes(cls, option):
+    """Whether an estimator's constructor has an option."""
+    return option in cls.__init__.__code__.co_varnames[:cls.__init__.__code__.co_argcount]
+
+
+def measure(run, dataset, args, show):
+    """Results of all applicable estimators on one model, and the reasons of the others."""
+    bench, results, left_out = bench_of(run, dataset, args), [], []
+    for label, estimator in candidates(args, run.config):
+        try:
+            if estimator.objective == "importance_weighted" and not args.samples:
+                estimator = estimators.get(estimator.name, samples=2)          # the exact bound takes K**(D S) terms
+                label += " (2 samples)"
+            result = comparison.compare(bench, label, estimator, draws=args.draws, budget=args.budget, seed=args.seed)
+        except ValueError as error:
+            left_out.append(f"{label}: {error}")
+            continue
+        results.append(result)
+        show(line(result))
+    return results, left_out
+
+
+def header(args):
+    """Column titles of the table."""
+    return (f"{'estimator':44s}{'rel. bias':>18s}{'rel. sd':>9s}{'cosine':>8s}{'evals':>7s}{'ms':>8s}"
+            f"{f'sd@{args.budget}':>9s}{f'error@{args.budget}':>11s}  how")
+
+
+def line(r: comparison.Result) -> str:
+    """A result as a line of the table."""
+    if not r.draws:
+        bias = f"{r.relative_bias:.2g}"
+    else:
+        bias = f"{r.relative_bias_low:.2g} .. {r.relative_bias_high:.2g}"
+    return (f"{r.estimator:44s}{bias:>18s}{r.relative_deviation:9.3g}{r.cosine:8.3f}{r.evaluations:7d}"
+            f"{r.milliseconds:8.1f}{r.deviation_at_equal:9.3g}{r.error_at_equal:11.3g}  "
+            f"{f'{r.draws} draws' if r.draws else 'enumerated'}")
+
+
+def write_csv(path, results):
+    """All results as rows, full precision."""
+    with open(path, "w", newline="") as stream:
+        writer = csv.DictWriter(stream, comparison.Result._fields)
+        writer.writeheader()
+        writer.writerows(r._asdict() for r in results)
+
+
+def runs(args):
+    """The models to compare on, one after another."""
+    if args.checkpoints is None:
+        yield Run.load(args.run, args.checkpoint) if args.run else fresh_run(args)
+        return
+    if not args.run:
+        raise ValueError("--checkpoints needs RUN, the folder they belong to")
+    paths = args.checkpoints or [str(p) for p in reversed(checkpoint.listing(pathlib.Path(args.run)))]
+    if not paths:
+        raise ValueError(f"{args.run}: no checkpoints there")
+    for path in paths:
+        yield Run.load(args.run, path)
+
+
+def check(args):
+    for name, least in (("images", 1), ("draws", 2 * comparison.BLOCK), ("budget", 1), ("samples", 1), ("seed", 0)):
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise ValueError(f"--{name} must be at least {least}, got {value}")
+    for name in args.estimator or ():
+        estimators.find(name)
+
+
+@guarded
+def main(argv=None) -> int:
+    """Compare as the arguments say; returns the exit code."""
+    args = parser().parse_args(argv)
+    check(args)
+    results: list[comparison.Result] = []
+    dataset = None
+    for run in runs(args):
+        dataset = run.dataset() if dataset is None else dataset
+        D, K = run.config.latents, run.config.categories
+        if K ** D > MOST_CODES:
+            raise ValueError(f"the exact gradient takes categories**latents = {K}**{D} codes, more than {MOST_CODES}")
+        print(f"{args.run or 'fresh model'}, step {run.step}: {D} latents of {K} categories, {K ** D} codes, "
+              f"{args.images} images of {run.config.data}\n\n{header(args)}")
+        found, left_out = measure(run, dataset, args, lambda text: print(text, flush=True))
+        results += found
+        print("".join(f"\n  left out: {reason}" for reason in left_out))
+    print(f"\nrelative to the norm of the exact gradient; @{args.budget}: averaged over what {args.budget} decoder "
+          f"evaluations pay for;\nms: one estimate for the {args.images} images, decoder included; bias by draws: "
+          "two standard errors either side")
+    folder = args.out or args.run
+    if folder and results:
+        save(pathlib.Path(folder), results, args)
+    return 0
+
+
+def save(folder, results, args):
+    """Write compare.csv and compare.png."""
+    from npdvae import comparison_plots, plots
+    folder.mkdir(parents=True, exist_ok=True)
+    write_csv(folder / "compare.csv", results)
+    draw = comparison_plots.along if len({r.step for r in results}) > 1 else comparison_plots.scatter
+    plots.save(draw(results, args.budget), folder / "compare.png")
+    print(f"written: {folder / 'compare.csv'}, {folder / 'compare.png'}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

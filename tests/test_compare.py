@@ -1,0 +1,164 @@
+"""npdvae.compare: its costs are the model's, its figures those of npdvae.verify, its files can be read. 10 s."""
+import csv
+
+import numpy as np
+import pytest
+
+from npdvae import backends, comparison, estimators, rng, train
+from npdvae.compare import main
+from npdvae.comparison_plots import spread
+from npdvae.estimators.outcomes import all_codes
+from npdvae.estimators.rloo import RLOO
+from npdvae.model import DiscreteVAE
+from npdvae.verify import exact_gradient, moments
+from npdvae.verify.model_cost import ModelCost
+
+OPS = backends.load("numpy")
+SMALL = ["--latents", "2", "--categories", "3", "--hidden", "8", "--images", "3", "--draws", "128"]
+
+
+@pytest.fixture(scope="module")
+def bench():
+    model = DiscreteVAE(10, 2, 3, (7, 6), estimators.get("exact"), OPS, prior="learned")
+    params = model.init(rng.Generator(3, rng.INIT), np.float64)
+    noise = np.random.default_rng(4)
+    params["latent.prior"] = noise.normal(size=(2, 3))
+    params = {k: 3 * v for k, v in params.items()}                  # far from the symmetric start
+    x = noise.integers(0, 2, (40, 10)).astype(float)
+    return comparison.Bench(model, params, x[:4], x[4:])
+
+
+def direct(bench, codes):
+    """-log p(x | z) one code and image at a time: [S, B]."""
+    rows = np.eye(3)[codes] if codes.ndim == 3 else codes
+    rows = np.broadcast_to(rows, (len(rows), len(bench.x), 2, 3))
+    return np.array([[OPS.bce(bench.model.decode(bench.params, rows[s, b])[0], x) for b, x in enumerate(bench.x)]
+                     for s in range(len(rows))])
+
+
+@pytest.mark.parametrize("tabulate", [True, False])
+@pytest.mark.parametrize("kind", ["hard", "shared", "relaxed"])
+def test_model_cost_is_the_models(bench, kind, tabulate):
+    noise = np.random.default_rng(5)
+    codes = {"hard": noise.integers(0, 3, (5, 4, 2)), "shared": noise.integers(0, 3, (5, 1, 2)),
+             "relaxed": noise.dirichlet(np.ones(3), size=(5, 4, 2))}[kind]
+    cost = ModelCost(bench.model, bench.params, bench.x, tabulate)
+    expected = direct(bench, codes)
+    assert np.abs(cost(codes) - expected).max() <= 1e-12 * np.abs(expected).max()
+    rows = np.broadcast_to(np.eye(3)[codes] if codes.ndim == 3 else codes, (5, 4, 2, 3))
+    gradient = cost.gradient(codes)
+    v, h = noise.normal(size=rows.shape), 1e-6                      # no kink of a ReLU lies that near
+    slope = (direct(bench, rows + h * v) - direct(bench, rows - h * v)) / (2 * h)
+    assert np.abs((gradient * v).sum((2, 3)) - slope).max() <= 1e-7 * np.abs(slope).max()
+
+
+def test_model_cost_with_the_prior_adds_its_log_probability(bench):
+    log_prior = bench.model.latent.log_prior(bench.params)
+    codes = all_codes(np, 2, 3)[:, None]                            # [9, 1, D]
+    added = bench.joint(codes) - bench.cost(codes)                  # [9, B]
+    expected = -(log_prior[0, codes[:, 0, 0]] + log_prior[1, codes[:, 0, 1]])
+    assert np.abs(added - expected[:, None]).max() <= 1e-12
+    assert abs(np.exp(-added[:, 0]).sum() - 1) <= 1e-12
+    rows = np.eye(3)[np.broadcast_to(codes, (9, 4, 2))]
+    assert np.abs(bench.joint(rows) - bench.joint(codes)).max() <= 1e-10
+    assert np.abs(bench.joint.gradient(rows) - bench.joint.gradient(codes)).max() <= 1e-10
+
+
+@pytest.mark.parametrize("name", ["straight_through", "reinmax", "reinforce_sampled_kl", "local_expectation"])
+def test_enumerated_figures_are_those_of_the_moments(bench, name):
+    estimator = estimators.get(name)
+    result = comparison.compare(bench, name, estimator)
+    state = comparison.fitted_state(bench, estimator, 0)
+    cost = bench.cost_of(estimator)
+    true = exact_gradient(bench.logits, cost, objective=estimator.objective)
+    mean, covariance = moments(estimator, bench.logits, cost, cost.gradient, state=state)
+    scale = np.linalg.norm(true)
+    assert result.draws == 0
+    assert abs(result.relative_bias - np.linalg.norm(mean - true) / scale) <= 1e-10
+    assert abs(result.relative_deviation - np.sqrt(np.trace(covariance, axis1=1, axis2=2).sum()) / scale) <= 1e-10
+
+
+def test_draws_agree_with_the_moments(bench):
+    estimator = RLOO(samples=3)                                     # 729 outcomes, more than the 9 codes
+    result = comparison.compare(bench, "rloo", estimator, draws=8192)
+    true = exact_gradient(bench.logits, bench.cost)
+    _, covariance = moments(estimator, bench.logits, bench.cost)
+    deviation = np.sqrt(np.trace(covariance, axis1=1, axis2=2).sum()) / np.linalg.norm(true)
+    assert result.draws == 8192 and result.relative_bias_low == 0
+    assert abs(result.relative_deviation / deviation - 1) <= 0.05   # 1 / sqrt(2 * 8192) with room for heavy tails
+    assert result.relative_bias_high <= 4 * deviation / np.sqrt(8192)
+    assert abs(result.deviation_at_equal - result.relative_deviation * np.sqrt(3 / 100)) <= 1e-12
+
+
+class HalfTooMuch(RLOO):
+    name = "half_too_much"
+
+    def backward(self, draw, cost, dcodes=None, state=None):
+        return 1.5 * super().backward(draw, cost)
+
+
+def test_draws_show_a_bias_with_its_interval(bench):
+    result = comparison.compare(bench, "wrong", HalfTooMuch(samples=3), draws=8192)
+    assert result.relative_bias_low < 0.5 < result.relative_bias_high
+    assert result.relative_bias_high - result.relative_bias_low < 0.2
+
+
+def test_unbiased_square_is_unbiased():
+    noise = np.random.default_rng(0)
+    x = noise.normal(size=(4000, 5, 3)) + [1.0, 0, 0]               # 4000 experiments of 5 draws
+    estimates = [comparison.unbiased_square(e.sum(0), (e ** 2).sum(), 5) for e in x]
+    assert abs(np.mean(estimates) - 1) <= 4 * np.std(estimates) / np.sqrt(4000)
+
+
+def test_the_exact_estimator_is_exact(bench):
+    result = comparison.compare(bench, "exact", estimators.get("exact"))
+    assert result.relative_bias <= 1e-12 and result.relative_deviation <= 1e-7 and abs(result.cosine - 1) <= 1e-12
+
+
+def test_command_on_a_fresh_model(tmp_path, capsys):
+    names = ["exact", "rloo", "straight_through", "vimco", "arm", "gumbel_softmax"]
+    assert main([*SMALL, "--estimator", *names, "--out", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "9 codes, 3 images of digits" in out
+    assert "left out: arm" in out and "vimco (2 samples)" in out and "rloo (this run)" in out
+    with open(tmp_path / "compare.csv") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 5 and {row["step"] for row in rows} == {"0"}
+    assert float(rows[0]["relative_bias"]) <= 1e-6
+    assert (tmp_path / "compare.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_command_on_a_run_and_its_checkpoints(tmp_path, capsys):
+    run = tmp_path / "run"
+    assert train.main(["--latents", "2", "--categories", "3", "--hidden", "8", "--epochs", "2", "--backend", "numpy",
+                       "--estimator", "reinforce", "--out", str(run)]) == 0
+    arguments = [str(run), "--images", "3", "--draws", "128", "--estimator", "reinforce", "straight_through"]
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "reinforce (this run)" in out and "reinforce (nvil)" in out and (run / "compare.csv").is_file()
+    assert main([*arguments, "--checkpoints", "--out", str(tmp_path / "along")]) == 0
+    with open(tmp_path / "along" / "compare.csv") as stream:
+        steps = {row["step"] for row in csv.DictReader(stream)}
+    assert len(steps) == 2
+
+
+@pytest.mark.parametrize("arguments, word", [
+    (["--images", "0"], "--images must be at least 1, got 0"),
+    (["--draws", "5"], "--draws must be at least 128"),
+    (["--estimator", "rlo"], "did you mean rloo"),
+    (["--checkpoints"], "needs RUN"),
+    (["nowhere"], "no run there"),
+    (["--latents", "9", "--categories", "9"], "9**9"),
+])
+def test_command_answers_bad_input_in_one_line(arguments, word, capsys):
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert word in error and error.count("\n") == 1
+
+
+def test_names_in_the_figure_keep_their_distance():
+    wanted = [0.1, 0.5, 0.5, 0.5, 0.52, 0.9]
+    places = spread(wanted, 0.05)
+    assert (np.diff(places) >= 0.05 - 1e-12).all()
+    assert abs(places[0] - 0.1) <= 1e-12 and abs(places[-1] - 0.9) <= 1e-12
+    assert abs(np.mean(places[1:5]) - np.mean(wanted[1:5])) <= 1e-12
