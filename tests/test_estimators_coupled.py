@@ -419,3 +419,31 @@ def test_arsm_stays_within_its_bounds():
 
 def test_arsm_has_no_outcomes_for_many_categories():
     assert estimators.get("arsm").outcomes(np.zeros((1, 1, 5))) is None
+
+
+def test_relax_centres_and_scales_by_past_costs_only():
+    estimator = estimators.get("relax", hidden=2)
+    state = estimator.init(rng.Generator(0), 1, 2)
+    logits, past, now = np.zeros((4, 1, 2)), np.array([[10.0, 14.0, 10.0, 14.0]]), np.array([[1.0, 2.0, 3.0, 4.0]])
+    draw = estimator.sample(logits, rng.Generator(1), state)
+    after = estimator.advance(draw, past, state)
+    assert close(estimator.running.mean(after, "cost_sum"), 12, 1e-12) and close(estimator.scale(after, float), 2, 1e-12)
+    assert state["cost_sum"] == 0 and estimator.scale(state, float) == 1
+    flat = {**after, "output_weight": np.zeros(2)}                  # c is the mean of past costs
+    score = (draw.codes[0, :, :, None] == np.arange(2)) - 0.5
+    assert close(estimator.backward(draw, now, None, flat), (now[0] - 12)[:, None, None] * score, 1e-12)
+
+
+@pytest.mark.parametrize("name, options, message", [
+    ("carms", {"samples": 1}, "samples >= 2"), ("relax", {"hidden": 0}, "hidden >= 1"),
+    ("relax", {"samples": 0}, "samples >= 1"), ("rebar", {"temperature": 0.0}, "positive temperature"),
+    ("rebar", {"anneal": "linear"}, "anneal_rate > 0")])
+def test_options_that_cannot_work_are_refused(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        estimators.get(name, **options)
+
+
+@pytest.mark.parametrize("name", ["arm", "disarm"])
+def test_binary_estimators_refuse_more_categories(name):
+    with pytest.raises(ValueError, match="categories must be 2"):
+        estimators.get(name).check(2, 3)

@@ -8,7 +8,7 @@ N = K - 1 nodes. Bit n is 1 for left; its logit is a_n = logsumexp(left) - logsu
 def stick_breaking(xp, logits):
     """One category after another, the least probable first, so every a_n <= 0: logits [B, D, K] -> [B, D, K-1, K]."""
     K = logits.shape[-1]
-    rank = logits.argsort(-1, kind="stable").argsort(-1)[..., None, :]      # [B, D, 1, K]
+    rank = xp.argsort(xp.argsort(logits, -1, kind="stable"), -1)[..., None, :]      # [B, D, 1, K]
     node = xp.arange(K - 1)[:, None]                                # [K-1, 1]
     return rank == node, rank > node
 

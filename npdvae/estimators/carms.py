@@ -40,9 +40,9 @@ class CARMS(Estimator):
             yield probability, Draw(codes, logits)
 
     def backward(self, draw, cost, dcodes=None, state=None):
-        pairs = list(itertools.combinations(range(self.samples), 2))
-        first, other = ([pair[side] for pair in pairs] for side in (0, 1))
-        codes = self.ops.xp.broadcast_to(draw.codes, (self.samples, *draw.logits.shape[:2]))    # [S, B, D]
+        xp = self.ops.xp
+        first, other = xp.asarray(list(itertools.combinations(range(self.samples), 2))).T   # int [N] twice
+        codes = xp.broadcast_to(draw.codes, (self.samples, *draw.logits.shape[:2]))    # [S, B, D]
         z = self.ops.one_hot(codes, draw.logits.shape[-1], cost.dtype)  # [S, B, D, K]
         rho = copula.ratio(self.ops, draw.logits, codes[first], codes[other], self.samples)     # [N, B, D]
         factor = ((cost[first] - cost[other]) / 2)[..., None] * rho     # [N, B, D]

@@ -11,7 +11,7 @@ from math import comb
 def sticks(ops, logits):
     """Categories in ascending order int [B, D, K], and the sticks theta [B, D, K-1], each <= 1/2."""
     xp = ops.xp
-    order = logits.argsort(-1, kind="stable")                       # [B, D, K]
+    order = xp.argsort(logits, -1, kind="stable")                   # [B, D, K]
     x = xp.take_along_axis(logits, order, -1)
     e = xp.exp(x - x[..., -1:])                                     # [B, D, K], the last is 1
     return order, (e / xp.cumsum(e[..., ::-1], -1)[..., ::-1])[..., :-1]
