@@ -427,7 +427,8 @@ def test_relax_centres_and_scales_by_past_costs_only():
     logits, past, now = np.zeros((4, 1, 2)), np.array([[10.0, 14.0, 10.0, 14.0]]), np.array([[1.0, 2.0, 3.0, 4.0]])
     draw = estimator.sample(logits, rng.Generator(1), state)
     after = estimator.advance(draw, past, state)
-    assert close(estimator.running.mean(after, "cost_sum"), 12, 1e-12) and close(estimator.scale(after, float), 2, 1e-12)
+    assert close(estimator.running.mean(after, "cost_sum"), 12, 1e-12)
+    assert close(estimator.scale(after, float), 2, 1e-12)
     assert state["cost_sum"] == 0 and estimator.scale(state, float) == 1
     flat = {**after, "output_weight": np.zeros(2)}                  # c is the mean of past costs
     score = (draw.codes[0, :, :, None] == np.arange(2)) - 0.5
