@@ -48,8 +48,11 @@ def load_data(config: Config):
     return replace(dataset, train=train, train_labels=None), held
 
 
-def load_backend(name: str):
+def load_backend(name: str, device: int = 0, matmul_precision: str = "float32"):
     """The op table of --backend; auto is numba where it can be imported, else numpy."""
+    if name == "cupy":
+        from npdvae.backends import cupy_backend
+        cupy_backend.choose(device, matmul_precision)
     if name != "auto":
         return backends.load(name)
     try:
@@ -72,7 +75,7 @@ def build_model(config: Config, pixels: int, ops) -> DiscreteVAE:
 def build(config: Config) -> Job:
     """Everything a run needs; ValueError or BackendError, one line, where it cannot be had."""
     config = with_defaults(config)
-    ops = load_backend(config.backend)
+    ops = load_backend(config.backend, config.device, config.matmul_precision)
     dataset, held = load_data(config)
     model = build_model(config, dataset.pixels, ops)
     total = config.epochs * math.ceil(len(dataset.train) / config.batch_size)
@@ -84,7 +87,19 @@ def build(config: Config) -> Job:
         functools.partial(schedules.kl_weight, config.kl_weight, config.kl_warmup),
         config.batch_size, config.microbatch, config.clip_norm,
         "none" if dataset.binary else str(config.binarize), config.seed, np.dtype(config.dtype))
-    return Job(config, dataset, held, model, Readable(model, recipe, dataset))
+    return Job(config, dataset, held, model, choose_engine(model, recipe, dataset, config.threads))
+
+
+def choose_engine(model, recipe, dataset, threads=None):
+    """The engine of the model's backend that fits the job: a fused one, or the readable one on the backend's ops."""
+    if model.ops.name == "numba":
+        from npdvae.fused.engine import Fused, reason_unsupported
+        if reason_unsupported(model, recipe) is None:
+            return Fused(model, recipe, dataset, threads)
+    if model.ops.name == "cupy":
+        from npdvae.gpu.engine import engine
+        return engine(model, recipe, dataset)
+    return Readable(model, recipe, dataset)
 
 
 def fresh_state(job: Job) -> TrainState:
