@@ -5,16 +5,20 @@ import pytest
 from npdvae import estimators
 from npdvae.rng import Generator
 from npdvae.verify import costs
+from npdvae.verify.moments import prepared
 
 TEMPERED = [name for name in estimators.names() if hasattr(estimators.find(name), "set_temperature")]
 
 
 def temperatures(estimator, steps):
     """The temperature that each of so many steps uses."""
-    state, used = estimator.init(Generator(0), 2, 3), []
-    for _ in range(steps):
+    logits, used = np.zeros((1, 2, 3)), []
+    state, context = prepared(estimator, logits)
+    for i in range(steps):
+        draw = estimator.sample(logits, Generator(i), state, context)
         used.append(float(state["temperature"]))
-        state = estimator.advance(None, None, state)
+        assert draw.kept["tau"] == used[-1]
+        state = estimator.advance(draw, costs.make("cubic", 0, 1, 2, 3)(draw.codes), state)
     return np.array(used)
 
 
@@ -52,8 +56,8 @@ def test_temperature_of_the_state_is_the_one_used():
 
 @pytest.mark.parametrize(("options", "message"), [
     (dict(temperature=0), "positive temperature"),
-    (dict(temperature=float("nan")), "positive temperature"),
-    (dict(temperature=float("inf")), "positive temperature"),
+    (dict(temperature=float("nan")), "must be a finite number"),
+    (dict(temperature=float("inf")), "must be a finite number"),
     (dict(anneal="cosine"), "anneal must be one of constant, exponential, linear"),
     (dict(anneal_rate=0.1), "does nothing when anneal is constant"),
     (dict(anneal="exponential"), "needs anneal_rate > 0"),

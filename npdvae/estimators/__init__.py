@@ -4,9 +4,17 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import math
+import numbers
 import pkgutil
 
 REGISTRY: dict[str, type] = {}
+KINDS = {                                       # what an option takes, by the type of its default
+    bool: ("True or False", lambda v: isinstance(v, bool)),
+    int: ("a whole number", lambda v: isinstance(v, numbers.Integral) and not isinstance(v, bool)),
+    float: ("a finite number", lambda v: isinstance(v, numbers.Real) and not isinstance(v, bool) and math.isfinite(v)),
+    str: ("a name", lambda v: isinstance(v, str)),
+}
 
 
 def register(cls):
@@ -44,8 +52,11 @@ def find(name: str) -> type:
 def get(name: str, *, ops=None, **options):
     """An estimator, on the NumPy table unless `ops` says otherwise; `options` are its constructor's."""
     cls = find(name)
-    known = [p for p in inspect.signature(cls).parameters if p != "ops"]
-    for option in options:
+    known = {p.name: p.default for p in inspect.signature(cls).parameters.values() if p.name != "ops"}
+    for option, value in options.items():
         if option not in known:
             raise ValueError(f"estimator {name} has no option {option!r} (it has: {', '.join(known) or 'none'})")
+        for kind, (word, accepts) in KINDS.items():
+            if type(known[option]) is kind and not accepts(value):
+                raise ValueError(f"estimator {name}: option {option} must be {word}, got {value!r}")
     return cls(ops=ops, **options)

@@ -12,7 +12,7 @@ class Tempered(Estimator):
     Without a state tau is the `temperature` of the constructor.
     """
 
-    annealings = ANNEALINGS
+    annealings: tuple[str, ...] = ANNEALINGS
 
     def set_temperature(self, temperature, anneal, anneal_rate, anneal_min, anneal_every):
         """Options of the temperature; ValueError where they contradict each other or do nothing."""
