@@ -5,6 +5,7 @@ import argparse
 import csv
 import pathlib
 import sys
+import time
 
 import numpy as np
 
@@ -152,7 +153,7 @@ def main(argv=None) -> int:
     args = parser().parse_args(argv)
     check(args)
     results: list[comparison.Result] = []
-    dataset = None
+    dataset, start = None, time.perf_counter()
     for run in runs(args):
         dataset = run.dataset() if dataset is None else dataset
         D, K = run.config.latents, run.config.categories
@@ -165,7 +166,7 @@ def main(argv=None) -> int:
         print("".join(f"\n  left out: {reason}" for reason in left_out))
     print(f"\nrelative to the norm of the exact gradient; @{args.budget}: averaged over what {args.budget} decoder "
           f"evaluations pay for;\nms: one estimate for the {args.images} images, decoder included; bias by draws: "
-          "two standard errors either side")
+          f"two standard errors either side\n\n{time.perf_counter() - start:.0f} s")
     folder = args.out or args.run
     if folder and results:
         save(pathlib.Path(folder), results, args)

@@ -110,6 +110,12 @@ def test_command_tries_every_baseline(capsys):
         assert f"reinforce ({baseline})" in out
 
 
+def test_what_cannot_be_enumerated_is_judged_at_a_smaller_size():
+    assert judge("rloo", {"samples": 3}, 4, 3, "table", 0).size == "2x3"        # 3**(4 * 3) tuples of codes at 4x3
+    assert judge("rebar", {}, 4, 3, "table", 0).size == "1x3"
+    assert judge("zgr", {}, 4, 3, "table", 0).size == "4x3"
+
+
 @pytest.mark.parametrize("arguments, word", [
     (["--latents", "0"], "--latents must be at least 1, got 0"),
     (["--categories", "1"], "--categories must be at least 2"),

@@ -207,6 +207,12 @@ def test_estimates_in_single_precision_pass():
     assert check_unbiased(single, LOGITS, COST, tile=512, variance=25.0, delta=0.1).passed
 
 
+def test_bounds_that_an_estimator_derives_are_used():
+    logits, cost = np.random.default_rng(2).normal(size=(1, 1, 5)), costs.make("table", 3, 1, 1, 5)
+    report = check_unbiased("arsm", logits, cost, delta=0.2)        # more categories than ARSM enumerates
+    assert report.method == "bounds analytic" and report.passed, str(report)
+
+
 def test_a_batch_that_is_coupled_is_not_tiled():
     calls = []
 

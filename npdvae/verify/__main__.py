@@ -9,16 +9,19 @@ from npdvae.cli import guarded
 from npdvae.verify import costs
 from npdvae.verify.claims import judge, variants
 
+MOST_CODES = 2 ** 16
 COLUMNS = (("estimator", 42), ("claim", 19), ("DxK", 5), ("rel. bias", 10), ("variance", 10), ("evals", 6),
            ("var x evals", 12), ("method", 12), ("verdict", 8))
 LEGEND = """rel. bias: |mean - exact gradient| / |exact gradient|; variance: trace of the covariance of dlogits, mean of
 two examples; evals: decoder evaluations per example. A claim holds at 1e-12 of E |dlogits| by enumeration of the
-noise, at 1e-8 by quadrature (on fewer latents), or when the sequential test passes."""
+noise, at 1e-8 by quadrature, or when the sequential test passes; DxK is smaller than asked for where there would be too
+many outcomes to go through."""
 
 
 def parser():
     parse = argparse.ArgumentParser(prog="python -m npdvae.verify", description=__doc__.split(";")[0] + ".")
-    parse.add_argument("--latents", type=int, default=2, metavar="D")
+    parse.add_argument("--latents", type=int, default=2, metavar="D",
+                       help="fewer are taken where an estimator's outcomes would be too many; column DxK tells")
     parse.add_argument("--categories", type=int, default=3, metavar="K", help="2 is taken for binary estimators")
     parse.add_argument("--samples", type=int, default=2, metavar="S", help="for estimators that take several")
     parse.add_argument("--cost", choices=costs.KINDS, default="decoder", help="default: a small decoder with its BCE")
@@ -39,6 +42,9 @@ def check(arguments):
     for name, least in (("latents", 1), ("categories", 2), ("samples", 1), ("seed", 0)):
         if getattr(arguments, name) < least:
             raise ValueError(f"--{name} must be at least {least}, got {getattr(arguments, name)}")
+    if arguments.categories ** arguments.latents > MOST_CODES:
+        raise ValueError(f"the exact gradient takes {arguments.categories}**{arguments.latents} codes, more than "
+                         f"{MOST_CODES}: lower --latents or --categories")
     for name in arguments.estimator or ():
         estimators.find(name)
 

@@ -6,18 +6,15 @@ import numpy as np
 
 from npdvae import estimators
 from npdvae.estimators.baselines import BASELINES
-from npdvae.rng import Generator
 from npdvae.verify import costs
-from npdvae.verify.enumeration import exact_gradient
-from npdvae.verify.knowledge import countable
-from npdvae.verify.moments import enumerate_moments, prepared, wanted_gradient
+from npdvae.verify.moments import enumerate_moments
+from npdvae.verify.problems import BATCH, enumerable_size, random_problem
 from npdvae.verify.quadrature import gumbel_moments
 from npdvae.verify.sampling import leaks
 from npdvae.verify.sequential import check_unbiased
 
 TOLERANCE = {"enumeration": 1e-12, "quadrature": 1e-8}              # of E |dlogits|: rounding, and the rule's error
 VISIBLE = 1e-6                                                      # a bias that a negative control must exceed
-BATCH = 2
 
 
 class Finding(NamedTuple):
@@ -109,15 +106,22 @@ def promise(estimator, latents, categories, seed):
 
 def measure(estimator, latents, categories, kind, seed):
     """Bias and variance on a random problem with a random cost of this kind: a `Finding`."""
-    problem = Problem.random(estimator, latents, categories, kind, seed)
-    if countable(*problem[:2], **problem.setting()):
+    size = enumerable_size(estimator, latents, categories)
+    if size is not None:
+        problem = random_problem(estimator, *size, kind, seed)
         return exactly(problem, enumerate_moments(*problem.arguments(), **problem.setting()), "enumeration")
-    if hasattr(estimator, "from_noise"):
-        try:
-            return exactly(problem, gumbel_moments(*problem.arguments(), **problem.setting()), "quadrature")
-        except ValueError:                                          # more nodes than quadrature takes in seconds
-            problem = Problem.random(estimator, 1, min(categories, 3), kind, seed)
-            return exactly(problem, gumbel_moments(*problem.arguments(), **problem.setting()), "quadrature")
+    problem = random_problem(estimator, latents, categories, kind, seed)
+    if not hasattr(estimator, "from_noise"):
+        return sequentially(problem, seed)
+    try:
+        return exactly(problem, gumbel_moments(*problem.arguments(), **problem.setting()), "quadrature")
+    except ValueError:                                              # more nodes than quadrature takes in seconds
+        problem = random_problem(estimator, 1, min(categories, 3), kind, seed)
+        return exactly(problem, gumbel_moments(*problem.arguments(), **problem.setting()), "quadrature")
+
+
+def sequentially(problem, seed):
+    """The sequential test where the noise is neither finite nor Gumbel: a `Finding`."""
     report = check_unbiased(*problem.arguments(), true=problem.true, seed=seed, **problem.setting())
     return Finding(float(np.abs(report.bias).max() / np.abs(problem.true).max()), report.relative_bias,
                    float((report.sigma ** 2).sum() / BATCH), "sequential", report.passed, problem.size,
@@ -135,44 +139,3 @@ def exactly(problem, found, method):
                        f"probabilities of outcomes() sum to {total[0]:.15g}", False)
     return Finding(bias, relative, variance, method, bias <= TOLERANCE[method], problem.size, "",
                    leaks(*problem.arguments(), **problem.setting()))
-
-
-class Problem(NamedTuple):
-    """An estimator with logits [B, D, K], a cost, the true gradient, and a state that has seen a few steps."""
-
-    estimator: object
-    logits: np.ndarray
-    cost: object
-    true: np.ndarray
-    state: dict | None
-    context: np.ndarray
-
-    @classmethod
-    def random(cls, estimator, latents, categories, kind, seed):
-        logits = np.random.default_rng(seed).normal(size=(BATCH, latents, categories))
-        cost = costs.make(kind, seed, *logits.shape)
-        true = exact_gradient(logits, cost, objective=estimator.objective, samples=getattr(estimator, "samples", None))
-        return cls(estimator, logits, cost, true, *warmed(estimator, logits, cost, seed))
-
-    def arguments(self):
-        return self.estimator, self.logits, self.cost, self.cost.gradient
-
-    def setting(self):
-        return {"state": self.state, "context": self.context}
-
-    @property
-    def size(self):
-        return f"{self.logits.shape[1]}x{self.logits.shape[2]}"
-
-
-def warmed(estimator, logits, cost, seed, steps=20, rate=0.01):
-    """State and context after a few steps, so that learned entries and running means take part in the check."""
-    state, context = prepared(estimator, logits)
-    gradient_fn = wanted_gradient(estimator, cost.gradient)
-    rng = Generator(seed)
-    for _ in range(steps if state is not None else 0):
-        draw = estimator.sample(logits, rng, state, context)
-        f, dcodes = cost(draw.codes), gradient_fn and gradient_fn(draw.codes)
-        learned = estimator.learn(draw, f, dcodes, state)
-        state = estimator.advance(draw, f, state | {k: state[k] - rate * d for k, d in learned.items()})
-    return state, context

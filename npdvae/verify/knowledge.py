@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from npdvae.estimators.outcomes import all_codes
+from npdvae.verify.enumeration import evaluate
 from npdvae.verify.moments import enumerate_moments, prepared
 from npdvae.verify.quadrature import gumbel_moments
 
@@ -46,12 +48,12 @@ def flat(value, true, name):
 
 
 def enumerated(estimator, logits, cost_fn, dcost_fn, true, state=None, context=None):
-    """What `outcomes()` says, or quadrature where the noise is not finite; None where that would be too much."""
+    """What `outcomes()` says, or the estimator's own `bounds`, or quadrature; None where none of these can be had."""
     state, context = prepared(estimator, logits, state, context)
-    if estimator.outcomes(logits, state, context) is None:
-        return by_quadrature(estimator, logits, cost_fn, dcost_fn, true, state, context)
     if not countable(estimator, logits, state, context):
-        return None
+        if hasattr(estimator, "bounds"):
+            return analytic(estimator, logits, cost_fn, true)
+        return by_quadrature(estimator, logits, cost_fn, dcost_fn, true, state, context)
     found = enumerate_moments(estimator, logits, cost_fn, dcost_fn, state=state, context=context)
     sigma, sigma_shrink = spreads(found.covariance, true)
     return Known("bounds enumerated", (found.low - true).ravel(), (found.high - true).ravel(), sigma, sigma_shrink)
@@ -61,6 +63,13 @@ def countable(estimator, logits, state, context, most=MOST_OUTCOMES):
     """Whether `outcomes()` is there and yields at most so many."""
     outcomes = estimator.outcomes(logits, state, context)
     return outcomes is not None and sum(1 for _ in itertools.islice(outcomes, most + 1)) <= most
+
+
+def analytic(estimator, logits, cost_fn, true):
+    """Bounds that an estimator derives from the range of the costs: `bounds(logits, cost_range)` -> low, high."""
+    cost = evaluate(cost_fn, all_codes(np, *logits.shape[1:]), len(logits))     # [C, B]
+    low, high = estimator.bounds(logits, np.ptp(cost, axis=0).max())            # 2 x [B, D, K]
+    return Known("bounds analytic", (low - true).ravel(), (high - true).ravel())
 
 
 def by_quadrature(estimator, logits, cost_fn, dcost_fn, true, state, context):
