@@ -1,0 +1,89 @@
+"""Contestants in turns: one process each, the others asleep; medians of rounds, ratios, and results as JSON."""
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from importlib import metadata
+
+RESULTS = pathlib.Path(__file__).parent / "results"
+
+
+class Contestant:
+    """A process that answers commands."""
+
+    def __init__(self, name, row):
+        self.name = name
+        self.process = subprocess.Popen([sys.executable, "-m", "bench.contestant", name, row], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, text=True)
+
+    def ask(self, command):
+        """The answer to one command; RuntimeError where the process died."""
+        try:
+            self.process.stdin.write(command + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.name} died at {command!r} (exit code {self.process.wait()})")
+        return json.loads(line)
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def rounds(contestants, command, n):
+    """Answers of each contestant in n alternating rounds: {name: [n]}."""
+    found = {c.name: [] for c in contestants}
+    for _ in range(n):
+        for c in contestants:
+            found[c.name].append(c.ask(command))
+    return found
+
+
+def busy():
+    """A process that keeps one core busy; kill it afterwards."""
+    return subprocess.Popen([sys.executable, "-c", "while True: pass"])
+
+
+def summary(times):
+    """Median of each, our ratio to each peer (median of the rounds' ratios, with quartiles) and to the best."""
+    medians = {name: statistics.median(t) for name, t in times.items()}
+    ratios = {}
+    for name, t in times.items():
+        if name != "npdvae":
+            each = [peer / own for peer, own in zip(t, times["npdvae"])]
+            low, middle, high = statistics.quantiles(each, n=4) if len(each) > 1 else each * 3
+            ratios[name] = {"median": middle, "low": low, "high": high}
+    best = min((n for n in medians if n != "npdvae"), key=medians.get)
+    return {"median": medians, "ratio": ratios, "best_peer": best, "best_ratio": medians[best] / medians["npdvae"]}
+
+
+def machine():
+    """Where this ran."""
+    model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")),
+                 platform.processor())
+    flags = next((line for line in open("/proc/cpuinfo") if line.startswith("flags")), "")
+    versions = {}
+    for name in ("numpy", "numba", "llvmlite", "torch", "jax"):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = None
+    return {"processor": model, "avx512": "avx512f" in flags, "cores": len(os.sched_getaffinity(0)),
+            "python": platform.python_version(), "load_before": os.getloadavg()[0], **versions,
+            "date": time.strftime("%Y-%m-%d")}
+
+
+def save(name, result):
+    """Write bench/results/NAME.json and say so."""
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps({"machine": machine(), **result}, indent=1) + "\n")
+    print(f"wrote {path.relative_to(pathlib.Path.cwd()) if path.is_relative_to(pathlib.Path.cwd()) else path}")

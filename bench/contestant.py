@@ -1,0 +1,108 @@
+"""One contestant in a process of its own: python -m bench.contestant NAME ROW, then one command a line on stdin.
+
+Commands: check, run N (steps; prints milliseconds a step), epoch (seconds), memory. Answers are lines of JSON.
+"""
+import json
+import os
+import resource
+import sys
+import time
+
+import numpy as np
+
+from bench import problem as problems
+
+NAMES = ("npdvae", "torch", "torch.compile", "jax.jit", "jax.scan")
+
+
+class Ours:
+    """npdvae with its default engine for the job."""
+
+    def __init__(self, problem, threads):
+        from npdvae import build
+        self.job = problems.job(problem, threads=threads)
+        self.engine = self.job.engine
+        self.engine.load(build.fresh_state(self.job))
+        self.problem, self.epochs = problem, 0
+
+    def run(self, order):
+        return float(self.engine.run(order).sum()) / self.problem.B
+
+    def epoch(self):
+        from npdvae import rng
+        order = rng.Generator(0, rng.SHUFFLE).at(self.epochs).permutation(len(self.job.dataset.train))
+        self.epochs += 1
+        self.engine.run(order)
+        return float(self.engine.evaluate(self.job.dataset.test).sum())
+
+    def check(self, x, codes):
+        """Loss and gradients of the engine that is timed: m after one step of Adam is a tenth of the gradient."""
+        from npdvae import build
+        problem = self.problem._replace(B=len(x))
+        job = problems.job(problem)
+        dataset = job.dataset
+        images = np.where(x > 0, dataset.levels, 0).astype(np.uint8)
+        job.engine.dataset = type(dataset)("check", images, images, dataset.shape, dataset.levels)
+        job.engine.load(build.fresh_state(job))
+        loss = float(job.engine.run(np.arange(len(x))).sum()) / len(x)
+        return loss, {k[2:]: v * 10 for k, v in job.engine.save().moments.items() if k.startswith("m.")}
+
+
+def make(name, problem, threads):
+    """The contestant of a name."""
+    if name == "npdvae":
+        return Ours(problem, threads)
+    if name.startswith("torch"):
+        from bench.peers.torch_peer import TorchPeer
+        return TorchPeer(problem, name == "torch.compile", threads)
+    from bench.peers.jax_peer import JaxPeer
+    return JaxPeer(problem, name == "jax.scan")
+
+
+def validate(contestant, problem):
+    """Largest relative error of loss and gradients against float64; ValueError above float32's rounding."""
+    x, codes, loss, grads = problems.agreed(problem)
+    found, found_grads = contestant.check(x, codes)
+    errors = [abs(found - loss) / abs(loss)]
+    errors += [float(np.abs(found_grads[k] - g).max() / np.abs(g).max()) for k, g in grads.items()]
+    if not max(errors) <= 1e-4:
+        raise ValueError(f"a contestant computes something else: relative error {max(errors):.1e}")
+    return max(errors)
+
+
+def main():
+    began = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC) + process_start()
+    name, problem = sys.argv[1], problems.ROWS[sys.argv[2]]
+    threads = int(os.environ.get("BENCH_THREADS", len(os.sched_getaffinity(0))))
+    contestant = make(name, problem, threads)
+    N, random = len(problems.dataset(problem.data).train), np.random.default_rng(0)
+    contestant.run(random.permutation(N)[:problem.B])
+    first = time.time() - began
+    for line in sys.stdin:
+        command, *words = line.split()
+        if command == "check":
+            answer = validate(make(name, problem, threads), problem)     # with the first parameters
+        elif command == "run":
+            steps = int(words[0])
+            per = N // problem.B                # whole batches of an epoch
+            order = np.concatenate([random.permutation(N)[:per * problem.B] for _ in range(-(-steps // per))])
+            start = time.perf_counter()
+            contestant.run(order[:steps * problem.B])
+            answer = (time.perf_counter() - start) / steps * 1e3
+        elif command == "epoch":
+            start = time.perf_counter()
+            contestant.epoch()
+            answer = time.perf_counter() - start
+        elif command == "memory":
+            answer = {"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "first_step_s": first}
+        print(json.dumps(answer), flush=True)
+
+
+def process_start():
+    """Seconds since boot at which this process began."""
+    with open("/proc/self/stat") as f:
+        return int(f.read().rsplit(")", 1)[1].split()[19]) / os.sysconf("SC_CLK_TCK")
+
+
+if __name__ == "__main__":
+    main()

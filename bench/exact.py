@@ -1,0 +1,54 @@
+"""python -m bench.exact: the exact gradient at 8^4 codes, shared by the batch, and exact log p(x) of the MNIST test set.
+
+log p(x) is held against the one matrix product that it needs: images [10000, 784] times pixel logits [784, 4096].
+"""
+import argparse
+import resource
+import statistics
+import time
+
+import numpy as np
+
+from bench import contest, problem
+from npdvae import evaluation
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m bench.exact", description=__doc__)
+    parser.add_argument("--peers", nargs="+", default=["torch", "torch.compile", "jax.jit"])
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    contestants = [contest.Contestant(name, "exact") for name in ["npdvae", *arguments.peers]]
+    errors = {c.name: c.ask("check") for c in contestants}
+    times = contest.rounds(contestants, "run 5", arguments.rounds)
+    memory = {c.name: c.ask("memory")["peak_mb"] for c in contestants}
+    for c in contestants:
+        c.close()
+    found = {"unit": "ms/step", "label": problem.ROWS["exact"].label, "validation_error": errors, "rounds": times,
+             "peak_mb": memory, **contest.summary(times)}
+    print({k: round(v, 1) for k, v in found["median"].items()}, f"{found['best_ratio']:.2f} times the best peer")
+    contest.save("exact", {**found, "log_prob": log_prob(arguments.rounds)})
+
+
+def log_prob(rounds):
+    """Seconds of log p(x) of all test images, and of the product alone, in turns."""
+    job = problem.job(problem.ROWS["exact"])
+    x = (job.dataset.to_probabilities(job.dataset.test) > 0.5).astype(np.float32)   # [N, P]
+    params = problem.params(problem.ROWS["exact"])
+    logits = np.random.default_rng(0).standard_normal((8 ** 4, x.shape[1]), np.float32)   # [C, P]
+    ours, product = [], []
+    for _ in range(rounds):
+        for times, function in ((ours, lambda: evaluation.log_prob(job.model, params, x)),
+                                (product, lambda: x @ logits.T)):
+            start = time.perf_counter()
+            function()
+            times.append(time.perf_counter() - start)
+    found = {"unit": "s", "images": len(x), "log_prob": statistics.median(ours), "product": statistics.median(product),
+             "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    found["times_product"] = found["log_prob"] / found["product"]
+    print(f"log p(x) of {len(x)} images: {found['log_prob']:.2f} s, {found['times_product']:.2f} times the product")
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""The jobs that everybody computes: sizes, images, first parameters, and one batch with its codes to agree on."""
+from __future__ import annotations
+
+import functools
+import os
+from typing import NamedTuple
+
+import numpy as np
+
+from npdvae import build, config, data
+from npdvae.step import step
+
+LR = 5e-4
+
+
+class Problem(NamedTuple):
+    """One row of the tables; D latents of K categories, batches of B."""
+
+    data: str
+    D: int
+    K: int
+    B: int
+    estimator: str = "reinforce"
+    seed: int = 0
+
+    @property
+    def label(self):
+        return f"{self.data} D={self.D} K={self.K} B={self.B}"
+
+    @property
+    def baseline(self):
+        return 20.0 if self.data == "digits" else 125.0
+
+    @property
+    def hidden(self):
+        return (128, 64) if self.data == "digits" else (512, 256)
+
+
+ROWS = {
+    "small": Problem("mnist", 4, 8, 100), "medium": Problem("mnist", 20, 10, 100),
+    "large": Problem("mnist", 30, 10, 200), "digits": Problem("digits", 4, 8, 64),
+    "b1000": Problem("mnist", 20, 10, 1000), "b4000": Problem("mnist", 20, 10, 4000),
+    "exact": Problem("mnist", 4, 8, 100, "exact"),
+}
+
+
+@functools.cache
+def dataset(name):
+    """The images; MNIST from $NPDVAE_DATA or the cache of the package."""
+    return data.load(name, os.environ.get("NPDVAE_DATA"))
+
+
+def job(problem, backend="numba", threads=None):
+    """Our own job: dynamic binarisation, Adam, float32."""
+    options = dict(baseline="constant", baseline_value=problem.baseline) if problem.estimator == "reinforce" else {}
+    return build.build(config.Config(
+        data=problem.data, data_dir=os.environ.get("NPDVAE_DATA"), binarize="dynamic", latents=problem.D,
+        categories=problem.K, hidden=list(problem.hidden), estimator=problem.estimator, lr=LR, batch_size=problem.B,
+        backend=backend, threads=threads, seed=problem.seed, **options).check())
+
+
+def params(problem):
+    """First parameters by name, NumPy float32."""
+    return build.fresh_state(job(problem, "numpy")).params
+
+
+def probabilities(problem):
+    """Training images [N, P] as float32 probabilities, as a peer keeps them."""
+    d = dataset(problem.data)
+    return d.to_probabilities(d.train)
+
+
+def agreed(problem, examples=8):
+    """x [b, P], codes int [b, D] (None for exact), and our loss and gradients for them in float64."""
+    ours = job(problem._replace(B=examples), "numpy")
+    x = (probabilities(problem)[:examples] > 0.5).astype(np.float64)
+    weights = {k: v.astype(np.float64) for k, v in params(problem).items()}
+    generator = ours.engine.latent_rng.at(0)
+    h, _ = ours.model.encoder.forward(weights, x)
+    draw = ours.model.latent.estimator.sample(h.reshape(examples, problem.D, problem.K), generator)
+    codes = draw.codes[0] if problem.estimator == "reinforce" else None
+    result = step(ours.model, weights, x, ours.engine.latent_rng.at(0))
+    return x.astype(np.float32), codes, float((result.cost + result.kl).mean()), result.grads

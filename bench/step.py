@@ -1,0 +1,51 @@
+"""python -m bench.step: milliseconds per training step, binarising included, ours and the peers', in one sitting."""
+import argparse
+
+from bench import contest, peaks, problem
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m bench.step", description=__doc__)
+    parser.add_argument("--rows", nargs="+", default=["small", "medium", "large", "digits"], choices=list(problem.ROWS))
+    parser.add_argument("--peers", nargs="+", default=["torch", "torch.compile", "jax.jit", "jax.scan"])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=1.0, help="about how long one turn lasts")
+    parser.add_argument("--no-busy", action="store_true", help="leave out the rounds beside a busy process")
+    arguments = parser.parse_args()
+    gflops, bandwidth = peaks.gflops(), peaks.bandwidth()
+    print(f"peaks: {gflops:.0f} GFLOP/s, {bandwidth:.0f} GB/s")
+    result = {"unit": "ms/step", "peak_gflops": gflops, "peak_gb_s": bandwidth, "rows": {}}
+    for row in arguments.rows:
+        result["rows"][row] = one(row, arguments, gflops, bandwidth)
+    contest.save("step", result)
+
+
+def one(row, arguments, gflops, bandwidth):
+    """Validate, time in turns, and again beside a busy process."""
+    p = problem.ROWS[row]
+    contestants = [contest.Contestant(name, row) for name in ["npdvae", *arguments.peers]]
+    errors = {c.name: c.ask("check") for c in contestants}
+    steps = max(10, int(arguments.seconds * 1e3 / max(c.ask("run 10") for c in contestants)))
+    times = contest.rounds(contestants, f"run {steps}", arguments.rounds)
+    found = {"label": p.label, "validation_error": errors, "rounds": times, **contest.summary(times)}
+    floor, flops = peaks.floor(p, problem.dataset(p.data).pixels, gflops, bandwidth)
+    own = found["median"]["npdvae"]
+    found |= {"floor": floor, "times_floor": own / floor, "gflops": flops / own / 1e6}
+    if not arguments.no_busy:
+        load = contest.busy()
+        try:
+            beside = contest.summary(contest.rounds(contestants, f"run {steps}", arguments.rounds))
+        finally:
+            load.kill()
+        slowdown = {name: beside["median"][name] / found["median"][name] for name in found["median"]}
+        found["busy"] = {**beside, "slowdown": slowdown}
+    for c in contestants:
+        c.close()
+    medians = "  ".join(f"{name} {ms:.3g}" for name, ms in found["median"].items())
+    print(f"{p.label}: {medians} ms; {found['best_ratio']:.2f} times the best peer ({found['best_peer']}); "
+          f"{own / floor:.2f} floors", flush=True)
+    return found
+
+
+if __name__ == "__main__":
+    main()
