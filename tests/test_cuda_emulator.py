@@ -15,7 +15,7 @@ x = np.random.default_rng(0).random(256, np.float32)
 SUMS = x.reshape(2, 128).sum(1)
 
 
-def build(*faults, flags=("-O1",)):
+def build(*faults, flags=None):
     return emulator.build("".join(f"#define {f}\n" for f in faults) + FAULTS, flags)
 
 
@@ -94,14 +94,14 @@ OUT_OF_BOUNDS = """
 import sys
 import numpy as np
 from tests.cuda import emulator
-from tests.test_cuda_emulator import SANITISED, build
-x, y = np.ones(1000, np.float32), np.zeros(1000, np.float32)
-kernel = sys.argv[1]
-build(*sys.argv[2:], flags=SANITISED).run(kernel, (32,), (32,), (x, y, np.int32(1000)) if kernel == "shift"
-                                          else (y, np.int32(1000)))
+x, y, n = np.ones(1000, np.float32), np.zeros(1000, np.float32), np.int32(1000)
+text = "".join(f"#define {fault}\\n" for fault in sys.argv[1:]) + (emulator.HERE / "faults" / "faults.cu").read_text()
+library = emulator.build(text)
+library.run("shift", (32,), (32,), (x, y, n))
+library.run("fill", (32,), (32,), (y, n))
 print("finished")
 """
-SANITISED = ("-O1", "-fsanitize=address", "-fno-omit-frame-pointer")
+SANITISED = ("-O1", emulator.SANITISED, "-fno-omit-frame-pointer")
 
 
 def sanitiser():
@@ -112,21 +112,30 @@ def sanitiser():
     return found if os.path.isabs(found) else ""
 
 
-def run_sanitised(script, *arguments):
-    """A Python script in a process whose memory is watched."""
+def run_sanitised(*arguments):
+    """Python in a process whose memory is watched."""
     environment = {**os.environ, "LD_PRELOAD": sanitiser(), "ASAN_OPTIONS": "detect_leaks=0", "PYTHONMALLOC": "malloc",
-                   "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, "-c", script, *arguments], env=environment, capture_output=True, text=True,
+                   "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NPDVAE_EMULATOR_FLAGS": " ".join(SANITISED)}
+    return subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True,
                           cwd=emulator.HERE.parent.parent)
 
 
 @pytest.mark.skipif(not sanitiser(), reason="CUDA emulator: g++ has no AddressSanitizer here")
-@pytest.mark.parametrize("kernel, fault, what", [("shift", "", ""), ("shift", "OUT_OF_BOUNDS", "READ of size 4"),
-                                                 ("fill", "", ""), ("fill", "WRITE_OUT_OF_BOUNDS", "WRITE of size 4")])
-def test_out_of_bounds_is_named_by_the_sanitiser(kernel, fault, what):
-    result = run_sanitised(OUT_OF_BOUNDS, kernel, *filter(None, [fault]))
+@pytest.mark.parametrize("fault, what", [(None, None), ("OUT_OF_BOUNDS", "READ of size 4"),
+                                         ("WRITE_OUT_OF_BOUNDS", "WRITE of size 4")])
+def test_out_of_bounds_is_named_by_the_sanitiser(fault, what):
+    result = run_sanitised("-c", OUT_OF_BOUNDS, *filter(None, [fault]))
     if not fault:
         assert "finished" in result.stdout, result.stderr[-2000:]
         return
     assert "finished" not in result.stdout and "heap-buffer-overflow" in result.stderr, result.stderr[-2000:]
-    assert what in result.stderr and f"in {kernel} " in result.stderr
+    assert what in result.stderr and f"in {'shift' if what.startswith('READ') else 'fill'} " in result.stderr
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not sanitiser(), reason="CUDA emulator: g++ has no AddressSanitizer here")
+@pytest.mark.parametrize("file", ["test_cuda_ops.py", "test_cuda_step.py"])
+def test_no_kernel_reads_or_writes_out_of_bounds(file):
+    """Every kernel test again, with the memory around every array forbidden."""
+    result = run_sanitised("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"tests/{file}")
+    assert result.returncode == 0 and "passed" in result.stdout, (result.stdout + result.stderr)[-3000:]

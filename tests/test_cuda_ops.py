@@ -5,17 +5,17 @@ import pytest
 from npdvae import backends, rng
 from npdvae.kernels.cuda import launch
 from tests import test_numba_ops
-from tests.cuda import cupy_stand_in, emulator
+from tests.cuda import emulator
+from tests.cuda.places import PLACES, place
 
-pytestmark = pytest.mark.skipif(bool(emulator.available()), reason=emulator.available() or "-")
 f4, f8 = np.float32, np.float64
 EPS = float(np.finfo(f4).eps)
 REFERENCE = backends.load("numpy")
 
 
-@pytest.fixture(scope="module")
-def cupy():
-    with cupy_stand_in.installed() as module:
+@pytest.fixture(scope="module", params=PLACES)
+def cupy(request):
+    with place(request.param) as module:
         yield module
 
 
@@ -139,6 +139,7 @@ def test_launches_are_checked_against_signatures(cupy):
         run("bias_activation", ((1,), (257,)), y, bias, 4, 5, 3)
 
 
+@pytest.mark.skipif(bool(emulator.available()), reason=emulator.available() or "-")
 def test_parsed_signatures_are_those_of_the_compiler():
     """Every kernel: the parser of launch.py and the C++ types of the built source agree, for both float types."""
     letters = {"int": "i", "unsigned": "u", "long long": "q", "unsigned char": "b", "float": "f", "double": "d"}

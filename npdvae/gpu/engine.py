@@ -33,11 +33,21 @@ def reason_unsupported(model, recipe) -> str | None:
 
 def engine(model, recipe, dataset, say=None):
     """The engine of the cupy backend for a job; says once where the step cannot be captured."""
+    say = say or tell
+    backend = backend_of(model.ops)
+    where = f"cupy: {backend.device.name} (device {backend.device.number}), {backend.blas.precision} matrix products"
     reason = reason_unsupported(model, recipe)
     if reason is None:
-        return Captured(model, recipe, dataset, say)
-    (say or tell)(f"cupy: {reason}; steps run op by op, without a CUDA graph")
+        captured = Captured(model, recipe, dataset, say)
+        say(f"{where}, {captured.memory()['run'] / 2 ** 20:.0f} MiB of device memory for this run")
+        return captured
+    say(f"{where}; {reason}: steps run op by op, without a CUDA graph")
     return Readable(model, recipe, dataset)
+
+
+def backend_of(ops):
+    """The CupyOps behind a table."""
+    return ops.softmax.__self__
 
 
 def tell(text):
@@ -56,7 +66,7 @@ class Captured(Readable):
         super().__init__(model, recipe, dataset)
         if reason := reason_unsupported(model, recipe):
             raise ValueError(f"the captured engine cannot run this: {reason}")
-        self.backend = model.ops.softmax.__self__                   # the CupyOps behind the table
+        self.backend = backend_of(model.ops)
         self.cupy, self.say = self.backend.cupy, say or tell
         self.gradient = gradient_of(model.latent.estimator)
         self.graphs: dict[int, Any] = {}

@@ -22,7 +22,7 @@ PATTERN = 0xCB
 NAMES = frozenset(w for line in (pathlib.Path(__file__).with_name("cupy_names.txt")).read_text().splitlines()
                   if not line.startswith("#") for w in line.split())
 limit_bytes = 2 ** 40                           # tests of running out of memory lower it
-state = types.SimpleNamespace(capturing=None, launches=0, used=0, stream=None, schedule=None, log=[])
+state = types.SimpleNamespace(capturing=None, launches=0, used=0, stream=None, schedule=0, fixed=None, log=[])
 
 
 class OutOfMemoryError(MemoryError):
@@ -39,6 +39,11 @@ def refuse_capture(what):
         raise CUDARuntimeError(f"cudaErrorStreamCaptureUnsupported: {what} while a stream is captured")
 
 
+def poison(address, size):
+    """Tell AddressSanitizer, which this process must have been started with, that this memory is not to be touched."""
+    ctypes.CDLL(None).__asan_poison_memory_region(address, size)
+
+
 def allocate(shape, dtype):
     """Memory between guards, all of it NaN or -1: (array, its whole block)."""
     refuse_capture("allocation")
@@ -50,6 +55,9 @@ def allocate(shape, dtype):
     start = GUARD + (-(block.ctypes.data + GUARD)) % 64
     whole = block[start - GUARD:start + size + GUARD]
     whole[GUARD:GUARD + size] = 0xff
+    if emulator.SANITISED in emulator.default_flags():              # reads of the guards are then faults too
+        for at in (whole.ctypes.data, whole.ctypes.data + GUARD + size):
+            poison(ctypes.c_void_p(at), ctypes.c_size_t(GUARD))
     return whole[GUARD:GUARD + size].view(dtype).reshape(shape), whole
 
 
@@ -183,7 +191,9 @@ def __getattr__(name):
     if name.startswith("__"):
         raise AttributeError(name)
     value = getattr(np, name, None)
-    if isinstance(value, type) or isinstance(value, float) or value is None and name == "newaxis":
+    if isinstance(value, float) or name in ("newaxis", "dtype", "finfo", "iinfo"):
+        return value
+    if isinstance(value, type) and issubclass(value, np.generic):
         return value
     if name not in NAMES:
         raise AttributeError(f"module 'cupy' has no attribute {name!r}")
@@ -249,7 +259,7 @@ class Launch:
         self.arguments = [np.uintp(a.a.ctypes.data) if isinstance(a, ndarray) else a for a in arguments]
 
     def __call__(self):
-        state.schedule = (state.schedule + 1) % 4 if state.schedule is not None else 0
+        state.schedule = (state.schedule + 1) % 4 if state.fixed is None else state.fixed
         self.library.run(self.name, self.grid, self.block, self.arguments, state.schedule)
         for a in self.owners:
             if not ((a.whole[:GUARD] == PATTERN).all() and (a.whole[-GUARD:] == PATTERN).all()):

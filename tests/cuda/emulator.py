@@ -63,12 +63,20 @@ def available():
     return ""
 
 
-def build(text: str, flags=("-O1",)) -> Library:
+SANITISED = "-fsanitize=address"
+
+
+def default_flags():
+    """Of the compiler; NPDVAE_EMULATOR_FLAGS may ask for others."""
+    return tuple(os.environ.get("NPDVAE_EMULATOR_FLAGS", "-O1").split())
+
+
+def build(text: str, flags=None) -> Library:
     """The shared library of a CUDA source, kept by the hash of all that it is made from."""
     names = NAME.findall(text)
     whole = "\n".join(['#include "emulator.h"', text, '#line 1 "glue"', GLUE, *(ENTRY.format(n) for n in names)])
     header = (HERE / "emulator.h").read_text()
-    flags = (*BASIC, *flags)
+    flags = (*BASIC, *(default_flags() if flags is None else flags))
     digest = hashlib.sha256("\0".join([whole, header, *flags]).encode()).hexdigest()[:24]
     folder = cache_folder()
     library = folder / f"{digest}.so"

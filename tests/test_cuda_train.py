@@ -1,0 +1,241 @@
+"""python -m npdvae.train --backend cupy: runs by the emulator or (-m gpu) on a device, and its errors. Share: 15 s."""
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from npdvae import backends, checkpoint, train
+from npdvae.backends import BackendError, cupy_backend
+from npdvae.gpu import blas, device
+from npdvae.gpu.engine import Captured
+from tests.cuda import cupy_stand_in, problem
+from tests.cuda.places import PLACES, place
+
+
+@pytest.fixture(params=PLACES)
+def cupy(request):
+    with place(request.param) as module:
+        yield module
+
+
+@pytest.fixture
+def images(tmp_path):
+    """A data set of 40 training and 8 test images of 4 x 5 grey pixels, and the settings of a run on it."""
+    g = np.random.default_rng(0)
+    rows = (g.integers(1, 256, (48, 4, 5)) * (g.random((48, 4, 5)) > 0.3)).astype(np.uint8)
+    path = tmp_path / "images.npz"
+    np.savez(path, train=rows[:40], test=rows[40:])
+    return ["--data", str(path), "--hidden", "12", "--latents", "2", "--categories", "3", "--batch-size", "16",
+            "--binarize", "dynamic", "--dtype", "float64", "--no-figures"]
+
+
+def metrics(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def same_run(a, b, tolerance=1e-9):
+    """Two run folders: the same figures of every epoch, and the same last checkpoint, within rounding."""
+    for x, y in zip(metrics(a), metrics(b), strict=True):
+        for key in ("train_cost", "train_kl", "test_cost", "test_kl"):
+            assert abs(x[key] - y[key]) <= tolerance * abs(y[key]), key
+        assert x["step"] == y["step"] and x["lr"] == y["lr"]
+    x, y = checkpoint.latest(a).arrays, checkpoint.latest(b).arrays
+    assert set(x) == set(y)
+    for k in set(x) - {"progress/best"}:                           # infinite without --validation
+        assert x[k].dtype == y[k].dtype and x[k].shape == y[k].shape, k
+        assert np.abs(x[k] - y[k]).max() <= 1e-6 * max(1e-3, np.abs(y[k]).max()), k
+
+
+@pytest.mark.parametrize("estimator", [["rloo"], ["reinforce", "--baseline", "running_mean"], ["reinmax"],
+                                       ["gumbel_softmax", "--temperature", "0.7"], ["gr_mc"]])
+def test_a_run_on_cupy_is_the_run_on_numpy(cupy, images, tmp_path, estimator, capsys):
+    """The last one has no fused kernel and runs op by op."""
+    for backend in ("numpy", "cupy"):
+        assert train.main([*images, "--estimator", *estimator, "--epochs", "2", "--backend", backend, "--out",
+                           str(tmp_path / backend)]) == 0
+    same_run(tmp_path / "cupy", tmp_path / "numpy")
+    said = capsys.readouterr().err
+    assert said.count("without a CUDA graph") == (estimator == ["gr_mc"])
+
+
+@pytest.mark.parametrize("first, second", [("numpy", "cupy"), ("cupy", "numpy"), ("cupy", "cupy")])
+def test_checkpoints_go_from_backend_to_backend(cupy, images, tmp_path, first, second):
+    options = [*images, "--estimator", "reinforce", "--baseline", "running_mean", "--checkpoint-every", "2"]
+    assert train.main([*options, "--epochs", "3", "--backend", "numpy", "--out", str(tmp_path / "whole")]) == 0
+    assert train.main([*options, "--epochs", "1", "--backend", first, "--out", str(tmp_path / "run")]) == 0
+    assert train.main(["--resume", str(tmp_path / "run"), "--epochs", "3", "--backend", second]) == 0
+    same_run(tmp_path / "run", tmp_path / "whole")
+
+
+def one_line(capsys):
+    """The error of a command: exactly one line."""
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("npdvae: error: "), lines
+    return lines[0]
+
+
+def refused(arguments, folder, capsys):
+    """A command that must fail with code 2 and one line, and leave no run behind; its line."""
+    assert train.main([*arguments, "--backend", "cupy", "--out", str(folder), "--epochs", "1"]) == 2
+    assert not folder.exists()
+    return one_line(capsys)
+
+
+def stand_in(monkeypatch, **changes):
+    """The stand-in for CuPy with parts of it changed."""
+    monkeypatch.setitem(sys.modules, "cupy", cupy_stand_in)
+    monkeypatch.setattr(blas, "load_library", lambda major: cupy_stand_in.cublas())
+    for name, value in changes.items():
+        monkeypatch.setattr(cupy_stand_in.runtime if hasattr(cupy_stand_in.runtime, name) else cupy_stand_in, name,
+                            value)
+    cupy_backend.ops_of.cache_clear()
+    monkeypatch.setitem(cupy_backend.settings, "device", 0)
+
+
+@pytest.fixture
+def forget_devices():
+    cupy_backend.ops_of.cache_clear()
+    yield
+    cupy_backend.ops_of.cache_clear()
+
+
+@pytest.mark.usefixtures("forget_devices")
+class TestErrors:
+    """One clear line each, exit code 2, no half-written run."""
+
+    def test_cupy_not_installed(self, images, tmp_path, capsys, monkeypatch):
+        monkeypatch.setitem(sys.modules, "cupy", None)
+        line = refused(images, tmp_path / "run", capsys)
+        assert "CuPy is not installed" in line and "npdvae[cuda12]" in line and "npdvae[cuda13]" in line
+
+    def test_no_driver(self, images, tmp_path, capsys, monkeypatch):
+        def fail():
+            raise cupy_stand_in.CUDARuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient")
+        stand_in(monkeypatch, getDeviceCount=fail)
+        line = refused(images, tmp_path / "run", capsys)
+        assert "no NVIDIA driver or no GPU on this machine (cudaErrorInsufficientDriver" in line
+
+    def test_no_gpu_and_no_such_gpu(self, images, tmp_path, capsys, monkeypatch):
+        stand_in(monkeypatch, getDeviceCount=lambda: 0)
+        assert "no GPU on this machine" in refused(images, tmp_path / "run", capsys)
+        monkeypatch.setattr(cupy_stand_in.runtime, "getDeviceCount", lambda: 2)
+        line = refused([*images, "--device", "2"], tmp_path / "run", capsys)
+        assert "--device: got 2, expected 0 to 1" in line
+
+    def test_an_architecture_too_old(self, images, tmp_path, capsys, monkeypatch):
+        stand_in(monkeypatch)
+        monkeypatch.setattr(cupy_stand_in.Device, "compute_capability", "61")
+        line = refused(images, tmp_path / "run", capsys)
+        assert "compute capability 6.1, and the kernels need 7.5" in line and "emulated device" in line
+
+    def test_out_of_memory(self, images, tmp_path, capsys, monkeypatch):
+        stand_in(monkeypatch, limit_bytes=40 * 2 ** 20)
+        line = refused([*images, "--hidden", "4000", "4000"], tmp_path / "run", capsys)
+        assert "out of GPU memory" in line and "smaller --batch-size" in line
+
+    def test_cublas_missing_or_failing(self, images, tmp_path, capsys, monkeypatch):
+        stand_in(monkeypatch)
+        library = cupy_stand_in.cublas()
+        library.cublasCreate_v2 = cupy_stand_in.ctypes.CFUNCTYPE(cupy_stand_in.ctypes.c_int,
+                                                                 cupy_stand_in.ctypes.c_void_p)(lambda handle: 3)
+        monkeypatch.setattr(blas, "load_library", lambda major: library)
+        assert "cublasCreate_v2 failed: out of memory" in refused(images, tmp_path / "run", capsys)
+        monkeypatch.undo()
+        with pytest.raises(BackendError, match=r"cannot load cuBLAS \(libcublas.so.99\)"):
+            blas.load_library(99)
+
+    def test_broken_cupy(self, monkeypatch):
+        def fail(name):
+            raise ImportError("libnvrtc.so.13: cannot open shared object file", name="cupy_backends")
+        monkeypatch.setattr(device.importlib, "import_module", fail)
+        with pytest.raises(BackendError, match="installed but cannot be imported .libnvrtc"):
+            device.find()
+
+
+@pytest.mark.gpu
+def test_out_of_memory_on_a_device(images, tmp_path, capsys):
+    with place("gpu"):
+        line = refused([*images, "--batch-size", "40", "--samples", "1000000", "--hidden", "20000"], tmp_path / "run",
+                       capsys)
+        assert "out of GPU memory" in line
+
+
+def test_precision_reaches_cublas():
+    for precision, mode in (("float32", blas.DEFAULT_MATH), ("tf32", blas.TF32_MATH)):
+        with cupy_stand_in.installed():
+            made = cupy_backend.ops_of(0, precision).blas
+            assert made.library.seen.math == mode and made.precision == precision
+
+
+def test_products_of_wrong_shapes_or_types_are_refused():
+    with cupy_stand_in.installed() as xp:
+        product = backends.load("cupy").softmax.__self__.blas.matmul
+        a, b, out = xp.empty((2, 3), "f4"), xp.empty((3, 4), "f4"), xp.empty((2, 4), "f4")
+        product(a, b, out)
+        with pytest.raises(ValueError, match=r"\[2, 3\] times \[4, 3\] into \[2, 4\]"):
+            product(a, b, out, transpose_b=True)
+        with pytest.raises(TypeError, match="expected contiguous float32 arrays, got float64"):
+            product(a.astype("f8"), b, out)
+        with pytest.raises(TypeError, match="expected contiguous"):
+            product(a, xp.empty((4, 3), "f4").T, out)
+
+
+def test_training_on_this_machine_says_why_it_cannot():
+    """A fresh interpreter with whatever is installed here: one line, or a device."""
+    result = subprocess.run([sys.executable, "-m", "npdvae.train", "--backend", "cupy", "--device", "999"],
+                            capture_output=True, text=True)
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1 and "Traceback" not in result.stderr
+
+
+def test_the_stand_in_is_as_strict_as_cupy():
+    with cupy_stand_in.installed() as xp:
+        a = xp.ones((2, 3))
+        for call in (lambda: np.asarray(a), lambda: a + np.ones((2, 3)), lambda: xp.exp(np.ones(3))):
+            with pytest.raises(TypeError):
+                call()
+        for name in ("errstate", "nonsense"):
+            with pytest.raises(AttributeError):
+                getattr(xp, name)
+        assert isinstance(a.sum(), xp.ndarray) and isinstance(a[0, 0], xp.ndarray) and float(a.sum()) == 6
+        assert np.isnan(xp.empty(3).get()).all()
+        stream = xp.cuda.Stream(non_blocking=True)
+        stream.begin_capture()
+        for call in (lambda: a + 1, lambda: xp.zeros(3), lambda: a.get(), lambda: float(a[0, 0]), stream.synchronize):
+            with pytest.raises(xp.cuda.runtime.CUDARuntimeError, match="while a stream is captured"):
+                call()
+        assert a[1:].reshape(3).shape == (3,)
+        stream.end_capture()
+
+
+def test_the_stand_in_offers_nothing_that_cupy_lacks():
+    """Names and methods, where CuPy is installed; no GPU is needed to look."""
+    cupy = pytest.importorskip("cupy")
+    assert not [n for n in cupy_stand_in.NAMES if not hasattr(cupy, n)]
+    assert not [n for n in (*cupy_stand_in.METHODS, "get", "set", "fill", "item", "data", "flags", "T", "strides")
+                if not hasattr(cupy.ndarray, n)]
+    for name in ("RawModule", "get_default_memory_pool", "asnumpy", "ascontiguousarray", "empty_like"):
+        assert hasattr(cupy, name)
+    for part, names in (("Stream", ["begin_capture", "end_capture", "synchronize", "__enter__"]),
+                        ("Graph", ["launch"]), ("Device", ["use", "compute_capability", "synchronize"]),
+                        ("runtime", vars(cupy_stand_in.runtime)), ("memory", ["OutOfMemoryError"])):
+        assert not [n for n in names if not hasattr(getattr(cupy.cuda, part), n)], part
+    assert issubclass(cupy.cuda.memory.OutOfMemoryError, MemoryError)
+
+
+def test_writes_past_an_array_are_seen():
+    with cupy_stand_in.installed() as xp:
+        ops = backends.load("cupy").softmax.__self__
+        x, y = xp.zeros(10, "f4"), xp.empty(10, "f4")
+        with pytest.raises(cupy_stand_in.emulator.Fault, match=r"activate wrote outside an array of shape \(10,\)"):
+            ops.launchers[np.dtype("f4")]("activate", ((1,), (32,)), x, y, 12, 0)
+
+
+def test_launches_of_a_captured_step_are_counted():
+    """What a step of two hidden layers on either side is made of: the figure that counts at small batches."""
+    with cupy_stand_in.installed():
+        made = problem.engine(backends.load("cupy"), "rloo", kind=Captured)
+        made.run(problem.order())
+        assert made.launches(5) == {"kernels": 17, "products": 14}
