@@ -1,0 +1,56 @@
+"""python -m tests.mutation [--fast] [PATTERN ...]: mutation score of the numeric core, survivors listed."""
+import argparse
+import collections
+import fnmatch
+import sys
+import time
+
+from tests.mutation.campaign import STEMS, campaign, equivalents, numeric_core
+from tests.mutation.mutator import mutants
+
+MOST_EQUIVALENT = 0.05                          # of all mutants
+
+
+def main(argv=None):
+    """Run and report; the exit code is 1 where a mutant survives or the list of equivalents is wrong."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
+    parser.add_argument("patterns", nargs="*", default=["*"], help="modules, such as npdvae.ops.* (default: all)")
+    parser.add_argument("--fast", action="store_true", help="every 25th mutant, for continuous integration")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="every Nth mutant")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--killers", action="store_true", help="also count what each test file kills")
+    options = parser.parse_args(argv)
+    modules = [m for m in numeric_core() if any(fnmatch.fnmatch(m, p) for p in options.patterns)]
+    every, began = 25 if options.fast else options.every, time.perf_counter()
+    results, disagreements, stale = campaign(modules, STEMS, lambda i: i % every == 0, options.workers)
+    return report(modules, results, disagreements, stale, options.killers, time.perf_counter() - began)
+
+
+def report(modules, results, disagreements, stale, killers, seconds):
+    """Print score, survivors and complaints; returns the exit code."""
+    total = collections.Counter(r.key.split(":")[0].split(".")[1] for r in results if r.killer != "")
+    alive = [r for r in results if r.killer is None]
+    lost = collections.Counter(r.key.split(":")[0].split(".")[1] for r in alive)
+    for r in alive:
+        print(f"survivor, line {r.line}: {r.key}")
+    for line in disagreements:
+        print("listed as equivalent, but not the same:", line)
+    for line in stale:
+        print("listed as equivalent, but no such mutant:", line)
+    for package, n in total.items():
+        print(f"{package:12s}{n - lost[package]} of {n} killed")
+    if killers:
+        for stem, n in collections.Counter((r.killer or "none").split("::")[0] for r in results).most_common():
+            print(f"  {n:5d} by {stem}")
+        for r in sorted(results, key=lambda r: -r.seconds)[:10]:
+            print(f"  {r.seconds:6.1f} s for {r.key}, killed by {r.killer}")
+    listed = sum(key.split(":")[0] in modules for key in equivalents())
+    share = listed / max(1, sum(len(mutants(module)) for module in modules))
+    n = sum(total.values())
+    print(f"{n - len(alive)} of {n} mutants killed ({100 * (1 - len(alive) / max(n, 1)):.2f} %); equivalent by review "
+          f"{100 * share:.1f} % of all; {seconds:.0f} s")
+    return int(bool(alive or disagreements or stale or share > MOST_EQUIVALENT))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

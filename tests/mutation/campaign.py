@@ -1,0 +1,135 @@
+"""All mutants of the numeric core against the tests that reach them, in two processes."""
+import itertools
+import multiprocessing
+import os
+import sys
+import time
+import tomllib
+from typing import NamedTuple
+
+from tests.mutation import runner
+from tests.mutation.agreement import disagreement
+from tests.mutation.mutator import Bench, mutants, packages
+
+LIST = runner.FOLDER / "mutation" / "equivalents.toml"
+OPS = ["test_activations", "test_bernoulli", "test_categorical", "test_entropy", "test_gumbel", "test_linear",
+       "test_rng", "test_softmax", "test_updates", "test_step", "test_latent"]
+VERIFY = ["test_verify_enumeration", "test_verify_costs", "test_verify_quadrature", "test_verify_sequential",
+          "test_verify_claims", "test_verify_faults"]
+ESTIMATORS = ["test_estimators", "test_estimators_coupled", "test_estimators_relaxed", "test_estimators_score",
+              "test_estimators_identities", "test_forward_laws"]
+STEMS = [*OPS, *ESTIMATORS, *VERIFY]
+TOO_SLOW = 1.0                                  # seconds: tests above are not asked
+PATIENCE = 4.0                                  # seconds of tests, quickest first, that one mutant is given
+CHUNK = 20                                      # mutants handed to a process at once
+REACHED = []
+
+
+class Result(NamedTuple):
+    """What became of one mutant."""
+
+    key: str
+    killer: str | None                          # name of the test; "" where it could not even be put in
+    line: int
+    seconds: float
+
+
+def equivalents():
+    """key: reason, of the reviewed list."""
+    with open(LIST, "rb") as file:
+        groups = tomllib.load(file).get("equivalent", [])
+    return {key: group["reason"] for group in groups for key in group["mutants"]}
+
+
+def campaign(modules, stems, keep=lambda index: True, workers=2, say=print):
+    """(results, disagreements, stale entries) over the mutants of modules whose running index is kept."""
+    names = frozenset(modules)
+    items = {item.name: item for item in runner.items(stems)}
+    known = equivalents()
+    everything = [m for module in modules for m in mutants(module)]
+    chosen = [m for index, m in enumerate(everything) if keep(index)]
+    stale = sorted(key for key in known if key.split(":")[0] in names and key not in {m.key for m in everything})
+    context = multiprocessing.get_context("fork")
+    with context.Pool(workers, start, (items, {}, known, names)) as pool:
+        found = pool.map(try_out, items, chunksize=8)
+    trials = {name: t for name, t in zip(items, found) if t is not None and t.seconds < TOO_SLOW}
+    say(f"{len(chosen)} mutants of {len(modules)} modules against {len(trials)} tests "
+        f"({sum(t.seconds for t in trials.values()):.0f} s of them)")
+    chunks = [chosen[i:i + CHUNK] for i in range(0, len(chosen), CHUNK)]
+    with context.Pool(workers, start, (items, trials, known, names)) as pool:
+        parts = []
+        for part in pool.imap(judge, chunks):
+            parts.append(part)
+            if sys.stderr.isatty():
+                sys.stderr.write(f"\r{len(parts)} of {len(chunks)} parts ")
+    return [r for part, _ in parts for r in part], [d for _, part in parts for d in part], stale
+
+
+def try_out(name):
+    items, _, _, names = WORK
+    if not REACHED:
+        REACHED.append(set())
+        for module in names:
+            Bench(module).mark(REACHED[0])      # for good: this process does nothing else
+    return runner.trial(items[name], REACHED[0])
+
+
+def start(items, trials, known, names):
+    """What each process holds: the tests by what they reach, quickest first. It prints nothing."""
+    global WORK
+    runner.settle()
+    sys.stdout = sys.stderr = open(os.devnull, "w")
+    order = sorted(trials, key=lambda name: trials[name].seconds)
+    WORK = items, {name: trials[name] for name in order}, known, names
+
+
+def judge(chunk):
+    """Results for some mutants, and the listed equivalents among them that disagree with the code as it is."""
+    items, trials, known, _ = WORK
+    results, disagreements, benches, recent = [], [], {}, {}
+    for mutant in chunk:
+        bench = benches.setdefault(mutant.module, Bench(mutant.module))
+        names = [name for name in trials if reaches(trials[name], mutant)]
+        began = time.perf_counter()
+        if mutant.key in known:
+            with runner.Forgetting():
+                problem = disagreement(bench, mutant, [items[name] for name in names])
+            if problem:
+                disagreements.append(f"{mutant.key}: {problem}")
+            continue
+        latest = recent.setdefault(mutant.scope, [])
+        names = [*latest, *(n for n in names if n not in latest)]
+        asked = itertools.accumulate(trials[n].seconds for n in names)
+        killer = run(bench, mutant, [n for n, s in zip(names, asked) if s < PATIENCE], items)
+        if killer:
+            recent[mutant.scope] = [killer, *(n for n in latest if n != killer)][:5]
+        results.append(Result(mutant.key, killer, mutant.line, time.perf_counter() - began))
+    return results, disagreements
+
+
+def reaches(trial, mutant):
+    """Whether a test runs the mutated function, or, for a constant, anything of its module."""
+    if mutant.scope:
+        return (mutant.module, mutant.scope) in trial.reached
+    return any(module == mutant.module for module, _ in trial.reached)
+
+
+def run(bench, mutant, names, items):
+    """The name of the first test that fails on a mutant; None where all pass; "" where it cannot be put in."""
+    try:
+        with runner.Forgetting():
+            try:
+                bench.put_in(mutant)
+            except Exception:                   # not a program at all: counts neither way
+                return ""
+            for name in names:
+                if runner.attempt(items[name]) is not None:
+                    return name
+    finally:
+        bench.take_out()
+    return None
+
+
+def numeric_core():
+    """The modules to mutate."""
+    return packages("ops", "estimators", "latents", "verify")

@@ -1,0 +1,129 @@
+"""The tests as plain calls in this process: which functions each of them runs, and whether it notices a mutant."""
+import functools
+import importlib
+import inspect
+import itertools
+import pathlib
+import resource
+import signal
+import sys
+import time
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+from _pytest.mark import ParameterSet
+from hypothesis import HealthCheck, Phase, Verbosity, settings
+
+settings.register_profile("mutation", derandomize=True, deadline=None, database=None, verbosity=Verbosity.quiet,
+                          phases=[Phase.explicit, Phase.generate], report_multiple_bugs=False,
+                          suppress_health_check=list(HealthCheck))
+settings.load_profile("mutation")
+
+FOLDER = pathlib.Path(__file__).parents[1]
+SLOWEST = 10.0                                  # seconds after which a mutant counts as caught: it hangs
+MEMORY = 6 << 30                                # bytes of address space: a mutant that asks for more is caught
+
+
+class Item(NamedTuple):
+    """One test with its parameters."""
+
+    name: str
+    call: Any
+
+
+class Trial(NamedTuple):
+    """What an item costs, and the functions (module, qualified name) that it runs."""
+
+    seconds: float
+    reached: frozenset
+
+
+def items(stems):
+    """Every test of these files that needs no fixture, parameters expanded."""
+    found = []
+    for stem in stems:
+        module = importlib.import_module(f"tests.{stem}")
+        for name, function in vars(module).items():
+            if name.startswith("test_") and callable(function):
+                found += expanded(f"{stem}::{name}", function)
+    return found
+
+
+def expanded(name, function):
+    """The calls that pytest would make of one test function."""
+    sets, number = [], 0
+    for mark in getattr(function, "pytestmark", ()):
+        if mark.name in ("long", "gpu") or mark.name == "skipif" and mark.args[0]:
+            return
+        if mark.name == "parametrize":
+            names = mark.args[0] if not isinstance(mark.args[0], str) else mark.args[0].replace(" ", "").split(",")
+            sets.append([dict(zip(names, values if len(names) > 1 else [values]))
+                         for values in (v.values if isinstance(v, ParameterSet) else v for v in mark.args[1])])
+    for combination in itertools.product(*sets):
+        given = {k: v for part in combination for k, v in part.items()}
+        if not needed(function) - set(given):
+            number += 1
+            yield Item(f"{name}[{number}]" if given else name, functools.partial(function, **given))
+
+
+def needed(function):
+    """Parameters without a default that a call must give; those that Hypothesis draws are not among them."""
+    return {p.name for p in inspect.signature(function).parameters.values()
+            if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+
+
+def attempt(item, limit=SLOWEST):
+    """None where the item passes, else what stopped it."""
+    def late(*_):
+        raise TimeoutError("hangs")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, limit)
+    try:
+        item.call()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:              # pytest's outcomes are no Exceptions
+        return error
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    return None
+
+
+def trial(item, reached):
+    """Run an item on the code as it is, whose functions note in the set `reached` that they ran.
+
+    None where it does not pass (skipped here, or failing: then the suite itself says so).
+    """
+    reached.clear()
+    began = time.process_time()
+    error = attempt(item, 120)
+    return None if error is not None else Trial(time.process_time() - began, frozenset(reached))
+
+
+def caches():
+    """The functools caches of the tests and of the package, which must not remember a mutant."""
+    return {id(value): value for name, module in sys.modules.items() if name.startswith(("tests.", "npdvae."))
+            for value in vars(module).values() if hasattr(value, "cache_clear")}.values()
+
+
+class Forgetting:
+    """Clears, on leaving, every cache that grew inside."""
+
+    def __enter__(self):
+        self.sizes = [(cache, cache.cache_info().currsize) for cache in caches()]
+
+    def __exit__(self, *error):
+        for cache, size in self.sizes:
+            if cache.cache_info().currsize != size:
+                cache.cache_clear()
+
+
+def settle():
+    """Quiet numerics and bounded memory, for code that is wrong on purpose."""
+    np.seterr(all="ignore")
+    warnings.simplefilter("ignore")
+    warnings.simplefilter("error", np.exceptions.ComplexWarning)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
