@@ -64,7 +64,7 @@ class CupyOps:
     def floats(self, *arrays):
         """Contiguous arrays of their common float type."""
         dtype = np.result_type(*(a.dtype for a in arrays))
-        return [self.cupy.ascontiguousarray(a.astype(dtype, copy=False)) for a in arrays]
+        return [self.cupy.ascontiguousarray(a.astype(dtype, copy=False)).reshape(a.shape) for a in arrays]   # keeps 0-d
 
     def codes(self, codes):
         """Contiguous int64 codes."""
