@@ -126,6 +126,19 @@ def test_straight_through_division_by_the_temperature_is_an_option():
     assert (kept.backward(draw, None, g) == 2 * divided.backward(draw, None, g)).all()
 
 
+def test_gumbel_softmax_is_the_derivative_of_the_relaxed_cost_along_its_noise():
+    estimator = estimators.get("gumbel_softmax", samples=2, temperature=0.7)
+    cost, logits = costs.make("cubic", 0, 1, 2, 3), np.random.default_rng(1).normal(size=(1, 2, 3))
+    u = Generator(2).uniform((2, 1, 2, 3))
+    draw = estimator.from_noise(logits, u)
+    found = estimator.backward(draw, cost(draw.codes), cost.gradient(draw.codes))
+    for i in np.ndindex(logits.shape):
+        moved = logits.astype(complex)
+        moved[i] += 1e-20j                                          # complex step: rounding only
+        assert abs(cost(estimator.from_noise(moved, u).codes).mean().imag / 1e-20 - found[i]) <= 1e-12 * np.abs(
+            found).max()
+
+
 def test_learned_temperature_follows_the_gradient_of_the_relaxed_cost():
     estimator = estimators.get("gumbel_softmax", samples=2, temperature=0.7, anneal="learned")
     cost = costs.make("cubic", 0, 3, 2, 4)
