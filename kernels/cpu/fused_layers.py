@@ -10,7 +10,7 @@ from npdvae.kernels.cpu.bernoulli import cost_and_gradient_row
 from npdvae.kernels.cpu.compiler import SUMS, kernel
 from npdvae.kernels.cpu.jobs import LEAKY_RELU, RELU, SCALE, TANH
 from npdvae.kernels.cpu.target import GRADIENT_ROWS, LANES, PANEL, PICK_PANEL, ROWS
-from npdvae.kernels.cpu.vectors import gradient, picked, picked_gradient, product, transpose
+from npdvae.kernels.cpu.vectors import gradient, masked_product, picked, picked_gradient, product, transpose
 
 f4 = np.float32
 LEAK = f4(0.01)
@@ -32,11 +32,8 @@ def activate(y, kind):
 
 @kernel(SUMS)
 def activate_backward(dy, y, kind):
-    """Its adjoint for output y, in place."""
-    if kind == RELU:
-        for j in range(y.size):
-            dy[j] = dy[j] if y[j] > f4(0) else f4(0)
-    elif kind == LEAKY_RELU:
+    """The adjoint for output y, in place; that of a ReLU is `masked_product`."""
+    if kind == LEAKY_RELU:
         for j in range(y.size):
             dy[j] = dy[j] if y[j] > f4(0) else dy[j] * LEAK
     elif kind == TANH:
@@ -65,10 +62,10 @@ def dense(c, a, mem, examples, scalars):
     for p in range(start, stop):
         for t in range(first, last):
             product(mem, x + t * ROWS * ld_x, ld_x, 1, w + p * w_rows * PANEL, PANEL, bias + p * PANEL,
-                    y + t * ROWS * ld_y + p * PANEL, ld_y, inner)
+                    y + t * ROWS * ld_y + p * PANEL, ld_y, inner, kind == RELU)
     begin, end = start * PANEL, stop * PANEL
     if target < 0:
-        for r in range(first * ROWS, last * ROWS):
+        for r in range(first * ROWS, last * ROWS if kind > RELU else 0):
             activate(mem[y + r * ld_y + begin:y + r * ld_y + end], kind)
         return
     scale, end = mem[scalars + SCALE] / f4(samples), min(end, width)
@@ -87,11 +84,14 @@ def backward(c, a, mem, scratch):
         for i in range(0, PANEL, LANES):
             transpose(mem, block + i * w_panel, w_panel, scratch + o * PANEL + i, PANEL)
     for t in range(all_tiles):
-        product(mem, dy + t * ROWS * ld_dy, ld_dy, 1, scratch, PANEL, zero, dx + t * ROWS * ld_dx + column, ld_dx,
-                inner)
+        row, out, kept = dy + t * ROWS * ld_dy, dx + t * ROWS * ld_dx + column, y + t * ROWS * ld_y + column
+        if kind == RELU:
+            masked_product(mem, row, ld_dy, 1, scratch, PANEL, zero, out, ld_dx, inner, kept, ld_y)
+            continue
+        product(mem, row, ld_dy, 1, scratch, PANEL, zero, out, ld_dx, inner, 0)
         for r in range(t * ROWS, (t + 1) * ROWS):
-            at, out = dx + r * ld_dx + column, y + r * ld_y + column
-            activate_backward(mem[at:at + PANEL], mem[out:out + PANEL], kind)
+            at, kept = dx + r * ld_dx + column, y + r * ld_y + column
+            activate_backward(mem[at:at + PANEL], mem[kept:kept + PANEL], kind)
 
 
 @kernel(SUMS)

@@ -131,27 +131,49 @@ def in_bytes(b, base, offset):
     return b.add(base, b.mul(offset, constant(4)))
 
 
+def call_apart(b, name, body, values):
+    """Call body(builder, *values) as a function of its own: inlined, a tile would lose registers to its caller."""
+    function = b.module.globals.get(name)
+    if function is None:
+        function = ir.Function(b.module, ir.FunctionType(ir.VoidType(), [I64] * len(values)), name)
+        function.linkage = "internal"
+        function.attributes.add("noinline")
+        inside = ir.IRBuilder(function.append_basic_block())
+        body(inside, *function.args)
+        inside.ret_void()
+    b.call(function, values)
+
+
+def product_sums(b, base, a, row_stride, stride, w, w_stride, bias, n):
+    """Sums of a product tile; offsets and strides in elements."""
+    four = constant(4)
+    start = [[load(b, in_bytes(b, base, bias), constant(WIDTH * v)) for v in range(VECTORS)]] * ROWS
+    return inner_loop(b, n, start, [(in_bytes(b, base, a), b.mul(stride, four)),
+                                    (in_bytes(b, base, w), b.mul(w_stride, four))],
+                      multiply(b, b.mul(row_stride, four), ROWS, VECTORS))
+
+
+def product_body(b, base, a, row_stride, stride, w, w_stride, bias, y, y_stride, n, rectify):
+    sums = product_sums(b, base, a, row_stride, stride, w, w_stride, bias, n)
+    low = b.select(b.icmp_signed("!=", rectify, constant(0)), ir.Constant(F32, 0.0), ir.Constant(F32, float("-inf")))
+    low, y = splat(b, low), in_bytes(b, base, y)
+    for r, row in enumerate(sums):
+        for v, x in enumerate(row):
+            at = b.add(b.mul(y_stride, constant(4 * r)), constant(WIDTH * v))
+            b.store(b.select(b.fcmp_ordered("<", x, low), low, x), pointer(b, y, at), align=4)
+
+
 @intrinsic
-def _product(typing, mem, a, row_stride, stride, w, w_stride, bias, y, y_stride, n):
+def _product(typing, mem, a, row_stride, stride, w, w_stride, bias, y, y_stride, n, rectify):
     def codegen(context, b, signature, arguments):
         base = data(context, b, signature.args[0], arguments[0])
-        a, row_stride, stride, w, w_stride, bias, y, y_stride, n = arguments[1:]
-        four = constant(4)
-        row_stride, y_stride = b.mul(row_stride, four), b.mul(y_stride, four)
-        bias, y = in_bytes(b, base, bias), in_bytes(b, base, y)
-        start = [[load(b, bias, constant(WIDTH * v)) for v in range(VECTORS)]] * ROWS
-        sums = inner_loop(b, n, start, [(in_bytes(b, base, a), b.mul(stride, four)),
-                                        (in_bytes(b, base, w), b.mul(w_stride, four))],
-                          multiply(b, row_stride, ROWS, VECTORS))
-        for r, row in enumerate(sums):
-            for v, x in enumerate(row):
-                b.store(x, pointer(b, y, b.add(b.mul(y_stride, constant(r)), constant(WIDTH * v))), align=4)
+        call_apart(b, "npdvae_product", product_body, [base, *arguments[1:]])
         return context.get_dummy_value()
-    return types.void(mem, *[types.int64] * 9), codegen
+    return types.void(mem, *[types.int64] * 10), codegen
 
 
-def product_twin(mem, a, row_stride, stride, w, w_stride, bias, y, y_stride, n):
-    """y[r] = bias + sum over i < n of A[r, i] W[i]: ROWS rows, PANEL columns.
+def product_twin(mem, a, row_stride, stride, w, w_stride, bias, y, y_stride, n, rectify):
+    """y[r] = bias + sum over i < n of A[r, i] W[i], at least 0 where `rectify`: ROWS rows, PANEL columns.
 
     A[r, i] lies at a + r row_stride + i stride, W[i] at w + i w_stride.
     """
@@ -159,22 +181,52 @@ def product_twin(mem, a, row_stride, stride, w, w_stride, bias, y, y_stride, n):
         total = mem[bias:bias + PANEL].copy()                       # [PANEL]
         for i in range(n):
             total += mem[a + r * row_stride + i * stride] * mem[w + i * w_stride:w + i * w_stride + PANEL]
-        mem[y + r * y_stride:y + r * y_stride + PANEL] = total
+        mem[y + r * y_stride:y + r * y_stride + PANEL] = np.where(total < 0, 0, total) if rectify else total
+
+
+def masked_body(b, base, a, row_stride, stride, w, w_stride, bias, y, y_stride, n, mask, mask_stride):
+    sums = product_sums(b, base, a, row_stride, stride, w, w_stride, bias, n)
+    y, mask, zero = in_bytes(b, base, y), in_bytes(b, base, mask), ir.Constant(VECTOR, [0.0] * LANES)
+    for r, row in enumerate(sums):
+        for v, x in enumerate(row):
+            kept = load(b, mask, b.add(b.mul(mask_stride, constant(4 * r)), constant(WIDTH * v)))
+            at = b.add(b.mul(y_stride, constant(4 * r)), constant(WIDTH * v))
+            b.store(b.select(b.fcmp_ordered(">", kept, zero), x, zero), pointer(b, y, at), align=4)
+
+
+@intrinsic
+def _masked_product(typing, mem, a, row_stride, stride, w, w_stride, bias, y, y_stride, n, mask, mask_stride):
+    def codegen(context, b, signature, arguments):
+        base = data(context, b, signature.args[0], arguments[0])
+        call_apart(b, "npdvae_masked_product", masked_body, [base, *arguments[1:]])
+        return context.get_dummy_value()
+    return types.void(mem, *[types.int64] * 11), codegen
+
+
+def masked_product_twin(mem, a, row_stride, stride, w, w_stride, bias, y, y_stride, n, mask, mask_stride):
+    """As `product`, but 0 where the entry of the mask, laid out as y, is not positive: the adjoint of a ReLU."""
+    product_twin(mem, a, row_stride, stride, w, w_stride, bias, y, y_stride, n, 0)
+    for r in range(ROWS):
+        out, kept = y + r * y_stride, mask + r * mask_stride
+        mem[out:out + PANEL] = np.where(mem[kept:kept + PANEL] > 0, mem[out:out + PANEL], 0)
+
+
+def gradient_body(b, base, a, stride, dy, dy_stride, p, span, n, scalars):
+    four = constant(4)
+    p, span = in_bytes(b, base, p), b.mul(span, four)
+    m, v = b.add(p, span), b.add(p, b.mul(span, constant(2)))
+    prefetch(b, (p, m, v), GRADIENT_ROWS * 4 * PANEL)
+    sums = inner_loop(b, n, zeros(GRADIENT_ROWS, VECTORS), [(in_bytes(b, base, a), b.mul(stride, four)),
+                                                            (in_bytes(b, base, dy), b.mul(dy_stride, four))],
+                      multiply(b, four, GRADIENT_ROWS, VECTORS))
+    update(b, sums, p, m, v, in_bytes(b, base, scalars), 4 * PANEL)
 
 
 @intrinsic
 def _gradient(typing, mem, a, stride, dy, dy_stride, p, span, n, scalars):
     def codegen(context, b, signature, arguments):
         base = data(context, b, signature.args[0], arguments[0])
-        a, stride, dy, dy_stride, p, span, n, scalars = arguments[1:]
-        four = constant(4)
-        p, span = in_bytes(b, base, p), b.mul(span, four)
-        m, v = b.add(p, span), b.add(p, b.mul(span, constant(2)))
-        prefetch(b, (p, m, v), GRADIENT_ROWS * 4 * PANEL)
-        sums = inner_loop(b, n, zeros(GRADIENT_ROWS, VECTORS), [(in_bytes(b, base, a), b.mul(stride, four)),
-                                                                (in_bytes(b, base, dy), b.mul(dy_stride, four))],
-                          multiply(b, four, GRADIENT_ROWS, VECTORS))
-        update(b, sums, p, m, v, in_bytes(b, base, scalars), 4 * PANEL)
+        call_apart(b, "npdvae_gradient", gradient_body, [base, *arguments[1:]])
         return context.get_dummy_value()
     return types.void(mem, *[types.int64] * 8), codegen
 
@@ -275,8 +327,8 @@ def transpose_twin(mem, source, source_stride, target, target_stride):
 
 
 if config.DISABLE_JIT:
-    product, gradient, picked, picked_gradient, transpose = (
-        product_twin, gradient_twin, picked_twin, picked_gradient_twin, transpose_twin)
+    product, masked_product, gradient, picked, picked_gradient, transpose = (
+        product_twin, masked_product_twin, gradient_twin, picked_twin, picked_gradient_twin, transpose_twin)
 else:
-    product, gradient, picked, picked_gradient, transpose = (
-        _product, _gradient, _picked, _picked_gradient, _transpose)
+    product, masked_product, gradient, picked, picked_gradient, transpose = (
+        _product, _masked_product, _gradient, _picked, _picked_gradient, _transpose)

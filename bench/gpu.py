@@ -1,0 +1,290 @@
+"""python -m bench.gpu: microseconds per training step on a CUDA device, ours and the peers', validated, then in turns.
+
+Every contestant is a process of its own and trains on images that stay on the device, binarising and optimiser
+included. A turn is some steps between two synchronisations by the host's clock, which is what a user waits for;
+ours is timed by events around graph replays besides. Medians of rounds; a share of what the device could do.
+Without MNIST ($NPDVAE_DATA) random images of its size serve: time does not depend on their pixels.
+"""
+import argparse
+import json
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from importlib import metadata
+
+import numpy as np
+
+from bench import contest
+from bench import problem as problems
+from bench.problem import Problem
+
+PEERS = ("torch", "torch.reduce-overhead", "torch.max-autotune", "torch.graph", "jax.jit")
+ROWS = {f"D{D}K{K}B{B}": Problem("mnist", D, K, B) for D, K in ((4, 8), (20, 10)) for B in (100, 1000, 8192)}
+ROWS["exact"] = Problem("mnist", 4, 8, 100, "exact")
+TOLERANCE = 1e-4                                # of the largest entry of a gradient: float32 sums of thousands of terms
+
+
+def dataset():
+    """MNIST where it is at hand, else 60000 random images: 784 pixels, 81 % black, the rest grey."""
+    from npdvae import data
+    try:
+        return data.load("mnist", os.environ["NPDVAE_DATA"])
+    except (KeyError, ValueError, OSError):
+        g = np.random.default_rng(0)
+        rows = (g.integers(1, 256, (60000, 784)) * (g.random((60000, 784)) < 0.19)).astype(np.uint8)
+        return data.dataset.Dataset("random", rows, rows[:1000], (28, 28))
+
+
+def engine(problem, images, ops, dtype=np.float32):
+    """Our engine for a problem on a data set: Adam, dynamic binarisation."""
+    from npdvae import build, estimators
+    from npdvae.engine import Recipe
+    from npdvae.model import DiscreteVAE
+    from npdvae.optimisers import Optimiser
+    options = dict(baseline="constant", baseline_value=problem.baseline) if problem.estimator == "reinforce" else {}
+    model = DiscreteVAE(images.pixels, problem.D, problem.K, problem.hidden,
+                        estimators.get(problem.estimator, ops=ops, **options), ops)
+    recipe = Recipe(Optimiser("adam", ops), lambda step: problems.LR, lambda step: 1.0, problem.B, None, None,
+                    "none" if images.binary else "dynamic", problem.seed, np.dtype(dtype))
+    return build.choose_engine(model, recipe, images)
+
+
+def first_state(problem, images):
+    """The state that all start from."""
+    from npdvae import backends, rng
+    from npdvae.optimisers import Optimiser
+    from npdvae.state import TrainState
+    numpy = backends.load("numpy")
+    params = engine(problem, images, numpy).model.init(rng.Generator(problem.seed, rng.INIT), np.dtype(np.float32))
+    return TrainState(params, Optimiser("adam", numpy).init(params), None, 0)
+
+
+def agreed(problem, images, examples=64):
+    """Binary images [b, P], codes int [b, D] (None for exact), loss and gradients in float64 by the NumPy reference."""
+    from npdvae import backends
+    from npdvae.step import step
+    made = engine(problem._replace(B=examples), images, backends.load("numpy"), np.float64)
+    x = (images.to_probabilities(images.train[:examples]) > 0.5).astype(np.float64)
+    params = {k: v.astype(np.float64) for k, v in first_state(problem, images).params.items()}
+    h, _ = made.model.encoder.forward(params, x)
+    draw = made.model.latent.estimator.sample(h.reshape(examples, problem.D, problem.K), made.latent_rng.at(0))
+    result = step(made.model, params, x, made.latent_rng.at(0))
+    codes = draw.codes[0] if problem.estimator == "reinforce" else None
+    return x.astype(np.float32), codes, float((result.cost + result.kl).mean()), result.grads
+
+
+class Ours:
+    """npdvae on CuPy with the engine that it takes by itself."""
+
+    def __init__(self, problem, images, precision="float32"):
+        from npdvae import backends
+        from npdvae.backends import cupy_backend
+        cupy_backend.choose(0, precision)
+        self.problem, self.images, self.ops = problem, images, backends.load("cupy")
+        self.engine = engine(problem, images, self.ops)
+        self.engine.load(first_state(problem, images))
+
+    def run(self, order):
+        return float(self.engine.run(order).sum()) / self.problem.B
+
+    def check(self, x, codes):
+        """Loss and gradients of the engine that is timed: m after one step of Adam is a tenth of the gradient."""
+        binary = x.astype(np.uint8)
+        images = type(self.images)("check", binary, binary, self.images.shape, 1)
+        made = engine(self.problem._replace(B=len(x)), images, self.ops)
+        made.load(first_state(self.problem, images))
+        loss = float(made.run(np.arange(len(x))).sum()) / len(x)
+        return loss, {k[2:]: v * 10 for k, v in made.save().moments.items() if k.startswith("m.")}
+
+    def memory(self):
+        return self.ops.xp.get_default_memory_pool().total_bytes()
+
+    def extra(self):
+        """What a step is made of, and microseconds of a graph replay by events."""
+        from npdvae.gpu import device
+        cupy, made = self.ops.xp, self.engine
+        found = {"device": device.describe(device.find())}
+        if not getattr(made, "graphs", None):
+            return found
+        graph, events = made.graphs[self.problem.B], [cupy.cuda.Event() for _ in range(2)]
+        times = []
+        for _ in range(5):
+            made.plan.buffers["clock"].set(np.array([made.state.step, 0, made.recipe.seed], np.int64))
+            most = min(made.most, 50)
+            with made.stream:
+                events[0].record(made.stream)
+                for _ in range(most):
+                    graph.launch(made.stream)
+                events[1].record(made.stream)
+            events[1].synchronize()
+            times.append(cupy.cuda.get_elapsed_time(*events) / most * 1e3)
+        return found | {"replay_us": statistics.median(times), "launches": made.launches(self.problem.B),
+                        "run_bytes": made.memory()["run"]}
+
+
+def contestant(name, row):
+    """One contestant: commands on stdin, answers on stdout, both lines."""
+    answers, sys.stdout = sys.stdout, sys.stderr                    # what libraries print is no answer
+    problem, images = ROWS[row], dataset()
+    if name.startswith("npdvae"):
+        made = Ours(problem, images, "tf32" if name.endswith("tf32") else "float32")
+    else:
+        p, start = images.to_probabilities(images.train), first_state(problem, images).params
+        if name.startswith("torch"):
+            from bench.peers.torch_gpu import TorchGPU
+            made = TorchGPU(problem, name, p, start)
+        else:
+            from bench.peers.jax_gpu import JaxGPU
+            made = JaxGPU(problem, p, start)
+    random, N, B = np.random.default_rng(0), len(images.train), problem.B
+    for line in sys.stdin:
+        command, *words = line.split()
+        if command == "check":
+            answer = validate(made, problem, images)
+        elif command == "run":
+            steps, per = int(words[0]), N // B
+            order = np.concatenate([random.permutation(N)[:per * B] for _ in range(-(-steps // per))])[:steps * B]
+            start_time = time.perf_counter()
+            made.run(order)
+            answer = (time.perf_counter() - start_time) / steps * 1e6
+        elif command == "extra":
+            answer = {"memory_bytes": made.memory(), **(made.extra() if hasattr(made, "extra") else {})}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def validate(made, problem, images):
+    """Largest relative error of loss and gradients; ValueError where it exceeds the tolerance."""
+    x, codes, loss, grads = agreed(problem, images)
+    found_loss, found = made.check(x, codes)
+    errors = {k: float(np.abs(found[k] - g).max() / np.abs(g).max()) for k, g in grads.items()}
+    errors["loss"] = abs(found_loss - loss) / abs(loss)
+    worst = max(errors, key=errors.get)
+    if not errors[worst] <= TOLERANCE:
+        raise ValueError(f"{worst} is off by {errors[worst]:.1e}")
+    return errors[worst]
+
+
+class Process(contest.Contestant):
+    """A contestant's process."""
+
+    def __init__(self, name, row):
+        self.name = name
+        environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+        self.process = subprocess.Popen([sys.executable, "-m", "bench.gpu", "--contestant", name, row], text=True,
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+
+
+def flops(problem, pixels=784):
+    """Floating-point operations of the products that our step needs, and bytes that Adam and the batch move."""
+    sizes = [pixels, *problem.hidden, problem.D * problem.K]
+    layers = [a * b for a, b in zip(sizes[:-1], sizes[1:])]
+    weights = 2 * sum(layers)
+    rows = problem.K ** problem.D if problem.estimator == "exact" else problem.B
+    encoder = 2 * problem.B * (3 * sum(layers) - layers[0])        # nothing is needed at the pixels,
+    decoder = 2 * rows * (3 * sum(layers[:-1]) - 0)                # and the code layer is a sum of rows
+    shared = 4 * rows * problem.B * pixels if problem.estimator == "exact" else 0
+    return encoder + decoder + shared, 28 * weights + 4 * rows * pixels * 4
+
+
+def peaks():
+    """Measured ceilings: float32 product TFLOP/s (cuBLAS, 8192 cubed) and copy GB/s (1 GiB, read plus write)."""
+    from npdvae import backends
+    ops = backends.load("cupy")
+    xp, product = ops.xp, ops.softmax.__self__.blas.matmul
+    a, b, c = (xp.asarray(np.random.default_rng(i).standard_normal((8192, 8192), np.float32)) for i in range(3))
+    big, copy = xp.zeros(2 ** 28, np.float32), xp.empty(2 ** 28, np.float32)
+
+    def seconds(call, n=10):
+        call()
+        events = [xp.cuda.Event() for _ in range(2)]
+        events[0].record()
+        for _ in range(n):
+            call()
+        events[1].record()
+        events[1].synchronize()
+        return xp.cuda.get_elapsed_time(*events) / n / 1e3
+    return {"tflops": 2 * 8192 ** 3 / seconds(lambda: product(a, b, c)) / 1e12,
+            "gb_s": 2 * big.nbytes / seconds(lambda: xp.copyto(copy, big)) / 1e9}
+
+
+def one(row, names, arguments, ceilings):
+    """Validate, time in turns, sum up."""
+    problem, found, contestants = ROWS[row], {}, []
+    for name in names:
+        c = Process(name, row)
+        try:
+            found[name] = {"validation_error": c.ask("check")}
+            c.ask("run 20")
+            contestants.append(c)
+        except RuntimeError as error:           # not installed, or cannot run this: said, and left out
+            found[name] = {"failed": str(error)}
+            print(f"{row}: {error}", flush=True)
+    steps = {c.name: max(20, int(arguments.seconds * 1e6 / c.ask("run 20"))) for c in contestants}
+    times = {c.name: [] for c in contestants}
+    for _ in range(arguments.rounds):
+        for c in contestants:
+            times[c.name].append(c.ask(f"run {steps[c.name]}"))
+    for c in contestants:
+        found[c.name] |= {"us_per_step": statistics.median(times[c.name]), "rounds": times[c.name], **c.ask("extra")}
+        c.close()
+    operations, moved = flops(problem)
+    floor = max(operations / ceilings["tflops"] / 1e6, moved / ceilings["gb_s"] / 1e3)      # us
+    result = {"label": problem.label, "estimator": problem.estimator, "floor_us": floor, "contestants": found}
+    peers = {n: found[n]["us_per_step"] for n in PEERS if "us_per_step" in found.get(n, {})}
+    own = found["npdvae"].get("us_per_step")
+    if own and peers:
+        best = min(peers, key=peers.get)
+        result |= {"best_peer": best, "ratio": peers[best] / own, "share_of_ceiling": floor / own}
+        print(f"{problem.label} {problem.estimator}: " + "  ".join(
+            f"{n} {found[n]['us_per_step']:.0f}" for n in times) + f" us; {result['ratio']:.2f} times {best}; "
+            f"{floor:.0f} us floor", flush=True)
+    return result
+
+
+def versions():
+    """Of what takes part."""
+    found = {"python": platform.python_version()}
+    for name in ("numpy", "cupy-cuda12x", "cupy-cuda13x", "torch", "jax", "jaxlib", "triton"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS))
+    parser.add_argument("--peers", nargs="*", default=list(PEERS), choices=[*PEERS, "npdvae.tf32"])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=0.3, help="about how long one turn lasts")
+    parser.add_argument("--out", type=pathlib.Path, default=contest.RESULTS / "gpu.json")
+    parser.add_argument("--contestant", nargs=2, metavar=("NAME", "ROW"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args(argv)
+    if arguments.contestant:
+        contestant(*arguments.contestant)
+        return 0
+    from npdvae.backends import BackendError
+    from npdvae.gpu import device
+    try:
+        found = device.describe(device.find())
+    except BackendError as error:
+        print(f"bench.gpu: {error}", file=sys.stderr)
+        return 2
+    ceilings = peaks()
+    print(f"{found['device']}: {ceilings['tflops']:.1f} TFLOP/s float32, {ceilings['gb_s']:.0f} GB/s", flush=True)
+    result = {"unit": "us/step", "date": time.strftime("%Y-%m-%d"), **found, "versions": versions(),
+              "ceilings": ceilings, "rows": {}}
+    for row in arguments.rows:
+        result["rows"][row] = one(row, ["npdvae", *arguments.peers], arguments, ceilings)
+        arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"wrote {arguments.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
