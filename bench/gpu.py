@@ -184,8 +184,8 @@ def flops(problem, pixels=784):
     layers = [a * b for a, b in zip(sizes[:-1], sizes[1:])]
     weights = 2 * sum(layers)
     rows = problem.K ** problem.D if problem.estimator == "exact" else problem.B
-    encoder = 2 * problem.B * (3 * sum(layers) - layers[0])        # nothing is needed at the pixels,
-    decoder = 2 * rows * (3 * sum(layers[:-1]) - 0)                # and the code layer is a sum of rows
+    encoder = 2 * problem.B * (3 * sum(layers) - layers[0])         # nothing is needed at the pixels,
+    decoder = 2 * rows * 3 * sum(layers[:-1])                       # and the code layer is a sum of rows
     shared = 4 * rows * problem.B * pixels if problem.estimator == "exact" else 0
     return encoder + decoder + shared, 28 * weights + 4 * rows * pixels * 4
 

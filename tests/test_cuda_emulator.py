@@ -137,5 +137,5 @@ def test_out_of_bounds_is_named_by_the_sanitiser(fault, what):
 @pytest.mark.parametrize("file", ["test_cuda_ops.py", "test_cuda_step.py"])
 def test_no_kernel_reads_or_writes_out_of_bounds(file):
     """Every kernel test again, with the memory around every array forbidden."""
-    result = run_sanitised("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"tests/{file}")
+    result = run_sanitised("-m", "pytest", "-x", "-s", "-p", "no:cacheprovider", f"tests/{file}")
     assert result.returncode == 0 and "passed" in result.stdout, (result.stdout + result.stderr)[-3000:]

@@ -1,5 +1,6 @@
 """python -m npdvae.train --backend cupy: runs by the emulator or (-m gpu) on a device, and its errors. Share: 15 s."""
 import json
+import os
 import subprocess
 import sys
 
@@ -160,6 +161,38 @@ def test_out_of_memory_on_a_device(images, tmp_path, capsys):
         line = refused([*images, "--batch-size", "40", "--samples", "1000000", "--hidden", "20000"], tmp_path / "run",
                        capsys)
         assert "out of GPU memory" in line
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float32", "tf32"])
+def test_training_on_a_device_reaches_what_the_cpu_reaches(tmp_path, precision):
+    """20 epochs of the digits: the same random numbers, so the curves part by rounding only. Bound: 1 nat."""
+    ends = {}
+    with place("gpu"):
+        for backend in ("numpy", "cupy"):
+            assert train.main(["--epochs", "20", "--backend", backend, "--matmul-precision", precision, "--no-figures",
+                               "--out", str(tmp_path / backend)]) == 0
+            ends[backend] = metrics(tmp_path / backend)[-1]
+    for key in ("train_negative_elbo", "test_negative_elbo"):
+        assert abs(ends["cupy"][key] - ends["numpy"][key]) <= 1.0, ends
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("preset", ["tutorial"])
+def test_a_preset_on_a_device_reaches_what_the_cpu_reaches(tmp_path, preset):
+    """20 epochs of MNIST with two seeds: as far apart on either backend as the seeds are, or less."""
+    if not os.environ.get("NPDVAE_DATA"):
+        pytest.skip("mnist: set NPDVAE_DATA to the folder of its files")
+    ends = {}
+    with place("gpu"):
+        for backend in ("numba", "cupy"):
+            for seed in (0, 1):
+                folder = tmp_path / f"{backend}{seed}"
+                assert train.main(["--preset", preset, "--epochs", "20", "--backend", backend, "--seed", str(seed),
+                                   "--no-figures", "--out", str(folder)]) == 0
+                ends[backend, seed] = metrics(folder)[-1]["test_negative_elbo"]
+    spread = max(1.0, abs(ends["numba", 0] - ends["numba", 1]))
+    assert abs(ends["cupy", 0] - ends["numba", 0]) <= 2 * spread, ends
 
 
 def test_precision_reaches_cublas():

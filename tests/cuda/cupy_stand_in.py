@@ -22,7 +22,7 @@ PATTERN = 0xCB
 NAMES = frozenset(w for line in (pathlib.Path(__file__).with_name("cupy_names.txt")).read_text().splitlines()
                   if not line.startswith("#") for w in line.split())
 limit_bytes = 2 ** 40                           # tests of running out of memory lower it
-state = types.SimpleNamespace(capturing=None, launches=0, used=0, stream=None, schedule=0, fixed=None, log=[])
+state = types.SimpleNamespace(capturing=None, launches=0, used=0, stream=None, schedule=0, fixed=None, log=[], poisoned=[])
 
 
 class OutOfMemoryError(MemoryError):
@@ -56,6 +56,7 @@ def allocate(shape, dtype):
     whole = block[start - GUARD:start + size + GUARD]
     whole[GUARD:GUARD + size] = 0xff
     if emulator.SANITISED in emulator.default_flags():              # reads of the guards are then faults too
+        state.poisoned.append(block)                                # never to be used again
         for at in (whole.ctypes.data, whole.ctypes.data + GUARD + size):
             poison(ctypes.c_void_p(at), ctypes.c_size_t(GUARD))
     return whole[GUARD:GUARD + size].view(dtype).reshape(shape), whole
