@@ -49,6 +49,9 @@ CASES = [
     ("darn", {}, dict(free_bits=0.3)),
     ("darn", dict(samples=2, centre="probabilities"), dict(dtype=f4)),
     ("straight_through_gumbel", dict(samples=2), dict(clip=0.1, categories=5)),
+    ("exact", {}, {}),
+    ("exact", {}, dict(hidden=(), dtype=f4, latents=3, categories=8, free_bits=0.1, batch=23)),
+    ("exact", {}, dict(hidden=(40,), prior="learned", categories=17)),
     ("gumbel_softmax", dict(samples=2), dict(prior="learned", dtype=f4)),
     ("gumbel_softmax", dict(anneal="exponential", anneal_rate=0.1), dict(hidden=(), categories=35)),
 ]

@@ -137,6 +137,7 @@ class Captured(Readable):
         if not steps:
             return np.empty((0, 2))
         with devices.clear_errors(self.cupy), self.stream:
+            self.backend.blas.follow(self.stream.ptr)               # not for the first time while capturing
             b["order"][:len(order)].set(order)
             b["settings"][:steps].set(self.schedule(steps))
             b["clock"].set(np.array([self.state.step, 0, self.recipe.seed], np.int64))
@@ -198,8 +199,9 @@ class Captured(Readable):
         """Kernels and matrix products of one step on B images, counted where the step was last enqueued."""
         launcher, blas = self.plan.launch, self.backend.blas
         before = launcher.launches, blas.products
-        self.stream.begin_capture()
+        self.backend.blas.follow(self.stream.ptr)
         with self.stream:
+            self.stream.begin_capture()
             self.plan.enqueue(B)
             self.stream.end_capture()
         return {"kernels": launcher.launches - before[0], "products": blas.products - before[1]}

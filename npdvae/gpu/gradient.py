@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from npdvae.estimators import baselines
 from npdvae.estimators.darn import DARN
+from npdvae.estimators.exact import Exact
 from npdvae.estimators.gumbel_softmax import GumbelSoftmax
 from npdvae.estimators.reinforce import Reinforce
 from npdvae.estimators.reinmax import ReinMax
@@ -26,6 +27,7 @@ class Gradient(NamedTuple):
     needs_dcodes: bool = True
     gumbel: bool = False                        # codes by Gumbel noise, kept for the backward
     relaxed: bool = False                       # the decoder sees rows, not indices
+    shared: bool = False                        # all K**D codes, the same for the whole batch
     mean: str | None = None                     # of the cost, for MEAN
     value: float = 0.0                          # the constant baseline
     decay: float = 0.0                          # of the running mean
@@ -36,6 +38,8 @@ def gradient_of(estimator) -> Gradient | None:
     kind, samples = type(estimator), getattr(estimator, "samples", 1)
     if kind is Reinforce:
         return reinforce(estimator.baseline, samples)
+    if kind is Exact:
+        return Gradient("exact", 1, needs_dcodes=False, shared=True)
     if kind is RLOO:
         return Gradient("reinforce", samples, LEAVE_ONE_OUT, needs_dcodes=False)
     if kind is StraightThrough:

@@ -1,7 +1,8 @@
 """One training step as kernel launches and matrix products on buffers that never move, so that it can be captured.
 
-`npdvae.step` line by line, with what follows each product fused behind it. Rows of sample s and example b are s B + b.
-The decoder's backward is unweighted, for dcodes; the weight 1/(S B) multiplies its parameter gradients.
+`npdvae.step` line by line, with what follows each product fused behind it. Rows of sample s and example b are s B + b;
+where codes are shared by the batch, the decoder's rows are the codes. The decoder's backward is unweighted, for dcodes:
+1/(S B), or 1/B for shared codes, multiplies its parameter gradients.
 """
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from npdvae import rng
 from npdvae.backends.cupy_backend import BINS, COLUMNS, IDENTITY, STRIPS, strips
+from npdvae.estimators.outcomes import all_codes
 from npdvae.gpu.gradient import BATCH, MEAN, RUNNING, Gradient
 from npdvae.gpu.memory import Buffers, Flat
 from npdvae.kernels.cuda.launch import THREADS, elementwise, one_block_each, row_groups
@@ -26,7 +28,8 @@ class Plan:
         self.xp, self.blas, self.recipe, self.gradient = backend.cupy, backend.blas, recipe, gradient
         self.launch = backend.launchers[np.dtype(recipe.dtype)]
         self.batch, self.D, self.K = recipe.batch_size, model.latent.latents, model.latent.categories
-        self.free_bits = model.latent.free_bits
+        self.free_bits, self.shared = model.latent.free_bits, gradient.shared
+        self.codes = self.xp.asarray(all_codes(np, self.D, self.K)) if self.shared else None   # [C, D]
         self.encoder, self.decoder = model.encoder.sizes, model.decoder.sizes
         self.kind = ACTIVATIONS[model.encoder.activation]
         self.bytes = dataset.train.dtype == np.uint8
@@ -47,7 +50,7 @@ class Plan:
     def allocate(self, images, steps):
         """All buffers of the step, for the largest batch."""
         add, B, S, DK = self.buffers.add, self.batch, self.gradient.samples, self.D * self.K
-        N, real = S * B, np.dtype(self.recipe.dtype)
+        N, real = self.decoded(B), np.dtype(self.recipe.dtype)
         add("order", (images,), np.int64)
         add("settings", (steps, SETTINGS), np.float64)
         add("sums", (steps, 2), np.float64)
@@ -62,22 +65,32 @@ class Plan:
         for i, width in enumerate(self.decoder[1:]):
             add(f"decoder.{i}", (N, width), real)                   # outputs; the last become their gradient
             add(f"ddecoder.{i}", (N if i < len(self.decoder) - 2 else 0, width), real)
-        add("codes", (N, self.D), np.int64)
+        add("codes", (0 if self.shared else N, self.D), np.int64)
         add("kl", (B, self.D), real)
-        add("cost", (N,), real)
+        add("cost", (S * B,), real)
+        for name in ("costs", "weights", "values") if self.shared else ():
+            add(name, (N * B,), real)                               # [C, B]
+        for name, width in (("log_q", DK), ("sums_by_code", DK)) if self.shared else ():
+            add(name, (B, width), real)
+        if self.shared:
+            add("dpixels", (N, self.decoder[-1]), real)
         add("dcodes", (N if self.gradient.needs_dcodes else 0, DK), real)
         add("gumbels", (N if self.gradient.gumbel else 0, DK), real)
         add("relaxed", (N if self.gradient.relaxed else 0, DK), real)
         add("dprior", (B if self.prior else 0, DK), real)
         widest = max(*self.encoder[1:], *self.decoder[1:])
-        parts = max(strips(n) * widest for n in (B, N))
-        add("part", (max(parts, strips(N) * DK * self.decoder[1] if strips(N) > 1 else 0),), real)
+        parts = [strips(B) * widest, strips(N) * widest, strips(N) * DK * max(self.decoder[1], B if self.shared else 0)]
+        add("part", (max(parts),), real)
 
     @property
     def nbytes(self):
         """Device memory held, in bytes."""
         flats = (self.params, self.grads, *self.moments.values())
         return self.buffers.nbytes + self.images.nbytes + sum(f.array.nbytes for f in flats)
+
+    def decoded(self, B):
+        """Rows that the decoder evaluates for B images."""
+        return self.K ** self.D if self.shared else self.gradient.samples * B
 
     # ---- the step -------------------------------------------------------------------------------------------------
 
@@ -86,7 +99,7 @@ class Plan:
         x = self.draw_targets(B)
         logits = self.encode(x, B)
         self.sample(logits, B)
-        dlogits = self.decode(x, B)
+        dlogits = self.compare_all(self.decode(B), x, B) if self.shared else self.compare(self.decode(B), x, B)
         if self.gradient.mean == BATCH:
             self.launch("batch_mean", one_block_each(1), self.rows("cost", self.gradient.samples * B),
                         self.buffers["mean"], self.gradient.samples * B)
@@ -131,6 +144,13 @@ class Plan:
         """Bias, KL and codes."""
         g, last = self.gradient, len(self.encoder) - 2
         bias, clock, kl = self.params[f"encoder.{last}.bias"], self.buffers["clock"], self.rows("kl", B)
+        if self.shared:
+            log_q, C = self.rows("log_q", B), self.decoded(B)
+            self.launch("latent_exact", row_groups(B * self.D, self.K), logits, bias, self.latent_prior(), log_q, kl, B,
+                        self.D, self.K)
+            self.launch("exact_weights", elementwise(C * B), log_q, self.codes, self.rows("weights", C * B), C, B,
+                        self.D, self.K)
+            return
         codes, sizes = self.rows("codes", g.samples * B), (g.samples, B, self.D, self.K)
         if g.gumbel:
             self.launch("latent_gumbel", row_groups(B * self.D, self.K), logits, bias, self.latent_prior(), clock,
@@ -140,24 +160,45 @@ class Plan:
             self.launch("latent_hard", row_groups(B * self.D, self.K), logits, bias, self.latent_prior(), clock, codes,
                         kl, rng.LATENT, *sizes)
 
-    def decode(self, x, B):
-        """Decoder, cost [S B] and its gradient w.r.t. the pixel logits [S B, P], in the place of the logits."""
-        N, last, bias = self.gradient.samples * B, len(self.decoder) - 2, None
+    def decode(self, B):
+        """Pixel logits [N, P] of the codes, and the bias that they still lack, or None."""
+        N, last, bias = self.decoded(B), len(self.decoder) - 2, None
         y = self.rows("relaxed", N)
         for i in range(last + 1):
             weight, bias = self.params[f"decoder.{i}.weight"], self.params[f"decoder.{i}.bias"]
             out = self.rows(f"decoder.{i}", N)
             if i == 0 and not self.gradient.relaxed:
-                self.launch("code_linear", elementwise(out.size), self.rows("codes", N), weight, bias, out, N, self.D,
-                            self.K, out.shape[1], self.kind if i < last else IDENTITY)
+                self.launch("code_linear", elementwise(out.size), self.drawn(N), weight, bias, out, N, self.D, self.K,
+                            out.shape[1], self.kind if i < last else IDENTITY)
                 bias = None                                         # is in already
             else:
                 self.blas.matmul(y, weight, out)
                 if i < last:
                     self.launch("bias_activation", elementwise(out.size), out, bias, *out.shape, self.kind)
             y = out
+        return y, bias
+
+    def drawn(self, N):
+        """Codes [N, D] that the decoder sees."""
+        return self.codes if self.shared else self.rows("codes", N)
+
+    def compare(self, decoded, x, B):
+        """Cost [S B], and its gradient w.r.t. the pixel logits [S B, P] in their place."""
+        (y, bias), N = decoded, self.decoded(B)
         self.launch("bce", one_block_each(N), y, bias, x, self.rows("cost", N), y, N, B, y.shape[1])
         return y
+
+    def compare_all(self, decoded, x, B):
+        """Cost [C, B] of every code for every image, and the gradient of its expectation w.r.t. the pixel logits."""
+        (y, bias), (C, P) = decoded, decoded[0].shape
+        if bias is not None:
+            self.launch("bias_activation", elementwise(y.size), y, bias, C, P, IDENTITY)
+        costs, weights = (self.rows(name, C * B).reshape(C, B) for name in ("costs", "weights"))
+        self.blas.matmul(y, x, costs, transpose_b=True)
+        self.launch("bce_shared", one_block_each(C), y, costs, C, B, P)
+        dlogits = self.blas.matmul(weights, x, self.rows("dpixels", C))
+        self.launch("bce_shared_backward", one_block_each(C), weights, y, dlogits, C, B, P)
+        return dlogits
 
     def estimate(self, logits, B):
         """d objective / d logits [B, D K] in nats, times 1/B, KL included."""
@@ -168,6 +209,9 @@ class Plan:
         out = (self.rows(f"dencoder.{last}", B), self.rows("dprior", B) if self.prior else None)
         sizes, ends = (S, B, self.D, self.K), (self.free_bits, 1 / B)
         shape = row_groups(B * self.D, self.K)
+        if self.shared:
+            self.estimate_all(logits, out, B)
+            return
         if g.kernel == "reinforce":
             kind, value, least = g.option, g.value, 1.0
             if g.mean == RUNNING:
@@ -183,9 +227,20 @@ class Plan:
         self.launch(g.kernel, shape, logits, prior, *noise, self.rows("dcodes", N), kl, settings, clock, *out, *sizes,
                     *option, *ends)
 
+    def estimate_all(self, logits, out, B):
+        """The same from every code: what the costs [C, B] add up to over the codes with z_d = k."""
+        C, DK = self.decoded(B), self.D * self.K
+        weights, costs, values = (self.rows(name, C * B) for name in ("weights", "costs", "values"))
+        sums = self.rows("sums_by_code", B).reshape(DK, B)
+        self.launch("exact_product", elementwise(C * B), weights, costs, values, C, B)
+        self.codes_backward(values.reshape(C, B), sums, C, 1.0)
+        self.launch("exact_backward", row_groups(B * self.D, self.K), logits, self.latent_prior(), sums, costs,
+                    self.rows("kl", B), self.buffers["settings"], self.buffers["clock"], *out, self.rows("cost", B), B,
+                    self.D, self.K, self.free_bits, 1 / B)
+
     def decode_backward(self, dy, B):
         """Decoder gradients, and dcodes [S B, D K] where the estimator reads them."""
-        N, last, share = self.gradient.samples * B, len(self.decoder) - 2, 1 / (self.gradient.samples * B)
+        N, last, share = self.decoded(B), len(self.decoder) - 2, 1 / (self.gradient.samples * B)
         for i in reversed(range(last + 1)):
             weight, grad = self.params[f"decoder.{i}.weight"], self.grads[f"decoder.{i}.weight"]
             y = None if i == last else self.rows(f"decoder.{i}", N)
@@ -231,7 +286,7 @@ class Plan:
         R, O = strips(N), dy.shape[1]
         part = self.buffers["part"] if R > 1 else grad
         self.launch("code_linear_backward", ((-(-O // COLUMNS), self.D * -(-self.K // BINS), R), (COLUMNS, STRIPS)), dy,
-                    self.rows("codes", N), None, part, N, self.D, self.K, O, alpha)
+                    self.drawn(N), None, part, N, self.D, self.K, O, alpha)
         if R > 1:
             self.launch("sum_strips", elementwise(grad.size), part, grad, R, grad.size)
 
