@@ -1,4 +1,4 @@
-"""python -m bench.exact: the exact gradient at 8^4 codes, shared by the batch, and exact log p(x) of the MNIST test set.
+"""python -m bench.exact: the exact gradient at 8^4 codes shared by the batch; exact log p(x) of the MNIST test set.
 
 log p(x) is held against the one matrix product that it needs: images [10000, 784] times pixel logits [784, 4096].
 """

@@ -42,8 +42,8 @@ def text():
         times = ", ".join(f"{n} {ms:.0f} ms" for n, ms in result["median"].items())
         p = result["log_prob"]
         parts.append(f"Exact gradient at 8^4 codes, B = 100: {times} ({result['best_ratio']:.2f} times the best peer). "
-                     f"Exact log p(x) of {p['images']} images: {p['log_prob']:.2f} s, {p['times_product']:.2f} times the "
-                     "one matrix product that it needs.")
+                     f"Exact log p(x) of {p['images']} images: {p['log_prob']:.2f} s, {p['times_product']:.2f} times "
+                     "the one matrix product that it needs.")
     if result := load("memory"):
         parts.append("From process start to the end of the first MNIST step, and peak memory: " + "; ".join(
             f"{n} {x['first_step_s']:.2f} s, {x['peak_mb']:.0f} MB" for n, x in result["contestants"].items()) + ".")

@@ -10,6 +10,8 @@ import tempfile
 
 from numba import config, njit
 
+from npdvae.kernels.cpu import target
+
 CONTRACT = {"contract"}                         # a*b + c as one fused operation; keeps every comparison and NaN
 SUMS = {"contract", "reassoc", "nsz"}           # sums may be reordered, so that they vectorise; keeps NaN and infinity
 
@@ -35,9 +37,9 @@ def user_cache():
 
 
 def cache_folder():
-    """A writable folder for compiled kernels, its name the hash of all sources; None where nothing can be written."""
+    """A writable folder for compiled kernels, named by all sources and the tile; None where nothing can be written."""
     try:
-        folder = user_cache() / "npdvae" / f"kernels-{sources_hash()}"
+        folder = user_cache() / "npdvae" / f"kernels-{sources_hash()}-{target.CHOICE}"
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return str(folder)

@@ -2,7 +2,8 @@
 
 A tile keeps ROWS x (VECTORS * LANES) sums in registers and leaves room for one row of the right operand and a
 broadcast: 6 x 16 in the 16 registers of AVX2, 13 x 32 in the 32 of AVX-512. NUMBA_CPU_NAME=generic with
-NUMBA_CPU_FEATURES=+avx,+avx2,+fma restricts compiled code, and with it the shape, to AVX2.
+NUMBA_CPU_FEATURES=+avx,+avx2,+fma restricts compiled code, and with it the shape, to AVX2; NPDVAE_TILE=avx2 or
+avx512 sets the shape alone (any shape is correct on any of these machines, only slower).
 """
 import os
 import platform
@@ -31,7 +32,10 @@ def reason_unfit():
     return None
 
 
-WIDE = {"avx2", "fma", "avx512f"} <= features() and os.environ.get("NPDVAE_TILE") != "avx2"
+CHOICE = os.environ.get("NPDVAE_TILE") or ("avx512" if "avx512f" in features() else "avx2")
+if CHOICE not in ("avx2", "avx512"):
+    raise ValueError(f"NPDVAE_TILE must be avx2 or avx512, got {CHOICE!r}")
+WIDE = CHOICE == "avx512"
 LANES = 16 if WIDE else 8                       # floats of one vector
 VECTORS = 2
 PANEL = LANES * VECTORS                         # columns of a tile, and of a panel of dense weights

@@ -7,6 +7,7 @@ import os
 import threading
 
 import numpy as np
+from numba import config
 
 from npdvae import rng
 from npdvae.backends.numba_backend import adam_scalars, radam_scalars
@@ -21,6 +22,7 @@ from npdvae.kernels.cpu.fused_worker import STRIDE, work
 from npdvae.state import TrainState
 
 DENSITY = 0.3                                   # share of ones above which the first layer multiplies densely
+MOST_WORKERS = 64
 MODES = {"dynamic": jobs.DRAWN, "static": jobs.DRAWN, "threshold": jobs.THRESHOLDED, "none": jobs.GREY}
 BASELINES = {"NoBaseline": jobs.NO_BASELINE, "Constant": jobs.SHIFTED, "RunningMean": jobs.SHIFTED,
              "BatchLeaveOneOut": jobs.LEAVE_ONE_OUT}
@@ -82,7 +84,7 @@ class Fused(Readable):
         if reason := reason_unsupported(model, recipe):
             raise ValueError(f"the fused engine cannot run this: {reason}")
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.workers = min(threads or cores, 64)
+        self.workers = 1 if config.DISABLE_JIT else min(threads or cores, MOST_WORKERS)
         byte_images = dataset.train.dtype == np.uint8
         mode = jobs.THRESHOLDED if dataset.binary else MODES[recipe.binarize]
         self.plan = plan = Plan(model, recipe.batch_size, gradient_of(model.latent.estimator), mode,
