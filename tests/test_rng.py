@@ -60,6 +60,9 @@ def test_generator_successive_calls_advance_and_never_repeat():
     g = Generator(1)
     calls = [g.uniform((s, 2, 3)) for s in (1, 4, 5, 3, 1)]
     assert g.draw == 1 + 1 + 2 + 1 + 1
+    wide = Generator(1)
+    wide.uniform((3, 2, 4, 5))
+    assert wide.draw == 4                       # fifteen words are four blocks
     values = np.concatenate([c.ravel() for c in calls])
     assert len(set(values)) == values.size
     assert (calls[2] == uniform(1, rng.LATENT, 0, 0, 2, (5, 2, 3, 1))[..., 0]).all()
@@ -90,6 +93,7 @@ def test_uniforms_are_uniform_and_uncorrelated():
 def test_permutation_is_a_random_order():
     g = Generator(3, rng.SHUFFLE)
     first, second = g.permutation(1000), g.permutation(1000)
+    assert g.draw == 2
     for order in (first, second):
         assert (np.sort(order) == np.arange(1000)).all()
         close(np.corrcoef(order, np.arange(1000))[0, 1], 0.0, 0.2, 1)
@@ -97,6 +101,15 @@ def test_permutation_is_a_random_order():
     assert (g.at(1).permutation(1000) != first).mean() > 0.9
     words = philox(0, np.arange(1000), 0, 0, 3, rng.SHUFFLE)
     assert first.tolist() == sorted(range(1000), key=lambda i: (words[0][i], words[1][i]))
+
+
+def test_permutation_breaks_ties_by_the_next_word():
+    n = 200_000                                 # some five pairs share their first word
+    words = philox(0, np.arange(n), 0, 0, 3, rng.SHUFFLE)
+    order = Generator(3, rng.SHUFFLE).permutation(n)
+    first, second = words[0][order].astype(np.int64), words[1][order].astype(np.int64)
+    tied = np.diff(first) == 0
+    assert tied.any() and (np.diff(first) >= 0).all() and (np.diff(second)[tied] > 0).all()
 
 
 @pytest.mark.parametrize("options, message", [

@@ -146,16 +146,85 @@ def test_sampled_step_is_the_mean_over_its_samples_in_the_decoder(name):
 
 
 class Given:
-    """Stands in for an estimator's sample: the codes are given."""
+    """Stands in for an estimator's sample: the draw, or the codes of an RLOO draw, are given."""
 
-    def __init__(self, estimator, codes):
-        self.estimator, self.codes = estimator, codes
+    def __init__(self, estimator, given):
+        self.estimator, self.given = estimator, given
 
     def __getattr__(self, name):
         return getattr(self.estimator, name)
 
     def sample(self, logits, rng, state=None, context=None):
-        return Draw(self.codes, logits, {"p": OPS.softmax(logits)})
+        if isinstance(self.given, Draw):
+            return self.given
+        return Draw(self.given, logits, {"p": OPS.softmax(logits)})
+
+
+def importance_weighted(model, params, x, samples=2):
+    """-E log mean_s p(x, z_s) / q(z_s) for one image, by a loop over tuples of codes; complex numbers pass."""
+    h, _ = model.encoder.forward(params, x)
+    log_q = OPS.log_softmax(h.reshape(D, K))
+    log_p = OPS.log_softmax(params["latent.prior"])
+    terms = []
+    for code in itertools.product(range(K), repeat=D):
+        row = np.zeros((1, D * K))
+        row[0, [d * K + k for d, k in enumerate(code)]] = 1
+        logits, _ = model.decoder.forward(params, row)              # [1, P]
+        log_joint = (x * logits - np.log(1 + np.exp(logits))).sum() + sum(log_p[d, k] for d, k in enumerate(code))
+        log_q_code = sum(log_q[d, k] for d, k in enumerate(code))
+        terms.append((np.exp(log_q_code), np.exp(log_joint - log_q_code)))
+    return -sum(np.prod([q for q, _ in chosen]) * np.log(sum(w for _, w in chosen) / samples)
+                for chosen in itertools.product(terms, repeat=samples))
+
+
+@pytest.mark.parametrize("name, options, objective", [
+    ("reinforce_sampled_kl", {"baseline": "constant", "baseline_value": 2.0}, enumerated),
+    ("vimco", {"samples": 2}, importance_weighted)])
+def test_step_without_analytic_kl_has_the_gradient_of_its_objective_in_the_mean(name, options, objective):
+    """Sum over all draws of probability times gradient, learned prior included."""
+    model, x = model_of(name, **options), X[:1]
+    params, estimator = parameters(model), model.latent.estimator
+    h, _ = model.encoder.forward(params, x)
+    mean = {k: np.zeros_like(p) for k, p in params.items()}
+    for probability, draw in estimator.outcomes(h.reshape(1, D, K)):
+        model.latent.estimator = Given(estimator, draw)
+        grads = step(model, params, x, None).grads
+        mean = {k: m + probability[0] * grads[k] for k, m in mean.items()}
+    largest = max(np.abs(m).max() for m in mean.values())
+    for key, m in mean.items():
+        expected = np.empty_like(m)
+        for i in np.ndindex(m.shape):
+            moved = params[key].astype(complex)
+            moved[i] += 1e-20j
+            expected[i] = objective(model, {**params, key: moved}, x).imag / 1e-20
+        close(m, expected, 1e-12, largest)
+
+
+def test_step_without_analytic_kl_sums_over_the_batch():
+    model = model_of("vimco", samples=2)
+    params, codes = parameters(model), np.random.default_rng(3).integers(0, K, (2, B, D))
+    estimator = model.latent.estimator
+    h, _ = model.encoder.forward(params, X)
+    total = {k: 0 for k in params}
+    for b in range(B):
+        model.latent.estimator = Given(estimator, Draw(codes[:, b:b + 1], h.reshape(B, D, K)[b:b + 1], {}))
+        grads = step(model, params, X[b:b + 1], None, scale=1 / B).grads
+        total = {k: total[k] + grads[k] for k in params}
+    model.latent.estimator = Given(estimator, Draw(codes, h.reshape(B, D, K), {}))
+    got = step(model, params, X, None).grads
+    for key, g in got.items():
+        close(g, total[key], 1e-13, np.abs(g).max() + 0.1)
+
+
+def test_latent_layer_by_itself_has_no_weights_and_no_free_bits():
+    model = model_of()
+    params, latent = parameters(model), model.latent
+    assert not latent.init(np.float32)["latent.prior"].any() and latent.init(np.float32)["latent.prior"].dtype == "f4"
+    assert type(latent)(D, K, latent.estimator, OPS).free_bits == 0
+    _, _, kept = latent.forward(params, RNG.normal(size=(B, D * K)), None)
+    cost = RNG.normal(size=(K ** D, B))
+    got, expected = latent.backward(params, kept, cost, None), latent.backward(params, kept, cost, None, None, 1.0, 1.0)
+    assert (got[0] == expected[0]).all() and (got[1]["latent.prior"] == expected[1]["latent.prior"]).all()
 
 
 @pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-12), ("float32", 1e-5)])

@@ -58,10 +58,11 @@ def campaign(modules, stems, keep=lambda index: True, workers=2, say=print):
     chunks = [chosen[i:i + CHUNK] for i in range(0, len(chosen), CHUNK)]
     with context.Pool(workers, start, (items, trials, known, names)) as pool:
         parts = []
-        for part in pool.imap(judge, chunks):
+        for part in pool.imap_unordered(judge, chunks):
             parts.append(part)
-            if sys.stderr.isatty():
-                sys.stderr.write(f"\r{len(parts)} of {len(chunks)} parts ")
+            for r in part[0]:
+                if r.killer is None:
+                    say(f"survivor, line {r.line}: {r.key}", flush=True)
     return [r for part, _ in parts for r in part], [d for _, part in parts for d in part], stale
 
 
@@ -100,7 +101,7 @@ def judge(chunk):
         latest = recent.setdefault(mutant.scope, [])
         names = [*latest, *(n for n in names if n not in latest)]
         asked = itertools.accumulate(trials[n].seconds for n in names)
-        killer = run(bench, mutant, [n for n, s in zip(names, asked) if s < PATIENCE], items)
+        killer = run(bench, mutant, [n for n, s in zip(names, asked) if s < PATIENCE], items, trials)
         if killer:
             recent[mutant.scope] = [killer, *(n for n in latest if n != killer)][:5]
         results.append(Result(mutant.key, killer, mutant.line, time.perf_counter() - began))
@@ -114,7 +115,7 @@ def reaches(trial, mutant):
     return any(module == mutant.module for module, _ in trial.reached)
 
 
-def run(bench, mutant, names, items):
+def run(bench, mutant, names, items, trials):
     """The name of the first test that fails on a mutant; None where all pass; "" where it cannot be put in."""
     try:
         with runner.Forgetting():
@@ -123,7 +124,7 @@ def run(bench, mutant, names, items):
             except Exception:                   # not a program at all: counts neither way
                 return ""
             for name in names:
-                if runner.attempt(items[name]) is not None:
+                if runner.attempt(items[name], runner.HANGS + 10 * trials[name].seconds) is not None:
                     return name
     finally:
         bench.take_out()
@@ -132,4 +133,9 @@ def run(bench, mutant, names, items):
 
 def numeric_core():
     """The modules to mutate."""
-    return packages("ops", "estimators", "latents", "verify")
+    return ["npdvae.rng", *packages("ops", "latents", "estimators", "verify")]
+
+
+def quick_core():
+    """Those whose tests take seconds: operations, generator, latent layer."""
+    return ["npdvae.rng", *packages("ops", "latents")]

@@ -21,8 +21,8 @@ settings.register_profile("mutation", derandomize=True, deadline=None, database=
 settings.load_profile("mutation")
 
 FOLDER = pathlib.Path(__file__).parents[1]
-SLOWEST = 10.0                                  # seconds after which a mutant counts as caught: it hangs
-MEMORY = 6 << 30                                # bytes of address space: a mutant that asks for more is caught
+HANGS = 1.0                                     # seconds of processor time beyond which a mutant counts as caught
+MEMORY = 2 << 30                                # bytes of address space: a mutant that asks for more is caught
 
 
 class Item(NamedTuple):
@@ -73,13 +73,13 @@ def needed(function):
             if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
 
 
-def attempt(item, limit=SLOWEST):
-    """None where the item passes, else what stopped it."""
+def attempt(item, limit):
+    """None where the item passes within `limit` seconds of processor time, else what stopped it."""
     def late(*_):
         raise TimeoutError("hangs")
 
-    before = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, limit)
+    before = signal.signal(signal.SIGPROF, late)
+    signal.setitimer(signal.ITIMER_PROF, limit)
     try:
         item.call()
     except KeyboardInterrupt:
@@ -87,8 +87,8 @@ def attempt(item, limit=SLOWEST):
     except BaseException as error:              # pytest's outcomes are no Exceptions
         return error
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
     return None
 
 

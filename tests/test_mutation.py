@@ -1,0 +1,64 @@
+"""The mutation tester: its faults, its bookkeeping, and a share of the campaign. Share: 30 s.
+
+The whole campaign: python -m tests.mutation, under five minutes on two cores.
+"""
+import ast
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from npdvae.ops import entropy, softmax
+from tests.mutation.mutator import Bench, mutants, sites
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits on time and memory need a POSIX system")
+def test_no_mutant_of_a_share_of_the_core_survives():
+    done = subprocess.run([sys.executable, "-m", "tests.mutation", "--fast"], capture_output=True, text=True,
+                          cwd=pathlib.Path(__file__).parents[1], env={**os.environ, "OMP_NUM_THREADS": "1",
+                                                                      "OPENBLAS_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "(100.00 %)" in done.stdout
+
+
+@pytest.mark.parametrize("source, expected", [
+    ("a - b", {"- to +", "left of - only", "right of - only"}),
+    ("x.sum(-1, keepdims=True)", {"sum to mean", "sum to max", "keepdims lost", "-1 +1", "-1 -1"}),
+    ("xp.where(c, a, b)", {"arms swapped"}),
+    ("w.T", {".T lost"}),
+    ("a > 0", {"> to >=", "> to <", "0 +1", "0 -1"}),
+    ("-xp.log1p(u)", {"sign lost", "log1p to log", "log1p lost"}),
+    ("a if c else b", {"arms swapped"})])
+def test_mutator_makes_the_faults_it_says(source, expected):
+    tree = ast.parse(f"def f(x):\n    y = {source}\n")
+    assert {fault for _, _, fault, _ in sites(tree)} == expected
+
+
+def test_mutator_knows_stale_and_overwritten_sums_and_leaves_checks_alone():
+    tree = ast.parse("def f(x, s=3):\n    if x < 1:\n        raise ValueError(f'{x + 1}')\n    s += x\n    s = s * x\n")
+    found = [fault for _, _, fault, _ in sites(tree)]
+    assert {"+= lost", "+= to =", "+= to -=", "assignment lost", "3 +1"} <= set(found) and "< to <=" not in found
+
+
+def test_every_mutant_changes_the_code_and_is_taken_out_again():
+    bench = Bench("npdvae.ops.softmax")
+    before = {name: f.__code__ for name, f in bench.functions.items()}
+    listed = mutants("npdvae.ops.softmax")
+    assert len(listed) > 50 and len({m.key for m in listed}) == len(listed)
+    for mutant in listed:
+        bench.put_in(mutant)
+        assert softmax.__dict__[mutant.scope].__code__ != before[mutant.scope]
+        bench.take_out()
+        assert all(f.__code__ is before[name] for name, f in bench.functions.items())
+
+
+def test_a_mutant_reaches_those_who_imported_the_function():
+    bench, held = Bench("npdvae.ops.entropy"), entropy.entropy
+    fault = next(m for m in mutants("npdvae.ops.entropy") if m.scope == "entropy" and m.fault == "sign lost")
+    row = softmax.log_softmax(softmax.np.zeros((1, 4)))
+    bench.put_in(fault)
+    wrong = held(row)
+    bench.take_out()
+    assert wrong[0] < 0 < held(row)[0]
