@@ -34,6 +34,7 @@ CASES = [
     ("rloo", dict(samples=3), dict(dtype=f4, data="floats", optimiser="radam")),
     ("rloo", {}, dict(hidden=(), prior="learned", activation="leaky_relu")),
     ("rloo", {}, dict(hidden=(40,), categories=40, latents=3, batch=23, data="binary", binarize="none")),
+    ("rloo", dict(samples=30), dict(batch=23)),                     # sums over rows in two strips
     ("reinforce", dict(baseline="none"), dict(binarize="none", batch=7)),
     ("reinforce", dict(baseline="constant", baseline_value=4.0), dict(optimiser="sgd", dtype=f4)),
     ("reinforce", dict(baseline="running_mean", decay=0.8), dict(dtype=f4)),
@@ -129,6 +130,26 @@ def test_results_do_not_depend_on_the_schedule(cupy):
         for part in ("params", "moments"):
             a, b = getattr(results[0], part), getattr(other, part)
             assert all(np.array_equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.parametrize("name", ["rloo", "reinmax", "exact"])
+def test_a_second_stream_that_is_early_or_late_changes_no_bit(cupy, monkeypatch, name):
+    """The stand-in does the second stream's work at once, or as late as a wait allows; without the wait it shows."""
+    if cupy is not cupy_stand_in:
+        pytest.skip("needs the CUDA emulator, not a GPU")
+    results = []
+    for lazy, join in ((False, True), (True, True), (True, False)):
+        monkeypatch.setattr(cupy.state, "lazy", lazy)
+        if not join:
+            monkeypatch.setattr(captured.Plan, "join", lambda plan: None)
+        made = problem.engine(backends.load("cupy"), name, dtype=f4, kind=Captured)
+        made.say = lambda text: None
+        made.run(problem.order())
+        assert bool(made.graphs) == join                            # a fork that is not joined cannot be captured
+        results.append(made.save().params)
+    early, late, unjoined = results
+    assert all(np.array_equal(early[k], late[k]) for k in early)
+    assert not all(np.array_equal(early[k], unjoined[k]) for k in early)
 
 
 @pytest.mark.parametrize("key", sorted(strategies.CASES))

@@ -137,7 +137,7 @@ class Captured(Readable):
         if not steps:
             return np.empty((0, 2))
         with devices.clear_errors(self.cupy), self.stream:
-            self.backend.blas.follow(self.stream.ptr)               # not for the first time while capturing
+            self.follow()
             b["order"][:len(order)].set(order)
             b["settings"][:steps].set(self.schedule(steps))
             b["clock"].set(np.array([self.state.step, 0, self.recipe.seed], np.int64))
@@ -147,6 +147,11 @@ class Captured(Readable):
             estimator = self.estimator_after(self.state.estimator, steps)
         self.state = self.state._replace(estimator=estimator, step=self.state.step + steps)
         return sums
+
+    def follow(self):
+        """Bind the products to their streams, which must not happen for the first time while capturing."""
+        self.backend.blas.follow(self.stream.ptr)
+        self.plan.blas_aside.follow(self.plan.side.ptr)
 
     def schedule(self, steps):
         """What the kernels read of each step: rate, scale, weight of the KL, temperature; float64 [steps, SETTINGS]."""
@@ -192,16 +197,16 @@ class Captured(Readable):
     def memory(self) -> dict[str, int]:
         """Device memory in bytes: held by this run, taken by CuPy's pool, free and total on the device."""
         free, total = self.cupy.cuda.runtime.memGetInfo()
-        return {"run": self.plan.nbytes + self.backend.blas.workspace.nbytes,
+        return {"run": self.plan.nbytes + 2 * self.backend.blas.workspace.nbytes,
                 "pool": self.cupy.get_default_memory_pool().total_bytes(), "free": free, "total": total}
 
     def launches(self, B) -> dict[str, int]:
         """Kernels and matrix products of one step on B images, counted where the step was last enqueued."""
-        launcher, blas = self.plan.launch, self.backend.blas
-        before = launcher.launches, blas.products
-        self.backend.blas.follow(self.stream.ptr)
+        launcher, products = self.plan.launch, (self.backend.blas, self.plan.blas_aside)
+        before = launcher.launches, sum(b.products for b in products)
+        self.follow()
         with self.stream:
             self.stream.begin_capture()
             self.plan.enqueue(B)
             self.stream.end_capture()
-        return {"kernels": launcher.launches - before[0], "products": blas.products - before[1]}
+        return {"kernels": launcher.launches - before[0], "products": sum(b.products for b in products) - before[1]}

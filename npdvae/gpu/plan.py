@@ -2,15 +2,19 @@
 
 `npdvae.step` line by line, with what follows each product fused behind it. Rows of sample s and example b are s B + b;
 where codes are shared by the batch, the decoder's rows are the codes. The decoder's backward is unweighted, for dcodes:
-1/(S B), or 1/B for shared codes, multiplies its parameter gradients.
+1/(S B), or 1/B for shared codes, multiplies its parameter gradients. What the longest chain of kernels does not wait
+for runs on a second stream: the decoder's backward where the estimator needs no dcodes, else the weights' gradients.
 """
 from __future__ import annotations
+
+import contextlib
 
 import numpy as np
 
 from npdvae import rng
 from npdvae.backends.cupy_backend import BINS, COLUMNS, IDENTITY, STRIPS, strips
 from npdvae.estimators.outcomes import all_codes
+from npdvae.gpu.blas import Blas
 from npdvae.gpu.gradient import BATCH, MEAN, RUNNING, Gradient
 from npdvae.gpu.memory import Buffers, Flat
 from npdvae.kernels.cuda.launch import THREADS, elementwise, one_block_each, row_groups
@@ -26,6 +30,9 @@ class Plan:
 
     def __init__(self, backend, model, recipe, dataset, gradient: Gradient, steps: int):
         self.xp, self.blas, self.recipe, self.gradient = backend.cupy, backend.blas, recipe, gradient
+        self.side, self.blas_aside = self.xp.cuda.Stream(non_blocking=True), Blas(self.xp, backend.blas.precision)
+        self.fork, self.joined = (self.xp.cuda.Event(disable_timing=True) for _ in range(2))
+        self.scratch = "part"
         self.launch = backend.launchers[np.dtype(recipe.dtype)]
         self.batch, self.D, self.K = recipe.batch_size, model.latent.latents, model.latent.categories
         self.free_bits, self.shared = model.latent.free_bits, gradient.shared
@@ -81,6 +88,7 @@ class Plan:
         widest = max(*self.encoder[1:], *self.decoder[1:])
         parts = [strips(B) * widest, strips(N) * widest, strips(N) * DK * max(self.decoder[1], B if self.shared else 0)]
         add("part", (max(parts),), real)
+        add("part_aside", (max(parts),), real)                      # the second stream's
 
     @property
     def nbytes(self):
@@ -103,17 +111,38 @@ class Plan:
         if self.gradient.mean == BATCH:
             self.launch("batch_mean", one_block_each(1), self.rows("cost", self.gradient.samples * B),
                         self.buffers["mean"], self.gradient.samples * B)
-        if not self.gradient.needs_dcodes:
-            self.estimate(logits, B)                                # early: the encoder's backward waits for it
-        self.decode_backward(dlogits, B)
-        if self.gradient.needs_dcodes:
-            self.estimate(logits, B)
+        with contextlib.nullcontext() if self.gradient.needs_dcodes else self.aside():
+            self.decode_backward(dlogits, B)
+        self.estimate(logits, B)
         self.encode_backward(x, B)
+        self.join()
         self.update()
         g = self.gradient
         self.launch("advance", one_block_each(1), self.rows("cost", g.samples * B), self.rows("kl", B),
                     self.buffers["sums"], self.buffers["mean"] if g.mean == RUNNING else None, self.buffers["clock"],
                     g.samples, B, self.D, g.decay)
+
+    @contextlib.contextmanager
+    def aside(self):
+        """Work on the second stream, behind all that the current one has done so far; `join` waits for it."""
+        self.fork.record(self.xp.cuda.get_current_stream())
+        self.side.wait_event(self.fork)
+        before = self.blas, self.scratch
+        self.blas, self.scratch = self.blas_aside, "part_aside"
+        try:
+            with self.side:
+                yield
+        finally:
+            self.blas, self.scratch = before
+
+    def beside(self):
+        """Where gradients of weights are formed: aside, unless the second stream has the decoder's backward to do."""
+        return self.aside() if self.gradient.needs_dcodes else contextlib.nullcontext()
+
+    def join(self):
+        """The current stream waits for the second one."""
+        self.joined.record(self.side)
+        self.xp.cuda.get_current_stream().wait_event(self.joined)
 
     def rows(self, name, n):
         return self.buffers.rows(name, n)
@@ -245,11 +274,12 @@ class Plan:
             weight, grad = self.params[f"decoder.{i}.weight"], self.grads[f"decoder.{i}.weight"]
             y = None if i == last else self.rows(f"decoder.{i}", N)
             self.bias_backward(dy, y, self.grads[f"decoder.{i}.bias"], share)
-            if i == 0 and not self.gradient.relaxed:
-                self.codes_backward(dy, grad, N, share)
-            else:
-                below = self.rows(f"decoder.{i - 1}" if i else "relaxed", N)
-                self.blas.matmul(below, dy, grad, transpose_a=True, alpha=share)
+            with self.beside():
+                if i == 0 and not self.gradient.relaxed:
+                    self.codes_backward(dy, grad, N, share)
+                else:
+                    below = self.rows(f"decoder.{i - 1}" if i else "relaxed", N)
+                    self.blas.matmul(below, dy, grad, transpose_a=True, alpha=share)
             if i == 0 and not self.gradient.needs_dcodes:
                 break
             dx = self.rows(f"ddecoder.{i - 1}" if i else "dcodes", N)
@@ -263,7 +293,8 @@ class Plan:
             y = None if i == last else self.rows(f"encoder.{i}", B)
             self.bias_backward(dy, y, self.grads[f"encoder.{i}.bias"], 1.0)
             below = self.rows(f"encoder.{i - 1}", B) if i else x
-            self.blas.matmul(below, dy, self.grads[f"encoder.{i}.weight"], transpose_a=True)
+            with self.beside():
+                self.blas.matmul(below, dy, self.grads[f"encoder.{i}.weight"], transpose_a=True)
             if i:
                 dy = self.blas.matmul(dy, self.params[f"encoder.{i}.weight"], self.rows(f"dencoder.{i - 1}", B),
                                       transpose_b=True)
@@ -275,7 +306,7 @@ class Plan:
         """dy [n, O] times the activation's derivative at y, in place; grad [O] = alpha times its sum over rows."""
         n, O = dy.shape
         R = strips(n)
-        part = self.buffers["part"] if R > 1 else grad
+        part = self.buffers[self.scratch] if R > 1 else grad
         self.launch("bias_activation_backward", ((-(-O // COLUMNS), R), (COLUMNS, STRIPS)), dy, y, None, part, n, O,
                     IDENTITY if y is None else self.kind, alpha)
         if R > 1:
@@ -284,7 +315,7 @@ class Plan:
     def codes_backward(self, dy, grad, N, alpha):
         """Gradient of the code layer's weight [D K, O]: rows of dy [N, O] added to the bins of their codes."""
         R, O = strips(N), dy.shape[1]
-        part = self.buffers["part"] if R > 1 else grad
+        part = self.buffers[self.scratch] if R > 1 else grad
         self.launch("code_linear_backward", ((-(-O // COLUMNS), self.D * -(-self.K // BINS), R), (COLUMNS, STRIPS)), dy,
                     self.drawn(N), None, part, N, self.D, self.K, O, alpha)
         if R > 1:

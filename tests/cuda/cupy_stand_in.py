@@ -22,7 +22,8 @@ PATTERN = 0xCB
 NAMES = frozenset(w for line in (pathlib.Path(__file__).with_name("cupy_names.txt")).read_text().splitlines()
                   if not line.startswith("#") for w in line.split())
 limit_bytes = 2 ** 40                           # tests of running out of memory lower it
-state = types.SimpleNamespace(capturing=None, launches=0, used=0, stream=None, schedule=0, fixed=None, log=[], poisoned=[])
+state = types.SimpleNamespace(capturing=None, launches=0, used=0, stream=None, schedule=0, fixed=None, poisoned=[],
+                              lazy=True)
 
 
 class OutOfMemoryError(MemoryError):
@@ -244,7 +245,6 @@ class RawModule:
             assert isinstance(grid, tuple) and isinstance(block, tuple) and isinstance(args, tuple)
             run = Launch(self.library, name, grid, block, args)
             state.launches += 1
-            state.log.append(name)
             record(run)
         return call
 
@@ -268,33 +268,48 @@ class Launch:
 
 
 def record(run):
-    """Run now, or put into the graph that is being captured."""
-    if state.capturing is not None:
-        state.capturing.append(run)
-    else:
-        run()
+    """Do what a stream is asked to do, or put it into the graph that is being captured."""
+    if state.capturing is None:
+        state.stream.do(run)
+        return
+    if state.stream not in state.captured:
+        raise CUDARuntimeError("cudaErrorStreamCaptureIsolation: work on a stream that is not being captured")
+    state.capturing.append((state.stream, run))
 
 
 class Graph:
-    """What was captured."""
+    """What was captured: work by stream, and the waits between streams."""
 
-    def __init__(self, runs):
-        self.runs = runs
+    def __init__(self, work):
+        self.work = work
 
     def launch(self, stream=None):
-        for run in self.runs:
-            run()
+        for where, run in self.work:
+            where.do(run)
+
+
+class Event:
+    """A point in the work of a stream."""
+
+    def __init__(self, block=False, disable_timing=False, interprocess=False):
+        self.stream = None
+
+    def record(self, stream=None):
+        self.stream = stream or state.stream
 
 
 class Stream:
-    """A stream whose work is done at once."""
+    """A stream whose work is done at once; one that begins by waiting for another puts its own off until waited for.
+
+    That is the latest a device may do it: what reads or overwrites too early, for want of a wait, then shows.
+    """
 
     count = 0
 
     def __init__(self, null=False, non_blocking=False):
         Stream.count += 1
         self.ptr = 0 if null else 1000 + Stream.count
-        self.previous = []
+        self.previous, self.late, self.begun, self.pending = [], False, False, []
 
     def __enter__(self):
         self.previous.append(state.stream)
@@ -304,16 +319,54 @@ class Stream:
     def __exit__(self, *_):
         state.stream = self.previous.pop()
 
+    def do(self, run):
+        self.begun = True
+        if self.late:
+            self.pending.append(run)
+        else:
+            run()
+
+    def finish(self):
+        """Do all that was put off."""
+        pending, self.pending = self.pending, []
+        for run in pending:
+            run()
+
+    def wait_event(self, event):
+        assert event.stream is not None, "waiting for an event that was never recorded"
+        if not self.begun:
+            self.late = state.lazy
+        if state.capturing is None:
+            event.stream.finish()
+            return
+        assert event.stream in state.captured
+        state.captured.add(self)
+        state.unjoined.discard(event.stream)
+        if self.late:
+            state.unjoined.add(self)
+        state.capturing.append((Immediately, event.stream.finish))
+
     def begin_capture(self, mode=None):
         assert self.ptr, "the null stream cannot be captured"
-        state.capturing = []
+        state.capturing, state.captured, state.unjoined = [], {self}, set()
 
     def end_capture(self):
-        runs, state.capturing = state.capturing, None
-        return Graph(runs)
+        work, state.capturing = state.capturing, None
+        if state.unjoined:
+            raise CUDARuntimeError("cudaErrorStreamCaptureUnjoined: a stream that was forked was not joined")
+        return Graph(work)
 
     def synchronize(self):
         refuse_capture("synchronising")
+        self.finish()
+
+
+class Immediately:
+    """Where waits are done in a graph."""
+
+    @staticmethod
+    def do(run):
+        run()
 
 
 state.stream = null_stream = Stream(null=True)
@@ -349,7 +402,8 @@ runtime = types.SimpleNamespace(
     runtimeGetVersion=lambda: 13000, memGetInfo=lambda: (2 ** 36, 2 ** 37),
     getDeviceProperties=lambda index: {"name": b"emulated device", "multiProcessorCount": 132})
 cuda = types.SimpleNamespace(runtime=runtime, memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
-                             Stream=Stream, Graph=Graph, Device=Device, get_current_stream=lambda: state.stream)
+                             Stream=Stream, Graph=Graph, Event=Event, Device=Device,
+                             get_current_stream=lambda: state.stream)
 
 
 # ---- cuBLAS ---------------------------------------------------------------------------------------------------------
@@ -408,7 +462,6 @@ def cublas():
                 product = dtype(factor) * ((x.T if op_a else x) @ (y.T if op_b else y))
                 out[...] = product if keep == 0 else product + dtype(keep) * out
             record(run)
-            state.log.append("gemm")
             return 0
         return call
 
