@@ -71,22 +71,25 @@ def importance_weighted(model, params, dataset, rows, mode, seed, step, samples,
     return total / len(rows)
 
 
-def log_prob(model, params, x, tile=512):
+def log_prob(model, params, x, tile=512, images=2000):
     """Exact log p(x) by enumeration (eq. 29): x [N, P] -> float64 [N], nats; codes in tiles, shared by all x."""
     ops, D, K = model.ops, model.latent.latents, model.latent.categories
     if K ** D > MOST_CODES:
         raise ValueError(f"log p(x) enumerates categories**latents = {K}**{D} codes, more than {MOST_CODES}")
-    log_p = model.latent.log_prior(params)                          # [D, K]
+    log_p = model.latent.log_prior(params).astype(x.dtype)          # [D, K]
     top, total = np.full(len(x), -np.inf), np.zeros(len(x))         # running log-sum-exp
     codes = all_codes(ops.xp, D, K)
     for i in tqdm(range(0, len(codes), tile), "log p(x)", unit="tile", disable=None, leave=False, delay=2):
         some = codes[i:i + tile]                                    # [C, D]
         logits, _ = model.decode(params, some)                      # [C, P]
-        joint = ops.log_prob(log_p, some)[:, None] - ops.bce_shared(logits, x)           # [C, N]
-        joint = ops.to_host(joint).astype("f8")
-        above = np.maximum(top, joint.max(0))
-        total = total * np.exp(top - above) + np.exp(joint - above).sum(0)
-        top = above
+        log_prior = ops.log_prob(log_p, some)[:, None]              # [C, 1]
+        for n in range(0, len(x), images):
+            joint = ops.to_host(log_prior - ops.bce_shared(logits, x[n:n + images]))     # [C, n]
+            here = slice(n, n + images)
+            above = np.maximum(top[here], joint.max(0))             # [n]; exact in the type of joint
+            joint -= above.astype(joint.dtype)
+            total[here] = total[here] * np.exp(top[here] - above) + np.exp(joint, out=joint).sum(0, dtype="f8")
+            top[here] = above
     return np.log(total) + top
 
 
