@@ -21,7 +21,7 @@ from npdvae.kernels.cpu import jobs, target
 from npdvae.kernels.cpu.fused_worker import STRIDE, work
 from npdvae.state import TrainState
 
-DENSITY = 0.3                                   # share of ones above which the first layer multiplies densely
+DENSITY = 0.3                                   # share of ones where adding rows costs as much as a dense product
 MOST_WORKERS = 64
 MODES = {"dynamic": jobs.DRAWN, "static": jobs.DRAWN, "threshold": jobs.THRESHOLDED, "none": jobs.GREY}
 BASELINES = {"NoBaseline": jobs.NO_BASELINE, "Constant": jobs.SHIFTED, "RunningMean": jobs.SHIFTED,
