@@ -17,7 +17,7 @@ OPS = ["test_activations", "test_bernoulli", "test_categorical", "test_entropy",
 VERIFY = ["test_verify_enumeration", "test_verify_costs", "test_verify_quadrature", "test_verify_sequential",
           "test_verify_claims", "test_verify_faults"]
 ESTIMATORS = ["test_estimators", "test_estimators_coupled", "test_estimators_relaxed", "test_estimators_score",
-              "test_estimators_identities", "test_forward_laws"]
+              "test_estimators_identities", "test_estimators_defaults", "test_forward_laws"]
 STEMS = [*OPS, *ESTIMATORS, *VERIFY]
 TOO_SLOW = 1.0                                  # seconds: tests above are not asked
 PATIENCE = 4.0                                  # seconds of tests, quickest first, that one mutant is given

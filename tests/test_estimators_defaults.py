@@ -1,0 +1,116 @@
+"""What each estimator is without options: defaults, evaluations, several samples. Share: 5 s."""
+import inspect
+
+import numpy as np
+import pytest
+
+from npdvae import estimators
+from npdvae.rng import Generator
+from npdvae.verify import costs
+from npdvae.verify.moments import prepared
+from tests.checks import close
+from tests.strategies import twin
+
+FIXED = dict(anneal="constant", anneal_rate=0.0, anneal_min=0.1, anneal_every=1)   # a temperature that stays
+
+# name: options and their defaults, evaluations at D = 3 for K = 2 and for K = 4 (None: not served)
+DOCUMENTED = {
+    "arm": (dict(), 2, None),
+    "arsm": (dict(), 2, 7),
+    "carms": (dict(samples=3), 3, 3),
+    "darn": (dict(samples=1, centre="uniform"), 1, 1),
+    "decoupled_straight_through": (dict(samples=1, temperature=1.0, forward_temperature=0.7, **FIXED), 1, 1),
+    "disarm": (dict(), 2, None),
+    "disarm_iw": (dict(), 2, 2),
+    "disarm_stick_breaking": (dict(), 2, 2),
+    "disarm_tree": (dict(), 2, 2),
+    "double_cv": (dict(samples=2, alpha=-0.75), 2, 2),
+    "exact": (dict(), 8, 64),
+    "gapped_straight_through": (dict(samples=1, temperature=0.7, gap=1.0, **FIXED), 1, 1),
+    "gr_mc": (dict(samples=1, conditional_draws=10, temperature=0.5, **FIXED), 1, 1),
+    "gumbel_softmax": (dict(samples=1, temperature=0.5, **FIXED), 1, 1),
+    "local_expectation": (dict(), 4, 10),
+    "measure_valued": (dict(), 4, 10),
+    "muprop": (dict(samples=1), 2, 2),
+    "rebar": (dict(samples=1, eta=1.0, temperature=0.5, **FIXED), 3, 3),
+    "reinforce": (
+        dict(baseline="running_mean", samples=1, baseline_value=None, decay=None, hidden=None, normalise=None),
+        1, 1),
+    "reinforce_sampled_kl": (
+        dict(baseline="running_mean", samples=1, baseline_value=None, decay=None, hidden=None, normalise=None,
+             entropy="sampled"),
+        1, 1),
+    "reinmax": (dict(samples=1, temperature=1.0, **FIXED), 1, 1),
+    "reinmax_cv": (
+        dict(samples=1, conditional_draws=10, temperature=1.0, gumbel_temperature=0.5, eta=0.5, **FIXED),
+        1, 1),
+    "reinmax_rao": (dict(samples=1, conditional_draws=10, temperature=0.5, **FIXED), 1, 1),
+    "relax": (dict(samples=1, hidden=256, temperature=0.5, **FIXED), 1, 1),
+    "rloo": (dict(samples=4), 4, 4),
+    "rodeo": (dict(samples=2, hidden=32, alpha=0.5, beta=0.5), 2, 2),
+    "straight_through": (dict(samples=1, temperature=1.0, divide=False, **FIXED), 1, 1),
+    "straight_through_gumbel": (dict(samples=1, temperature=0.5, **FIXED), 1, 1),
+    "sum_and_sample": (dict(k=8, baseline="summed"), 8, 8),
+    "unordered_set": (dict(k=4), 4, 4),
+    "vimco": (dict(samples=4), 4, 4),
+    "zgr": (dict(samples=1), 1, 1),
+}
+
+
+def options_of(name):
+    """The constructor's options with their defaults."""
+    parameters = inspect.signature(estimators.find(name).__init__).parameters
+    return {k: p.default for k, p in parameters.items() if k not in ("self", "ops") and p.default is not p.empty}
+
+
+@pytest.mark.parametrize("name", estimators.names())
+def test_estimator_defaults_and_evaluations_are_the_documented_ones(name):
+    options, *evaluations = DOCUMENTED[name]
+    estimator = estimators.get(name)
+    assert options_of(name) == options
+    for K, expected in zip((2, 4), evaluations):
+        if expected is None:
+            with pytest.raises(ValueError, match="binary"):
+                estimator.check(3, K)
+        else:
+            estimator.check(3, K)
+            assert estimator.evaluations(3, K) == expected
+    state = estimator.init(Generator(1), 2, 2)
+    context = estimator.init(Generator(1), 2, 2, 0)
+    assert (state is None) == (context is None) and (state or {}).keys() == (context or {}).keys()
+
+
+@pytest.mark.parametrize("name", [name for name in estimators.names() if "samples" in options_of(name)])
+def test_several_samples_are_averaged_as_the_twin_does(name):
+    estimator, logits = estimators.get(name, samples=3), np.random.default_rng(1).normal(size=(2, 2, 3))
+    state, context = prepared(estimator, logits)
+    cost = costs.make("cubic", 3, *logits.shape)
+    draw = estimator.sample(logits, Generator(5), state, context)
+    f, g = cost(draw.codes), cost.gradient(draw.codes)
+    expected = twin(name)(estimator, draw, f, g, state)
+    close(estimator.backward(draw, f, g, state), expected, 1e-12, np.abs(expected).max() + np.abs(f).max())
+
+
+@pytest.mark.parametrize("name, options, uniform, zero", [
+    ("reinforce", {"baseline": "nvil", "hidden": 400}, {"hidden_weight": 7, "hidden_bias": 7},
+     ("output_weight", "output_bias")),
+    ("relax", {"hidden": 400}, {"code_weight": 6 + 7, "context_weight": 6 + 7, "hidden_bias": 6 + 7,
+                                "output_weight": 400}, ("output_bias",)),
+    ("rodeo", {"hidden": 400}, {"hidden_weight": 2, "hidden_bias": 2}, ("output_weight", "output_bias"))])
+def test_learned_parts_start_uniform_within_one_over_the_root_of_their_inputs(name, options, uniform, zero):
+    state = estimators.get(name, **options).init(Generator(1), 2, 3, 7)
+    for key, inputs in uniform.items():
+        a = state[key] * np.sqrt(inputs)
+        assert -1 < a.min() < -0.97 and 0.97 < a.max() < 1 and abs(a.mean()) < 0.15   # 400 numbers: five deviations
+    assert not any(state[key].any() for key in zero)
+    values = np.concatenate([state[key].ravel() * np.sqrt(inputs) for key, inputs in uniform.items()])
+    assert len(np.unique(values)) >= values.size - 3                # no weight is another's copy, up to chance
+
+
+def test_exact_enumerates_up_to_a_million_codes():
+    exact = estimators.get("exact")
+    exact.check(20, 2)
+    exact.check(5, 16)
+    for D, K in ((21, 2), (5, 17), (1, 2 ** 20 + 1)):
+        with pytest.raises(ValueError, match="more than 1048576; choose a sampling estimator"):
+            exact.check(D, K)
