@@ -251,7 +251,8 @@ def test_the_stand_in_offers_nothing_that_cupy_lacks():
                 if not hasattr(cupy.ndarray, n)]
     for name in ("RawModule", "get_default_memory_pool", "asnumpy", "ascontiguousarray", "empty_like"):
         assert hasattr(cupy, name)
-    for part, names in (("Stream", ["begin_capture", "end_capture", "synchronize", "__enter__", "wait_event"]), ("Event", ["record"]),
+    for part, names in (("Stream", ["begin_capture", "end_capture", "synchronize", "__enter__", "wait_event"]),
+                        ("Event", ["record"]),
                         ("Graph", ["launch"]), ("Device", ["use", "compute_capability", "synchronize"]),
                         ("runtime", vars(cupy_stand_in.runtime)), ("memory", ["OutOfMemoryError"])):
         assert not [n for n in names if not hasattr(getattr(cupy.cuda, part), n)], part
