@@ -123,6 +123,28 @@ def test_moments_leave_out_what_cannot_happen():
     assert np.abs(mean - exact_gradient(logits, cost)).max() <= 1e-12 * np.abs(mean).max()
 
 
+class OneExampleAtATime(RLOO):
+    """Each outcome twice, possible for one example only; for the other its value is not a number."""
+
+    def outcomes(self, logits, state=None, context=None):
+        for probability, draw in super().outcomes(logits):
+            for b in range(2):
+                only = np.arange(2) == b
+                kept = np.where(only[:, None, None], draw.kept["p"], np.nan)
+                yield probability * only, Draw(draw.codes, logits, {"p": kept})
+
+    def backward(self, draw, cost, dcodes=None, state=None):
+        return super().backward(draw, cost) + 0 * draw.kept["p"]
+
+
+def test_moments_leave_out_what_cannot_happen_for_one_example():
+    logits, cost = problem()
+    expected, found = (enumerate_moments(cls(samples=2), logits, cost) for cls in (RLOO, OneExampleAtATime))
+    for field in ("mean", "covariance", "low", "high", "total"):
+        a, b = getattr(expected, field), getattr(found, field)
+        assert np.abs(a - b).max() <= 1e-12 * np.abs(expected.high).max() ** 2, field
+
+
 def test_moments_say_what_is_missing():
     logits, cost = problem()
     needing = estimators.get("rloo", samples=2)
