@@ -4,7 +4,9 @@ import inspect
 import numpy as np
 import pytest
 
-from npdvae import estimators
+from npdvae import backends, estimators
+from npdvae.estimators import baselines
+from npdvae.estimators.antithetic import bit_cells
 from npdvae.rng import Generator
 from npdvae.verify import costs
 from npdvae.verify.moments import prepared
@@ -114,3 +116,31 @@ def test_exact_enumerates_up_to_a_million_codes():
     for D, K in ((21, 2), (5, 17), (1, 2 ** 20 + 1)):
         with pytest.raises(ValueError, match="more than 1048576; choose a sampling estimator"):
             exact.check(D, K)
+
+
+def test_baselines_have_the_documented_defaults():
+    ops = backends.load("numpy")
+    assert baselines.Constant(ops).baseline_value == 125 and baselines.RunningMean(ops).decay == 0.95
+    nvil = baselines.NVIL(ops)
+    assert (nvil.decay, nvil.hidden, nvil.normalise) == (0.95, 100, False)
+    assert baselines.NoBaseline(ops).advance(np.ones((1, 1)), None, None) is None
+
+
+def test_arsm_bounds_are_those_of_its_formula():
+    """|sum_m (1/K - w_m) (f_mk - mean_j f_mj)| <= sum_m |1/K - w_m| R (1 - 1/K) <= 2 (1 - 1/K) R (1 - 1/K)."""
+    low, high = estimators.get("arsm").bounds(np.zeros((1, 2, 4)), 3.0)
+    assert low.shape == high.shape == (1, 2, 4) and (low == -high).all() and (high == 2 * 3 * 0.75 ** 2).all()
+
+
+@pytest.mark.parametrize("nodes, degree", [(1, 1), (2, 3)])
+def test_nodes_of_bit_cells_integrate_polynomials_of_the_uniform(nodes, degree):
+    """On each side of the cuts: the moments of u - 1/2 over all cells, and over those where the bits agree."""
+    a = np.array([[0.7], [-2.0]])
+    cells = list(bit_cells(backends.load("numpy"), a, nodes))
+    thin = 1 / (1 + np.exp(np.abs(a[:, 0])))
+    for power in range(degree + 1):
+        whole = sum(p * u[:, 0] ** power for p, _, u in cells)
+        agreeing = sum(p * u[:, 0] ** power * (codes[0] == codes[1])[:, 0] for p, codes, u in cells)
+        close(whole, np.full(2, (0.5 ** (power + 1) - (-0.5) ** (power + 1)) / (power + 1)), 1e-14, 1)
+        edge = 0.5 - thin
+        close(agreeing, (edge ** (power + 1) - (-edge) ** (power + 1)) / (power + 1), 1e-14, 1)
