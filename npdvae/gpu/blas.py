@@ -32,7 +32,7 @@ def load_library(major: int):
             continue
     try:
         found = importlib.import_module("cuda.pathfinder").load_nvidia_dynamic_lib("cublas")
-        return ctypes.CDLL(found.abs_path)
+        return ctypes.CDLL(found.abs_path or names[0])              # no path: it was loaded already, by its name
     except Exception as error:                  # pathfinder's errors are its own
         raise BackendError(f"backend cupy: cannot load cuBLAS ({names[0]}): {' '.join(str(error).split())[:200]}; "
                            f"pip install 'npdvae[cuda{major}]' brings it") from None
