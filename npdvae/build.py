@@ -4,6 +4,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
+import sys
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -94,7 +95,10 @@ def choose_engine(model, recipe, dataset, threads=None):
     """The engine of the model's backend that fits the job: a fused one, or the readable one on the backend's ops."""
     if model.ops.name == "numba":
         from npdvae.fused.engine import Fused, reason_unsupported
+        from npdvae.kernels.cpu import compiler
         if reason_unsupported(model, recipe) is None:
+            if compiler.cold() and not compiler.config.DISABLE_JIT:
+                print("compiling the CPU kernels, once: about half a minute", file=sys.stderr)
             return Fused(model, recipe, dataset, threads)
     if model.ops.name == "cupy":
         from npdvae.gpu.engine import engine

@@ -45,7 +45,7 @@ class Config:
     baseline_value: float | None = option(None, "the constant baseline, in nats", metavar="NATS")
     temperature: float | None = option(None, "temperature of the relaxations and of straight-through", metavar="TAU")
     estimator_options: dict[str, Any] = option({}, "further options of the estimator", nargs="+", metavar="KEY=VALUE")
-    epochs: int = option(200, "passes over the training images", metavar="N")
+    epochs: int = option(150, "passes over the training images", metavar="N")
     batch_size: int = option(50, "images per step", metavar="B")
     microbatch: int | None = option(None, "images per forward pass; gradients add up over the batch", metavar="M")
     lr: float = option(1e-3, "learning rate")

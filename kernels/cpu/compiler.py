@@ -50,6 +50,11 @@ def cache_folder():
 FOLDER = None if config.DISABLE_JIT else cache_folder()
 
 
+def cold():
+    """Whether nothing is in the cache yet, so that the first call compiles everything."""
+    return FOLDER is None or not any(pathlib.Path(FOLDER).rglob("*.nbi"))
+
+
 def kernel(fastmath):
     """Decorator: compile on first call, for the types of that call, with the given floating-point freedoms."""
     def decorate(function):
