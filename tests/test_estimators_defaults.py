@@ -124,6 +124,10 @@ def test_baselines_have_the_documented_defaults():
     nvil = baselines.NVIL(ops)
     assert (nvil.decay, nvil.hidden, nvil.normalise) == (0.95, 100, False)
     assert baselines.NoBaseline(ops).advance(np.ones((1, 1)), None, None) is None
+    state = nvil.init(Generator(1), 0)
+    assert (nvil.inputs(np.full((2, 3), 7.0), None, state) == np.ones((3, 1))).all()
+    for key in ("cost_sum", "weight_sum", "square_sum", "output_bias"):
+        assert state[key].shape == (1,) and not state[key].any()
 
 
 def test_arsm_bounds_are_those_of_its_formula():
