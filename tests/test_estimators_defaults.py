@@ -7,6 +7,9 @@ import pytest
 from npdvae import backends, estimators
 from npdvae.estimators import baselines
 from npdvae.estimators.antithetic import bit_cells
+from npdvae.estimators.distinct_codes import draw_outside, log_outside
+from npdvae.estimators.outcomes import all_codes
+from npdvae.estimators.simplex_cells import cells, nodes
 from npdvae.rng import Generator
 from npdvae.verify import costs
 from npdvae.verify.moments import prepared
@@ -148,3 +151,40 @@ def test_nodes_of_bit_cells_integrate_polynomials_of_the_uniform(nodes, degree):
         close(whole, np.full(2, (0.5 ** (power + 1) - (-0.5) ** (power + 1)) / (power + 1)), 1e-14, 1)
         edge = 0.5 - thin
         close(agreeing, (edge ** (power + 1) - (-edge) ** (power + 1)) / (power + 1), 1e-14, 1)
+
+
+@pytest.mark.parametrize("phi", [[0, 400, 800], [0, 1, 740], [0, 350, 355]])
+def test_simplex_nodes_survive_cells_whose_volume_underflows(phi):
+    phi = np.array([phi], float)
+    weight, w, _ = nodes(np, phi)
+    assert (cells(np, phi).volume == 0).any() and np.isfinite(w).all()
+    close(weight.sum(1), np.ones(1), 1e-14)
+
+
+def test_shares_outside_a_set_are_those_of_its_definition():
+    """Three latents of three categories: below every prefix of a member, one category further."""
+    D = K = 3
+    log_p = backends.load("numpy").log_softmax(np.random.default_rng(2).normal(size=(1, D, K)))
+    everything = all_codes(np, D, K)
+    members = everything[[5, 7, 26]]
+    q = np.exp(log_p[0, np.arange(D), everything].sum(-1))          # [27]
+    outside = ~(everything[:, None] == members).all(-1).any(1)      # [27]
+    total, tables = log_outside(np, log_p, members[:, None])
+    close(np.exp(total), q[outside].sum(keepdims=True), 1e-14)
+    for n, d, k in np.ndindex(3, D, K):
+        below = (everything[:, :d] == members[n, :d]).all(1) & (everything[:, d] == k)
+        close(np.exp(tables[d][n, 0, k]), q[below & outside].sum() / q[below].sum(), 1e-14, 1)
+
+
+def test_codes_drawn_outside_a_set_have_the_conditional_law():
+    """Members that agree in later latents but not in earlier ones: the prefix drawn so far decides who counts."""
+    ops, D, K, N = backends.load("numpy"), 3, 3, 40_000
+    log_p = np.repeat(ops.log_softmax(np.random.default_rng(5).normal(size=(1, D, K))), N, 0)
+    members = np.array([[0, 0, 0], [0, 1, 0], [0, 1, 1], [1, 1, 0], [1, 2, 1], [2, 0, 0], [2, 0, 1], [2, 0, 2]])
+    everything = all_codes(np, D, K)
+    q = np.exp(log_p[0, np.arange(D), everything].sum(-1)) * ~(everything[:, None] == members).all(-1).any(1)
+    codes = np.repeat(members[:, None], N, 1)
+    drawn = draw_outside(ops, log_p, codes, log_outside(np, log_p, codes)[1], Generator(3).uniform((1, N, D))[0])
+    share = np.bincount(drawn @ [9, 3, 1], minlength=27) / N
+    close(share, q / q.sum(), 5 * np.sqrt(0.25 / N), 1)             # five standard deviations
+    assert not share[q == 0].any()
