@@ -7,8 +7,11 @@ ALLOWED_SKIPS then fails the run.
 import os
 import re
 
-import pytest
-from hypothesis import HealthCheck, settings
+for pool in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):    # before NumPy is imported: products
+    os.environ.setdefault(pool, "1")            # are small here, and a second thread of BLAS would only spin
+
+import pytest  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
 
 settings.register_profile("npdvae", derandomize=True, deadline=None, print_blob=False,
                           suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
