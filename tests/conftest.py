@@ -26,6 +26,11 @@ refused_skips = []
 skipped = []
 
 
+def pytest_configure(config):
+    """A dropped imaginary part is an error. Said here and not in pyproject.toml, which would import NumPy too early."""
+    config.addinivalue_line("filterwarnings", "error::numpy.exceptions.ComplexWarning")
+
+
 def note_skip(report):
     """Remember a skip (or expected failure) whose reason is not on the list."""
     if report.skipped:
