@@ -107,7 +107,8 @@ def finish(trainer: Trainer) -> int:
               f"  python -m npdvae.train --resume {trainer.folder}")
         return 130
     collapsed = trainer.collapsed()
-    print(f"test negative ELBO {end['test_negative_elbo']:.2f} nats, {collapsed - end['test_negative_elbo']:.2f} below "
+    gap = collapsed - end["test_negative_elbo"]
+    print(f"test negative ELBO {end['test_negative_elbo']:.2f} nats, {abs(gap):.2f} {'below' if gap > 0 else 'above'} "
           f"the collapsed posterior's {collapsed:.2f} (each pixel's training mean)")
     if trainer.job.model.latent.estimator.relaxed:
         print(f"{c.estimator} trains on another cost than the ELBO; the test figures are ELBOs with hard codes from q")
