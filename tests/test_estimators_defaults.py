@@ -188,3 +188,22 @@ def test_codes_drawn_outside_a_set_have_the_conditional_law():
     share = np.bincount(drawn @ [9, 3, 1], minlength=27) / N
     close(share, q / q.sum(), 5 * np.sqrt(0.25 / N), 1)             # five standard deviations
     assert not share[q == 0].any()
+
+
+@pytest.mark.parametrize("name, entry", [("double_cv", "alpha"), ("rebar", "eta")])
+def test_coefficients_follow_the_gradient_of_the_mean_squared_norm_over_the_batch(name, entry):
+    """dlogits is affine in the coefficient c, so d/dc mean_b |dlogits_b|^2 = mean_b 2 <dlogits_b, slope_b>."""
+    estimator, logits = estimators.get(name), np.random.default_rng(6).normal(size=(3, 2, 4))
+    state, context = prepared(estimator, logits)
+    cost = costs.make("cubic", 1, *logits.shape)
+    draw = estimator.sample(logits, Generator(2), state, context)
+    f, g = cost(draw.codes), cost.gradient(draw.codes)
+    at, further = (estimator.backward(draw, f, g, {**state, entry: state[entry] + c}) for c in (0.0, 1.0))
+    expected = (2 * at * (further - at)).sum((1, 2)).mean(keepdims=True)
+    close(estimator.learn(draw, f, g, state)[entry], expected, 1e-12)
+
+
+def test_a_learned_temperature_starts_at_the_one_given():
+    state = estimators.get("gumbel_softmax", temperature=0.7, anneal="learned").init(Generator(1), 2, 3)
+    close(np.exp(state["log_temperature"]), state["temperature"], 1e-15)
+    assert float(state["temperature"]) == 0.7
