@@ -9,7 +9,7 @@ from npdvae.estimators import baselines
 from npdvae.estimators.antithetic import bit_cells
 from npdvae.estimators.distinct_codes import draw_outside, log_outside
 from npdvae.estimators.outcomes import all_codes
-from npdvae.estimators.simplex_cells import cells, nodes
+from npdvae.estimators.simplex_cells import cells, nodes, root
 from npdvae.rng import Generator
 from npdvae.verify import costs
 from npdvae.verify.moments import prepared
@@ -207,3 +207,14 @@ def test_a_learned_temperature_starts_at_the_one_given():
     state = estimators.get("gumbel_softmax", temperature=0.7, anneal="learned").init(Generator(1), 2, 3)
     close(np.exp(state["log_temperature"]), state["temperature"], 1e-15)
     assert float(state["temperature"]) == 0.7
+
+
+def test_root_of_a_covariance_without_width_in_some_direction():
+    b = np.random.default_rng(4).normal(size=(3, 5, 5))
+    b[0, 0] = 0                                 # no width in the first direction
+    b[1, 2] = 0
+    b[2, 1] = 2 * b[2, 0]                       # none across two directions
+    a = b @ b.swapaxes(1, 2)                    # [3, K, K]
+    found = root(np, a)
+    close(found @ found.swapaxes(1, 2), a[:, :4, :4], 1e-7)         # a rounded pivot of 0 has a root of 1e-8
+    assert not np.triu(found, 1).any() and not found[0, :, 0].any() and not found[1, 3, 2].any()
