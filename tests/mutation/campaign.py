@@ -35,10 +35,10 @@ class Result(NamedTuple):
 
 
 def equivalents():
-    """key: reason, of the reviewed list."""
+    """key: whether it can be replayed call by call, of the reviewed list."""
     with open(LIST, "rb") as file:
         groups = tomllib.load(file).get("equivalent", [])
-    return {key: group["reason"] for group in groups for key in group["mutants"]}
+    return {key: group.get("replay", True) for group in groups for key in group["mutants"]}
 
 
 def campaign(modules, stems, keep=lambda index: True, workers=2, say=print):
@@ -92,7 +92,7 @@ def judge(chunk):
         bench = benches.setdefault(mutant.module, Bench(mutant.module))
         names = [name for name in trials if reaches(trials[name], mutant)]
         began = time.perf_counter()
-        if mutant.key in known:
+        if known.get(mutant.key):
             with runner.Forgetting():
                 problem = disagreement(bench, mutant, [items[name] for name in names])
             if problem:
@@ -102,6 +102,10 @@ def judge(chunk):
         names = [*latest, *(n for n in names if n not in latest)]
         asked = itertools.accumulate(trials[n].seconds for n in names)
         killer = run(bench, mutant, [n for n, s in zip(names, asked) if s < PATIENCE], items, trials)
+        if mutant.key in known:
+            if killer:
+                disagreements.append(f"{mutant.key}: killed by {killer}")
+            continue
         if killer:
             recent[mutant.scope] = [killer, *(n for n in latest if n != killer)][:5]
         results.append(Result(mutant.key, killer, mutant.line, time.perf_counter() - began))
