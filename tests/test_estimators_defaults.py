@@ -218,3 +218,10 @@ def test_root_of_a_covariance_without_width_in_some_direction():
     found = root(np, a)
     close(found @ found.swapaxes(1, 2), a[:, :4, :4], 1e-7)         # a rounded pivot of 0 has a root of 1e-8
     assert not np.triu(found, 1).any() and not found[0, :, 0].any() and not found[1, 3, 2].any()
+
+
+def test_unordered_set_takes_two_to_ten_codes():
+    assert estimators.get("unordered_set", k=2).k == 2 and estimators.get("unordered_set", k=10).k == 10
+    for k in (1, 11):
+        with pytest.raises(ValueError, match=f"between 2 and 10 codes, got {k}"):
+            estimators.get("unordered_set", k=k)

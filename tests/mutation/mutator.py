@@ -25,6 +25,7 @@ NAMES = {"mean": ["sum"], "sum": ["mean", "max"], "max": ["min"], "min": ["max"]
          "zeros_like": ["ones_like"], "ones_like": ["zeros_like"], "sqrt": ["square"], "floor": ["ceil"],
          "ceil": ["floor"], "any": ["all"], "all": ["any"]}
 UNWRAPPED = {"exp", "log", "abs", "sqrt", "square", "log1p", "sign", "fsum"}
+COMMANDS = ("__main__", "calibration")          # modules that are commands: they print, nothing else calls them
 GIVEN_ONE = (ast.Call, ast.BinOp, ast.UnaryOp, ast.Name, ast.Subscript, ast.Tuple, ast.Attribute)
 
 
@@ -310,9 +311,9 @@ def live_functions(module):
 
 
 def packages(*names):
-    """The modules of some subpackages of npdvae that hold functions, command lines left out."""
+    """The modules of some subpackages of npdvae, command lines left out."""
     found = []
     for name in names:
         package = importlib.import_module(f"npdvae.{name}")
-        found += [f"npdvae.{name}.{m.name}" for m in pkgutil.iter_modules(package.__path__) if m.name != "__main__"]
+        found += [f"npdvae.{name}.{m.name}" for m in pkgutil.iter_modules(package.__path__) if m.name not in COMMANDS]
     return found
