@@ -19,6 +19,8 @@ CASES = {
     "exp": (mpmath.exp, grid(-104, 88.7, [0, -0.0, 1e-8, -1e-8, 88.72, -87.4, -103.9])),
     "log": (mpmath.log, np.concatenate([np.exp(grid(-103, 88)), grid(0.5, 2), f4([1e-45, 1.2e-38, 3e38])])),
     "log1p_unit": (mpmath.log1p, np.concatenate([grid(0, 1), np.exp(grid(-80, 0))])),
+    "log1p_short": (mpmath.log1p, np.concatenate([grid(0, 1), np.exp(grid(-80, 0))])),
+    "exp_minus": (lambda x: mpmath.exp(-x), grid(0, 87, [0, 1e-8, 86.99])),
     "sigmoid": (lambda x: 1 / (1 + mpmath.exp(-x)), grid(-100, 30, [0, 17, -17, 1e-8, -87])),
     "softplus": (lambda x: mpmath.log1p(mpmath.exp(x)), grid(-100, 100, [0, 17, -17, 1e-8])),
     "tanh": (mpmath.tanh, np.concatenate([grid(-10, 10), grid(-0.7, 0.7), f4([1e-30, -1e-8])])),
@@ -54,6 +56,7 @@ def test_elementary_is_below_two_ulp(name):
 
 @pytest.mark.parametrize("name, x, expected", [
     ("exp", [np.nan, np.inf, -np.inf, 89, -110, 1e4, -1e4, 0], [np.nan, np.inf, 0, np.inf, 0, np.inf, 0, 1]),
+    ("exp_minus", [np.nan, 0, 88, np.inf], [np.nan, 1, np.exp(f4(-87)), np.exp(f4(-87))]),
     ("log", [np.nan, np.inf, 0, -1, -np.inf, 1], [np.nan, np.inf, -np.inf, np.nan, np.nan, 0]),
     ("sigmoid", [np.nan, np.inf, -np.inf, 1e4, -1e4, 0], [np.nan, 1, 0, 1, 0, 0.5]),
     ("softplus", [np.nan, np.inf, -np.inf, 1e4, -1e4], [np.nan, np.inf, 0, 1e4, 0]),

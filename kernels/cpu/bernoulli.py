@@ -3,7 +3,7 @@ import numpy as np
 
 from npdvae.kernels.cpu import elementary
 from npdvae.kernels.cpu.compiler import CONTRACT, SUMS, kernel
-from npdvae.kernels.cpu.elementary import exp, log1p_unit
+from npdvae.kernels.cpu.elementary import exp_minus, log1p_short
 
 f4 = np.float32
 
@@ -35,9 +35,9 @@ def cost_and_gradient_row(logits, x, scale):
     total = f4(0)
     for j in range(logits.size):
         l = logits[j]
-        t = exp(-abs(l))                        # shared by softplus and sigmoid
+        t = exp_minus(abs(l))                   # shared by softplus and sigmoid
         q = f4(1) / (f4(1) + t)
-        total += (l if l > f4(0) else f4(0)) - l * x[j] + log1p_unit(t)
+        total += f4(0.5) * (l + abs(l)) - l * x[j] + log1p_short(t)
         logits[j] = scale * ((q if l >= f4(0) else t * q) - x[j])
     return total
 

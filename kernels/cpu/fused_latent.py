@@ -34,7 +34,7 @@ def normalise(h, shifted, q, D, K):
 
 @kernel(SUMS)
 def latent(c, a, mem, ints, examples, step, example, seed, stream, scratch):
-    group, D, K, S, h, ld_h, log_q, q, log_p, kl, codes, numbers, _ = a[2:15]
+    group, D, K, S, h, ld_h, log_q, q, log_p, kl, codes, numbers = a[2:14]
     prior = mem[log_p:log_p + D * K]
     for b in range(c * group, min(c * group + group, examples)):
         l, p = mem[log_q + b * ld_h:log_q + b * ld_h + D * K], mem[q + b * ld_h:q + b * ld_h + D * K]
@@ -48,7 +48,7 @@ def latent(c, a, mem, ints, examples, step, example, seed, stream, scratch):
             if s % 4 == 0:
                 words(step, example + b, ints, numbers, D, s // 4, seed, stream, scratch)
             for d in range(D):
-                u = (f4(ints[scratch + s % 4 * D + d]) + f4(0.5)) * f4(2.0 ** -23)
+                u = (f4(ints[scratch + 4 * d + s % 4]) + f4(0.5)) * f4(2.0 ** -23)
                 ints[codes + (b * S + s) * D + d] = d * K + invert(p[d * K:d * K + K], u)
 
 

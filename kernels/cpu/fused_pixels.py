@@ -3,21 +3,21 @@ import numpy as np
 
 from npdvae.kernels.cpu.compiler import CONTRACT, kernel
 from npdvae.kernels.cpu.jobs import DRAWN, GREY
-from npdvae.kernels.cpu.philox import NINE, philox, to_float
+from npdvae.kernels.cpu.philox_vectors import draws
+from npdvae.kernels.cpu.target import LANES
 
-f4, u8, i4 = np.float32, np.uint64, np.int32
+f4, u8 = np.float32, np.uint64
 MARKS, LOW_BITS = u8(0x01010101), u8(0x7F7F7F7F)
 
 
 @kernel(CONTRACT)
 def words(step, example, ints, numbers, n, draw, seed, stream, out):
-    """Top 23 bits of Philox words at counters (step, example, ints[numbers + i], draw); word w at out + w n + i."""
-    c2 = ints[numbers:numbers + n]
-    w0, w1 = ints[out:out + n], ints[out + n:out + 2 * n]
-    w2, w3 = ints[out + 2 * n:out + 3 * n], ints[out + 3 * n:out + 4 * n]
-    for i in range(n):
-        a, b, c, d = philox(u8(step), u8(example), u8(c2[i]), u8(draw), u8(seed), u8(stream))
-        w0[i], w1[i], w2[i], w3[i] = i4(a >> NINE), i4(b >> NINE), i4(c >> NINE), i4(d >> NINE)
+    """Top 23 bits of Philox words at counters (step, example, ints[numbers + i], draw), i < n: word w at out + 4 i + w.
+
+    n is rounded up to whole vectors, in the numbers read and in the words written.
+    """
+    for i in range(0, n, LANES):
+        draws(ints, numbers + i, out + 4 * i, step, example, draw, seed, stream)
 
 
 @kernel(CONTRACT)
@@ -28,14 +28,15 @@ def grey_row(image, x, levels):
 
 
 @kernel(CONTRACT)
-def bytes_row(image, x, draws, thresholds, levels, ints, lit, step, example, seed, stream):
+def bytes_row(image, x, drawn_too, thresholds, levels, ints, lit, step, example, seed, stream):
     """One image of bytes to targets of 0 and 1; numbers of its blocks of four that are not all 0 to ints[lit...].
 
     A drawn pixel is 1 where its 23 random bits lie below thresholds[value]; only blocks with a grey pixel draw.
     Returns how many blocks are lit.
     """
     n = image.size
-    grey, bits = lit + (n + 3) // 4, lit + 2 * ((n + 3) // 4)
+    grey = lit + (n + 3) // 4
+    bits = grey + (n + 3) // 4 + LANES
     half = np.uint8((levels + 1) // 2)
     for j in range(n):
         x[j] = f4(1) if image[j] >= half else f4(0)
@@ -51,30 +52,39 @@ def bytes_row(image, x, draws, thresholds, levels, ints, lit, step, example, see
         ints[lit + blocks] = ints[grey + drawn] = whole.size
         blocks += 1
         drawn += 1
-    if draws:
+    if drawn_too:
         words(step, example, ints, grey, drawn, 0, seed, stream, bits)
+        full = drawn - (n % 4 > 0)
         for i in range(drawn):
-            q = 4 * ints[grey + i]
-            for j in range(q, min(n, q + 4)):
-                x[j] = f4(1) if ints[bits + (j - q) * drawn + i] < thresholds[image[j]] else f4(0)
+            q, four = 4 * ints[grey + i], bits + 4 * i
+            if i < full:                        # of fixed length, so that it unrolls
+                for w in range(4):
+                    x[q + w] = f4(1) if ints[four + w] < thresholds[image[q + w]] else f4(0)
+            else:
+                for w in range(n % 4):
+                    x[q + w] = f4(1) if ints[four + w] < thresholds[image[q + w]] else f4(0)
     return blocks
 
 
 @kernel(CONTRACT)
-def floats_row(image, x, mode, step, example, seed, stream):
+def floats_row(image, x, mode, ints, numbers, step, example, seed, stream):
     """One image of probabilities to its targets."""
     n = image.size
     if mode == GREY:
         for j in range(n):
             x[j] = image[j]
         return
-    for i in range((n + 3) // 4):
-        u = philox(u8(step), u8(example), u8(i), u8(0), u8(seed), u8(stream))
-        for j in range(4 * i, min(n, 4 * i + 4)):
-            if mode == DRAWN:
-                x[j] = f4(1) if to_float(u[j - 4 * i]) < image[j] else f4(0)
-            else:
-                x[j] = f4(1) if image[j] >= f4(0.5) else f4(0)
+    if mode == DRAWN:
+        blocks = (n + 3) // 4
+        for i in range(blocks):
+            ints[numbers + i] = i
+        words(step, example, ints, numbers, blocks, 0, seed, stream, numbers + blocks + LANES)
+        drawn = ints[numbers + blocks + LANES:numbers + blocks + LANES + n]
+        for j in range(n):
+            x[j] = f4(1) if (f4(drawn[j]) + f4(0.5)) * f4(2.0 ** -23) < image[j] else f4(0)
+        return
+    for j in range(n):
+        x[j] = f4(1) if image[j] >= f4(0.5) else f4(0)
 
 
 @kernel(CONTRACT)
@@ -95,7 +105,7 @@ def pixels(c, a, mem, ints, images, grey_images, order, first, examples, step, e
     for b in range(c * group, min(c * group + group, examples)):
         row, blocks = mem[x + b * ld_x:x + b * ld_x + width], (width + 3) // 4
         if levels == 0:
-            floats_row(grey_images[order[first + b]], row, mode, step, example + b, seed, stream)
+            floats_row(grey_images[order[first + b]], row, mode, ints, scratch, step, example + b, seed, stream)
             for i in range(blocks):
                 ints[scratch + i] = i
         elif mode == GREY:

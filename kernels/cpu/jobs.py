@@ -26,7 +26,7 @@ FIELDS = {
                         "bias", "span", "samples"),
     # chunk = examples [c * group, ...): posterior, KL and codes
     "latent": ("group", "latents", "categories", "samples", "h", "ld_h", "log_q", "q", "log_p", "kl", "i_codes",
-               "i_latents", "i_words"),
+               "i_latents"),
     # chunk = examples [c * group, ...): gradient at the encoder's output
     "latent_backward": ("group", "latents", "categories", "samples", "h", "ld_h", "log_q", "q", "log_p", "kl",
                         "i_codes", "loss", "ld_loss", "parts", "dcodes", "ld_dcodes", "dh", "estimator", "divide",

@@ -64,8 +64,8 @@ class Plan:
         self.scratch_size = up(self.scratch_size, 16)
         self.lists = self.take_lists(integers, batch, model.pixels, model.pixels)
         self.codes = self.take_lists(integers, rows, D, D * K)
-        self.thresholds, self.numbers = integers.take(256), integers.take(max(D, 1))
-        self.i_scratch_size = up(max(6 * up(model.pixels, 4), 4 * D), 16)
+        self.thresholds, self.numbers = integers.take(256), integers.take(up(D, LANES))
+        self.i_scratch_size = up(max(6 * up(model.pixels, 4) // 4 + 5 * LANES, 4 * up(D, LANES)), 16)
         self.pixels = model.pixels
         self.mode, self.levels = mode, levels
         self.region, self.integers = region, integers
@@ -77,8 +77,8 @@ class Plan:
 
     @property
     def loss_panels(self):
-        """Panels of pixels in one chunk of the last layer."""
-        return 2
+        """Panels of pixels in one chunk of the last layer: long rows, so that the cost of each is vectorised well."""
+        return 7
 
     @staticmethod
     def layers(region, name, sizes, first_picks):
@@ -125,7 +125,7 @@ class Plan:
         stages.append([("latent", -(-self.batch // group), dict(
             group=group, latents=self.D, categories=self.K, samples=self.gradient.samples, h=self.logits.offset,
             ld_h=self.logits.ld, log_q=self.log_q, q=self.q, log_p=self.uniform, kl=self.kl, i_codes=self.codes[0],
-            i_latents=self.numbers, i_words=0))])
+            i_latents=self.numbers))])
         S, m = self.gradient.samples, len(self.decoder)
         stages.append([self.invert(self.codes, self.D * self.K, S),
                        self.pick(self.decoder[0], self.codes, self.h[n], S, self.rows, m > 1)])
@@ -175,7 +175,7 @@ class Plan:
     def row_groups(self, rows, chunks):
         """Tiles of rows in a chunk, and how many such groups: split rows where there are few panels."""
         tiles = up(rows, ROWS) // ROWS
-        groups = min(tiles, max(1, PARTS // chunks))
+        groups = min(tiles, -(-PARTS // chunks))
         size = -(-tiles // groups)
         return size, -(-tiles // size), tiles
 
