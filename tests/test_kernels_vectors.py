@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from npdvae.kernels.cpu import sync, target, vectors
+from npdvae.kernels.cpu import philox_vectors, sync, target, vectors
 from npdvae.kernels.cpu.compiler import CONTRACT, kernel
 
 SIZE = 20_000
@@ -67,6 +67,20 @@ def test_gradient_tile_updates_as_its_twin(kind, n, momentum_only):
         states.append(mem)
     assert np.abs(states[0] - states[1]).max() <= TOLERANCE * 16
     assert not np.array_equal(states[1][12000:12032], memory()[0][12000:12032])
+
+
+def test_philox_of_vectors_equals_its_twin_bit_for_bit():
+    @njit
+    def call(ints, index, out, step, example, draw, seed, stream):
+        philox_vectors.draws(ints, index, out, step, example, draw, seed, stream)
+
+    draw = np.random.default_rng(3)
+    for _ in range(20):
+        ints = draw.integers(0, 2 ** 31, 200).astype(np.int32)
+        expected, words = ints.copy(), [int(x) for x in draw.integers(0, 2 ** 32, 5)]
+        call(ints, 3, 50, *words)
+        philox_vectors.draws_twin(expected, 3, 50, *words)
+        assert np.array_equal(ints, expected) and not np.array_equal(ints[50:82], expected[0:32])
 
 
 def test_relu_of_a_tile_keeps_nan():
