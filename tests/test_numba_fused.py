@@ -14,7 +14,7 @@ from npdvae import backends, rng
 from npdvae.data.dataset import Dataset
 from npdvae.engine import Readable, Recipe
 from npdvae.estimators import get
-from npdvae.fused import Fused, reason_unsupported
+from npdvae.fused import Fused, plan, reason_unsupported
 from npdvae.fused.engine import gradient_of
 from npdvae.model import DiscreteVAE
 from npdvae.optimisers import Optimiser
@@ -39,7 +39,8 @@ def images(pixels, kind, n=60):
 
 
 def engines(estimator="reinforce", pixels=19, kind="bytes", binarize="dynamic", hidden=(20, 11), D=3, K=4, batch=10,
-            optimiser="adam", activation="relu", prior="uniform", free_bits=0.0, kl_weight=1.0, threads=2, **options):
+            optimiser="adam", activation="relu", prior="uniform", free_bits=0.0, kl_weight=1.0, threads=2, chained=True,
+            **options):
     dataset = images(pixels, kind)
     model = DiscreteVAE(pixels, D, K, hidden, get(estimator, **options), REFERENCE, activation, prior=prior,
                         free_bits=free_bits)
@@ -49,7 +50,10 @@ def engines(estimator="reinforce", pixels=19, kind="bytes", binarize="dynamic", 
     params = {k: draw.normal(0, 0.5, v.shape).astype(f4) for k, v in model.init(rng.Generator(0), f4).items()}
     moments = Optimiser(optimiser, REFERENCE).init(params)
     state = TrainState(params, moments, model.latent.estimator.init(rng.Generator(1), D, K, pixels), 4)
+    few, plan.FEW = plan.FEW, plan.FEW if chained else 0
     readable, fused = Readable(model, recipe, dataset), Fused(model, recipe, dataset, threads)
+    plan.FEW = few
+    assert chained or not fused.plan.chained
     readable.load(state)
     fused.load(state)
     return readable, fused
@@ -84,9 +88,10 @@ CASES = {
 }
 
 
+@pytest.mark.parametrize("chained", [True, False])
 @pytest.mark.parametrize("name", CASES)
-def test_fused_steps_equal_readable_steps(name):
-    readable, fused = engines(**CASES[name])
+def test_fused_steps_equal_readable_steps(name, chained):
+    readable, fused = engines(**CASES[name], chained=chained)
     sums, expected = fused.run(ORDER), readable.run(ORDER)
     assert sums.shape == expected.shape
     assert np.abs(sums - expected).max() <= TOLERANCE * np.abs(expected).max()
@@ -104,8 +109,8 @@ def test_fused_steps_equal_readable_steps(name):
 @pytest.mark.parametrize("name", ["constant", "rloo", "reinmax", "grey floats"])
 def test_fused_results_do_not_depend_on_threads_nor_on_grouping(name):
     states = []
-    for threads, cut in ((1, 27), (2, 10), (3, 20)):
-        _, fused = engines(**CASES[name], threads=threads)
+    for threads, cut, chained in ((1, 27, True), (2, 10, True), (3, 20, False)):
+        _, fused = engines(**CASES[name], threads=threads, chained=chained)
         sums = [fused.run(ORDER[:cut]), fused.run(ORDER[cut:])]
         states.append((np.concatenate(sums), fused.save()))
     for sums, state in states[1:]:

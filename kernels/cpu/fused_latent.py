@@ -2,11 +2,12 @@
 import numpy as np
 
 from npdvae.kernels.cpu import jobs
-from npdvae.kernels.cpu.categorical import invert
 from npdvae.kernels.cpu.compiler import SUMS, kernel
 from npdvae.kernels.cpu.elementary import exp, log
 from npdvae.kernels.cpu.fused_layers import update
 from npdvae.kernels.cpu.fused_pixels import words
+from npdvae.kernels.cpu.target import LANES
+from npdvae.kernels.cpu.vectors import transpose
 
 f4 = np.float32
 
@@ -33,23 +34,114 @@ def normalise(h, shifted, q, D, K):
 
 
 @kernel(SUMS)
-def latent(c, a, mem, ints, examples, step, example, seed, stream, scratch):
-    group, D, K, S, h, ld_h, log_q, q, log_p, kl, codes, numbers = a[2:14]
-    prior = mem[log_p:log_p + D * K]
-    for b in range(c * group, min(c * group + group, examples)):
-        l, p = mem[log_q + b * ld_h:log_q + b * ld_h + D * K], mem[q + b * ld_h:q + b * ld_h + D * K]
-        normalise(mem[h + b * ld_h:h + b * ld_h + D * K], l, p, D, K)
+def posterior(log_q, q, top, D, K, G):
+    """As `normalise` for G examples side by side, in place: log_q and q [D K, G], top [G] is overwritten."""
+    for d in range(D):
+        for i in range(G):
+            top[i] = log_q[d * K * G + i]
+        for k in range(d * K, d * K + K):
+            row = log_q[k * G:k * G + G]
+            for i in range(G):
+                top[i] = row[i] if row[i] > top[i] else top[i]
+        for k in range(d * K, d * K + K):
+            row = log_q[k * G:k * G + G]
+            for i in range(G):
+                row[i] -= top[i]
+    for j in range(D * K * G):
+        q[j] = exp(log_q[j])
+    for d in range(D):
+        total = top
+        for i in range(G):
+            total[i] = f4(0)
+        for k in range(d * K, d * K + K):
+            row = q[k * G:k * G + G]
+            for i in range(G):
+                total[i] += row[i]
+        for k in range(d * K, d * K + K):
+            row = q[k * G:k * G + G]
+            for i in range(G):
+                row[i] /= total[i]
+        for i in range(G):
+            total[i] = log(total[i])
+        for k in range(d * K, d * K + K):
+            row = log_q[k * G:k * G + G]
+            for i in range(G):
+                row[i] -= total[i]
+
+
+@kernel(SUMS)
+def divergence(log_q, q, prior, floor, kl, d, K, G):
+    """KL of latent d from the prior: log_q and q [D K, G], prior [D K] -> kl [G], in nats.
+
+    Rows of log_q are overwritten by the gradient of the KL at the logits, 0 where it is below the floor (free bits).
+    """
+    for i in range(G):
+        kl[i] = f4(0)
+    for k in range(d * K, d * K + K):
+        l, p = log_q[k * G:k * G + G], q[k * G:k * G + G]
+        for i in range(G):
+            kl[i] += p[i] * (l[i] - prior[k])
+    for k in range(d * K, d * K + K):
+        l, p = log_q[k * G:k * G + G], q[k * G:k * G + G]
+        for i in range(G):
+            l[i] = p[i] * (l[i] - prior[k] - kl[i]) if max(kl[i], f4(0)) >= floor else f4(0)
+    for i in range(G):
+        kl[i] = max(kl[i], f4(0))
+
+
+@kernel(SUMS)
+def invert_all(q, u, edge, code, last, d, K, G):
+    """`categorical.invert` for G examples side by side: q [D K, G], u [G] -> code [G], float; edge, last [G] work."""
+    for i in range(G):
+        edge[i], code[i], last[i] = f4(0), f4(0), f4(0)
+    for k in range(K):
+        p, category, counts = q[(d * K + k) * G:(d * K + k + 1) * G], f4(k), f4(k < K - 1)
+        for i in range(G):
+            last[i] = category if p[i] > f4(0) else last[i]
+            edge[i] += p[i]
+            code[i] += counts if edge[i] <= u[i] else f4(0)
+    for i in range(G):
+        code[i] = code[i] if code[i] < last[i] else last[i]
+
+
+@kernel(SUMS)
+def latent(c, a, mem, ints, examples, step, example, seed, stream, scratch, i_scratch):
+    group, D, K, S, h, ld_h, dkl, q, log_p, kl, codes, numbers, free_bits = a[2:15]
+    first, G, prior = c * group, -(-group // LANES) * LANES, mem[log_p:log_p + D * K]
+    if first >= examples:
+        return
+    n, columns = min(group, examples - first), -(-D * K // LANES) * LANES
+    at_l, at_q, ld_words = scratch, scratch + columns * G, 4 * (-(-D // LANES) * LANES)
+    l, p, work = mem[at_l:at_l + D * K * G], mem[at_q:at_q + D * K * G], at_q + columns * G
+    top, u, edge = mem[work:work + G], mem[work + G:work + 2 * G], mem[work + 2 * G:work + 3 * G]
+    code, last = mem[work + 3 * G:work + 4 * G], mem[work + 4 * G:work + 5 * G]
+    for i in range(0, G, LANES):
+        for j in range(0, columns, LANES):
+            transpose(mem, h + (first + i) * ld_h + j, ld_h, at_l + j * G + i, G)
+    posterior(l, p, top, D, K, G)
+    for d in range(D):
+        divergence(l, p, prior, mem[free_bits], top, d, K, G)
+        for i in range(n):
+            mem[kl + (first + i) * D + d] = top[i]
+    for s in range(S):
+        if s % 4 == 0:
+            for i in range(n):
+                words(step, example + first + i, ints, numbers, D, s // 4, seed, stream, i_scratch + i * ld_words)
         for d in range(D):
-            total = f4(0)
-            for k in range(d * K, d * K + K):
-                total += p[k] * (l[k] - prior[k])
-            mem[kl + b * D + d] = total if total > f4(0) else f4(0)
-        for s in range(S):
-            if s % 4 == 0:
-                words(step, example + b, ints, numbers, D, s // 4, seed, stream, scratch)
-            for d in range(D):
-                u = (f4(ints[scratch + 4 * d + s % 4]) + f4(0.5)) * f4(2.0 ** -23)
-                ints[codes + (b * S + s) * D + d] = d * K + invert(p[d * K:d * K + K], u)
+            for i in range(n):
+                u[i] = (f4(ints[i_scratch + i * ld_words + 4 * d + s % 4]) + f4(0.5)) * f4(2.0 ** -23)
+            invert_all(p, u, edge, code, last, d, K, G)
+            for i in range(n):
+                ints[codes + ((first + i) * S + s) * D + d] = d * K + np.int32(code[i])
+    whole = n // LANES * LANES                  # rows beyond n may be another worker's
+    for i in range(0, whole, LANES):
+        for j in range(0, columns, LANES):
+            transpose(mem, at_l + j * G + i, G, dkl + (first + i) * ld_h + j, ld_h)
+            transpose(mem, at_q + j * G + i, G, q + (first + i) * ld_h + j, ld_h)
+    for i in range(whole, n):
+        row = (first + i) * ld_h
+        for j in range(D * K):
+            mem[dkl + row + j], mem[q + row + j] = l[j * G + i], p[j * G + i]
 
 
 @kernel(SUMS)
@@ -133,8 +225,7 @@ def straight_through(g, h, p, mem, ints, codes, S, D, K, dcodes, ld_dcodes, esti
 
 @kernel(SUMS)
 def latent_backward(c, a, mem, ints, examples, scalars, scratch):
-    group, D, K, S, h, ld_h, log_q, q, log_p, kl, codes, loss, ld_loss, parts, dcodes, ld_dcodes, dh = a[2:19]
-    estimator, divide, free_bits = a[19:22]
+    group, D, K, S, h, ld_h, dkl, q, codes, loss, ld_loss, parts, dcodes, ld_dcodes, dh, estimator, divide = a[2:19]
     scale, kl_weight = mem[scalars + jobs.SCALE], mem[scalars + jobs.KL_WEIGHT]
     n, evaluations = D * K, examples * S
     mean = f4(0)
@@ -142,10 +233,9 @@ def latent_backward(c, a, mem, ints, examples, scalars, scratch):
         for r in range(evaluations):
             mean += cost_of(mem, loss, ld_loss, parts, r) / f4(evaluations)
     others = f4(evaluations) / f4(evaluations - 1) if evaluations > 1 else f4(1)
-    prior, floor = mem[log_p:log_p + n], mem[free_bits]
     for b in range(c * group, min(c * group + group, examples)):
         at = b * ld_h
-        g, p, l = mem[dh + at:dh + at + n], mem[q + at:q + at + n], mem[log_q + at:log_q + at + n]
+        g, p, penalty = mem[dh + at:dh + at + n], mem[q + at:q + at + n], mem[dkl + at:dkl + at + n]
         if estimator >= jobs.STRAIGHT_THROUGH:
             straight_through(g, mem[h + at:h + at + n], p, mem, ints, codes + b * S * D, S, D, K,
                              dcodes + b * S * ld_dcodes, ld_dcodes, estimator, divide, mem[scalars + jobs.TEMPERATURE],
@@ -157,13 +247,8 @@ def latent_backward(c, a, mem, ints, examples, scalars, scratch):
                            mem[scalars + jobs.BASELINE], mean, others)
             for k in range(n):
                 g[k] *= scale
-        for d in range(D):
-            weight = scale * kl_weight if mem[kl + b * D + d] >= floor else f4(0)
-            total = f4(0)
-            for k in range(d * K, d * K + K):
-                total += p[k] * (l[k] - prior[k])
-            for k in range(d * K, d * K + K):
-                g[k] += weight * p[k] * (l[k] - prior[k] - total)
+        for k in range(n):
+            g[k] += scale * kl_weight * penalty[k]
 
 
 @kernel(SUMS)

@@ -77,13 +77,13 @@ def dense(c, a, mem, examples, scalars):
 
 @kernel(SUMS)
 def backward(c, a, mem, scratch):
-    all_tiles, dy, ld_dy, w, w_rows, w_panel, inner, dx, ld_dx, y, ld_y, kind, zero = a[2:15]
-    column = c * PANEL
+    tiles, groups, all_tiles, dy, ld_dy, w, w_rows, w_panel, inner, dx, ld_dx, y, ld_y, kind, zero = a[2:17]
+    column, first = c // groups * PANEL, c % groups * tiles
     for o in range(0, inner, LANES):
         block = w + (o // w_panel) * w_rows * w_panel + column * w_panel + o % w_panel
         for i in range(0, PANEL, LANES):
             transpose(mem, block + i * w_panel, w_panel, scratch + o * PANEL + i, PANEL)
-    for t in range(all_tiles):
+    for t in range(first, min(first + tiles, all_tiles)):
         row, out, kept = dy + t * ROWS * ld_dy, dx + t * ROWS * ld_dx + column, y + t * ROWS * ld_y + column
         if kind == RELU:
             masked_product(mem, row, ld_dy, 1, scratch, PANEL, zero, out, ld_dx, inner, kept, ld_y)

@@ -29,7 +29,8 @@ def do(c, a, mem, ints, images, grey_images, order, first, examples, step, examp
     elif kind == jobs.INVERT:
         fused_pixels.invert(c, a, ints, examples)
     elif kind == jobs.LATENT:
-        fused_latent.latent(c, a, mem, ints, examples, step, example, keys[0], keys[2], i_scratch)
+        fused_latent.latent(c, a, mem, ints, examples, step, example, keys[0], keys[2], scratch,
+                            i_scratch)
     elif kind == jobs.LATENT_BACKWARD:
         fused_latent.latent_backward(c, a, mem, ints, examples, scalars, scratch)
     elif kind == jobs.PRIOR:
@@ -46,20 +47,23 @@ def work(worker, workers, table, stages, mem, ints, images, grey_images, order, 
     """Run len(out) steps: of training, numbered from first_step, or (trains 0) of evaluation, all with that number.
     Images of an evaluation count from `start`.
 
-    table [jobs, arguments], stages [n + 1] = where each stage's jobs begin; keys = (seed, pixel stream, latent
-    stream); scalars = offset of the first step's numbers in mem; running [3] float64; out [steps, 2]; sync int64.
+    table [jobs, arguments]; stages [n, 3] = first job, end, and 0 or the number of chunks that go through all jobs of
+    the stage in one go; keys = (seed, pixel stream, latent stream); scalars = offset of the first step's numbers in
+    mem; running [3] float64; out [steps, 2]; sync int64.
     """
     mode = float_mode()
     set_float_mode(np.int32(mode | FLUSH))      # moments of dead pixels would turn denormal and slow
     scratch, i_scratch = scratch + worker * scratch_size, i_scratch + worker * i_scratch_size
-    n_stages, barriers = len(stages) - 1, 0
+    n_stages, barriers = len(stages), 0
     for step in range(len(out)):
         first = step * batch
         examples = min(batch, len(order) - first)
         at = scalars + step * jobs.STEP_SCALARS
+        number, example = (first_step + step, 0) if trains else (first_step, start + first)
         for stage in range(n_stages):
-            chunks = 0
-            for j in range(stages[stage], stages[stage + 1]):
+            job, end, through = stages[stage]
+            chunks = through
+            for j in range(job, end if through == 0 else job):
                 chunks += table[j, 1]
             counter, mine = STRIDE * (1 + (step & 1) * n_stages + stage), 0
             while True:
@@ -67,13 +71,15 @@ def work(worker, workers, table, stages, mem, ints, images, grey_images, order, 
                 if c < 0:
                     break
                 mine += 1
-                j = stages[stage]
-                while c >= table[j, 1]:
+                j = job
+                while through == 0 and c >= table[j, 1]:
                     c -= table[j, 1]
                     j += 1
-                number, example = (first_step + step, 0) if trains else (first_step, start + first)
-                do(c, table[j], mem, ints, images, grey_images, order, first, examples, number, example, keys, at,
-                   scratch, i_scratch, running, out[step])
+                turns = 1 if through == 0 else end - job
+                for k in range(j, j + turns):
+                    for part in range(c, c + 1 if through == 0 else table[k, 1], max(through, 1)):
+                        do(part, table[k], mem, ints, images, grey_images, order, first, examples, number, example,
+                           keys, at, scratch, i_scratch, running, out[step])
             if stage == 0 and worker == 0:      # the other step's counters are idle between these barriers
                 for k in range(n_stages):
                     sync[STRIDE * (1 + (1 - (step & 1)) * n_stages + k)] = 0

@@ -16,21 +16,20 @@ FIELDS = {
     # chunk = (panels, tiles of rows): y = activation(x w + bias); with target >= 0, BCE and its gradient in place of y
     "dense": ("panels", "all_panels", "tiles", "groups", "all_tiles", "x", "ld_x", "w", "w_rows", "bias", "y", "ld_y",
               "inner", "activation", "target", "ld_target", "width", "samples", "loss", "ld_loss"),
-    # chunk = one panel of dx: dx = (dy w^T) activation'(y)
-    "backward": ("all_tiles", "dy", "ld_dy", "w", "w_rows", "w_panel", "inner", "dx", "ld_dx", "y", "ld_y",
-                 "activation", "zero"),
+    # chunk = (panel of dx, tiles of rows): dx = (dy w^T) activation'(y)
+    "backward": ("tiles", "groups", "all_tiles", "dy", "ld_dy", "w", "w_rows", "w_panel", "inner", "dx", "ld_dx", "y",
+                 "ld_y", "activation", "zero"),
     # chunk = one panel of w: p, m, v of w and its bias updated with the gradient x^T dy
     "gradient": ("x", "ld_x", "inner", "dy", "ld_dy", "w", "w_rows", "bias", "span", "samples"),
     # chunk = (panel, weight rows [.. * group, ...)): the same where x is lists of rows
     "picked_gradient": ("group", "groups", "i_rows", "ld_rows", "i_rows_count", "inner", "dy", "ld_dy", "w", "w_rows",
                         "bias", "span", "samples"),
-    # chunk = examples [c * group, ...): posterior, KL and codes
-    "latent": ("group", "latents", "categories", "samples", "h", "ld_h", "log_q", "q", "log_p", "kl", "i_codes",
-               "i_latents"),
+    # chunk = examples [c * group, ...), side by side in whole vectors: posterior, KL and its gradient, codes
+    "latent": ("group", "latents", "categories", "samples", "h", "ld_h", "dkl", "q", "log_p", "kl", "i_codes",
+               "i_latents", "free_bits"),
     # chunk = examples [c * group, ...): gradient at the encoder's output
-    "latent_backward": ("group", "latents", "categories", "samples", "h", "ld_h", "log_q", "q", "log_p", "kl",
-                        "i_codes", "loss", "ld_loss", "parts", "dcodes", "ld_dcodes", "dh", "estimator", "divide",
-                        "free_bits"),
+    "latent_backward": ("group", "latents", "categories", "samples", "h", "ld_h", "dkl", "q", "i_codes", "loss",
+                        "ld_loss", "parts", "dcodes", "ld_dcodes", "dh", "estimator", "divide"),
     # one chunk: log p(z) from the prior's logits
     "prior": ("latents", "categories", "logits", "log_p"),
     # one chunk: gradient of the prior's logits and their update

@@ -61,7 +61,7 @@ def _draws(typing, ints, index, out, step, example, draw, seed, stream):
 
 
 def draws_twin(ints, index, out, step, example, draw, seed, stream):
-    """Top 23 bits of the words at counters (step, example, ints[index + i], draw), i < LANES, to ints[out + 4 i + w]."""
+    """Top 23 bits of the words at counters (step, example, ints[index + i], draw), i < LANES, to ints[out + 4 i...]."""
     u8 = np.uint64
     for i in range(LANES):
         words = philox(u8(step), u8(example), u8(ints[index + i]), u8(draw), u8(seed), u8(stream))

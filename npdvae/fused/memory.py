@@ -9,6 +9,7 @@ import numpy as np
 from npdvae.kernels.cpu.target import GRADIENT_ROWS, PANEL, PICK_PANEL, ROWS
 
 HUGE = 2 ** 21                                  # bytes of a huge page
+SIDE = 16                                       # examples whose posteriors are computed side by side
 LINE = 16                                       # 4-byte numbers of a cache line
 
 
@@ -47,9 +48,10 @@ class Matrix(NamedTuple):
 
 
 def matrix(region, rows, width):
-    """A new Matrix of whole tiles; the odd line in `ld` keeps rows out of each other's cache sets."""
+    """A new Matrix of whole tiles of rows, and of whole groups of SIDE; the odd line in `ld` keeps rows out of each
+    other's cache sets."""
     ld = up(max(up(width, PICK_PANEL), up(width, GRADIENT_ROWS)), LINE) + LINE
-    return Matrix(region.take(up(rows, ROWS) * ld), ld)
+    return Matrix(region.take(max(up(rows, ROWS), up(rows, SIDE)) * ld), ld)
 
 
 class Layer(NamedTuple):

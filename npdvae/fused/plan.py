@@ -5,12 +5,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npdvae.fused.memory import Region, layer, matrix, up
+from npdvae.fused.memory import SIDE, Region, layer, matrix, up
 from npdvae.kernels.cpu import jobs
 from npdvae.kernels.cpu.target import LANES, PANEL, PICK_PANEL, ROWS
 
 MOST_STEPS = 1024                               # of one call of the workers
 ACTIVATIONS = {"relu": jobs.RELU, "leaky_relu": jobs.LEAKY_RELU, "tanh": jobs.TANH}
+FEW = 1 << 16                                   # parameters that fit a core's own cache, with what else a step reads
 PARTS = 16                                      # chunks of one stage of examples: enough to balance a few workers
 
 
@@ -41,12 +42,15 @@ class Plan:
         self.decoder = self.layers(region, "decoder", model.decoder.sizes, True)
         self.prior = region.take(D * K)
         self.span = region.size
+        self.chained = self.chains()
+        self.examples = 2 * ROWS if self.chained else max(1, batch // PARTS)    # of one chunk
         region.size *= 3                        # parameters, then first and second moments
         self.scalars = region.take((MOST_STEPS + 1) * jobs.STEP_SCALARS)
         self.zero, self.floor = region.take(PICK_PANEL), region.take(1)
         self.uniform = region.take(D * K)       # log p(z) of the uniform prior, or of the learned one
         integers = Region()
         self.images = matrix(region, batch, model.pixels)
+        self.side = self.examples if self.chained else up(min(batch, SIDE), LANES)
         self.kl = region.take(batch * D)
         rows = batch * S
         self.rows = rows
@@ -55,20 +59,29 @@ class Plan:
                                                                             for x in self.decoder]
         self.g = [matrix(region, batch, x.outputs) for x in self.encoder] + [matrix(region, rows, x.outputs)
                                                                             for x in self.decoder[:-1]]
-        self.log_q, self.q = (region.take(batch * self.logits.ld) for _ in range(2))
+        self.dkl, self.q = (region.take(up(batch, SIDE) * self.logits.ld) for _ in range(2))
         self.dcodes = matrix(region, rows, D * K)
         self.loss_ld = -(-self.decoder[-1].panels // self.loss_panels)
         self.loss = region.take(rows * self.loss_ld)
         widest = max(x.outputs for x in self.encoder + self.decoder)
-        self.scratch_size = max(up(widest, LANES) * PANEL, up(widest, PICK_PANEL), 3 * D * K, S) + jobs.STEP_SCALARS
+        self.scratch_size = max(up(widest, LANES) * PANEL, up(widest, PICK_PANEL), 3 * D * K, S,
+                                (2 * up(D * K, LANES) + 5) * up(self.side, LANES)) + jobs.STEP_SCALARS
         self.scratch_size = up(self.scratch_size, 16)
         self.lists = self.take_lists(integers, batch, model.pixels, model.pixels)
         self.codes = self.take_lists(integers, rows, D, D * K)
         self.thresholds, self.numbers = integers.take(256), integers.take(up(D, LANES))
-        self.i_scratch_size = up(max(6 * up(model.pixels, 4) // 4 + 5 * LANES, 4 * up(D, LANES)), 16)
+        self.i_scratch_size = up(max(6 * up(model.pixels, 4) // 4 + 5 * LANES,
+                                     4 * up(D, LANES) * up(self.side, LANES)), 16)
         self.pixels = model.pixels
         self.mode, self.levels = mode, levels
         self.region, self.integers = region, integers
+
+    def chains(self):
+        """Whether a chunk of examples goes through the step up to the weight gradients in one go: no barriers between.
+
+        That reads every weight for every chunk, which pays where they are few.
+        """
+        return self.span <= FEW and not self.learned and self.gradient.kind != jobs.LEAVE_ONE_OUT
 
     @property
     def logits(self):
@@ -92,21 +105,30 @@ class Plan:
                 integers.take(numbers * rows), rows, integers.take(numbers))
 
     def build(self, workers):
-        """mem, ints, and the tables of training and of evaluation: (jobs, stages) each."""
+        """mem, ints, scratch of both kinds, and the tables of training and of evaluation: (jobs, stages) each."""
         scratch = self.region.take(workers * self.scratch_size)
         i_scratch = self.integers.take(workers * self.i_scratch_size)
         mem, ints = self.region.array(np.float32), self.integers.array(np.int32)
         ints[self.numbers:self.numbers + self.D] = np.arange(self.D)
         ints[self.codes[2]:self.codes[2] + self.rows] = self.D
         mem[self.uniform:self.uniform + self.D * self.K] = -np.log(self.K)
-        forward = self.forward()
-        return mem, ints, scratch, i_scratch, encode(forward + self.backward()), encode(
-            forward + [[self.report(0)]])
+        forward, backward = self.forward(), self.backward()
+        return mem, ints, scratch, i_scratch, self.program(forward + backward), self.program(
+            [*forward, [self.report(0)]])
+
+    def program(self, stages):
+        """Tables of the stages; where chunks of examples go through in one go, all but the last are one."""
+        if not self.chained:
+            return encode(stages)
+        *examples, last = stages
+        examples = [job for stage in examples for job in stage]
+        return encode([[j for j in examples if j[0] != "invert"], [j for j in examples if j[0] == "invert"], last],
+                      chained=1)
 
     def forward(self):
         """Stages up to the cost; the gradient w.r.t. the pixels' logits takes their place."""
         n, stages = len(self.encoder), []
-        group = max(1, self.batch // PARTS)
+        group = self.examples
         index, ld_index, count = self.lists[:3]
         stages.append([("pixels", -(-self.batch // group), dict(
             group=group, pixels=self.pixels, x=self.images.offset, ld_x=self.images.ld,
@@ -122,10 +144,10 @@ class Plan:
             else:
                 x = self.h[i - 1] if i else self.images
                 stages.append([self.dense(self.encoder[i], x, self.h[i], self.batch, i < n - 1)])
-        stages.append([("latent", -(-self.batch // group), dict(
-            group=group, latents=self.D, categories=self.K, samples=self.gradient.samples, h=self.logits.offset,
-            ld_h=self.logits.ld, log_q=self.log_q, q=self.q, log_p=self.uniform, kl=self.kl, i_codes=self.codes[0],
-            i_latents=self.numbers))])
+        stages.append([("latent", -(-self.batch // self.side), dict(
+            group=self.side, latents=self.D, categories=self.K, samples=self.gradient.samples, h=self.logits.offset,
+            ld_h=self.logits.ld, dkl=self.dkl, q=self.q, log_p=self.uniform, kl=self.kl, i_codes=self.codes[0],
+            i_latents=self.numbers, free_bits=self.floor))])
         S, m = self.gradient.samples, len(self.decoder)
         stages.append([self.invert(self.codes, self.D * self.K, S),
                        self.pick(self.decoder[0], self.codes, self.h[n], S, self.rows, m > 1)])
@@ -173,10 +195,12 @@ class Plan:
         return self.g[i] if i < len(self.g) else self.h[i]
 
     def row_groups(self, rows, chunks):
-        """Tiles of rows in a chunk, and how many such groups: split rows where there are few panels."""
+        """Tiles of rows in a chunk, how many such groups, and all tiles: rows are split where there are few panels."""
         tiles = up(rows, ROWS) // ROWS
-        groups = min(tiles, -(-PARTS // chunks))
-        size = -(-tiles // groups)
+        if self.chained:
+            size = self.examples * (rows // self.batch) // ROWS
+        else:
+            size = -(-tiles // min(tiles, -(-PARTS // chunks)))
         return size, -(-tiles // size), tiles
 
     def dense(self, l, x, y, rows, activates, cost=False):
@@ -191,7 +215,7 @@ class Plan:
             ld_loss=self.loss_ld))
 
     def pick(self, l, lists, y, samples, rows, activates):
-        group = max(1, rows // PARTS)
+        group = self.examples * samples if self.chained else max(1, rows // PARTS)
         groups = -(-rows // group)
         return ("pick", l.panels * groups, dict(
             group=group, groups=groups, samples=samples, i_index=lists[0], ld_index=lists[1], i_count=lists[2],
@@ -205,10 +229,11 @@ class Plan:
             i_rows=lists[3], ld_rows=lists[4], i_rows_count=lists[5]))
 
     def back(self, l, dy, dx, y, rows):
-        tiles = up(rows, ROWS) // ROWS
-        return ("backward", -(-l.inputs // PANEL), dict(
-            all_tiles=tiles, dy=dy.offset, ld_dy=dy.ld, w=l.weight, w_rows=l.rows, w_panel=l.panel, inner=l.outputs,
-            dx=dx.offset, ld_dx=dx.ld, y=(y or dx).offset, ld_y=(y or dx).ld,
+        panels = -(-l.inputs // PANEL)
+        tiles, groups, all_tiles = self.row_groups(rows, PARTS)
+        return ("backward", panels * groups, dict(
+            tiles=tiles, groups=groups, all_tiles=all_tiles, dy=dy.offset, ld_dy=dy.ld, w=l.weight, w_rows=l.rows,
+            w_panel=l.panel, inner=l.outputs, dx=dx.offset, ld_dx=dx.ld, y=(y or dx).offset, ld_y=(y or dx).ld,
             activation=self.activation if y else jobs.LINEAR, zero=self.zero))
 
     def gradient_of(self, l, x, dy, samples):
@@ -224,26 +249,31 @@ class Plan:
             dy=dy.offset, ld_dy=dy.ld, w=l.weight, w_rows=l.rows, bias=l.bias, span=self.span, samples=samples))
 
     def latent_backward(self):
-        group = max(1, self.batch // PARTS)
+        group = self.examples
         dh = self.g[len(self.encoder) - 1]
         return ("latent_backward", -(-self.batch // group), dict(
             group=group, latents=self.D, categories=self.K, samples=self.gradient.samples, h=self.logits.offset,
-            ld_h=self.logits.ld, log_q=self.log_q, q=self.q, log_p=self.uniform, kl=self.kl, i_codes=self.codes[0],
-            loss=self.loss, ld_loss=self.loss_ld, parts=self.loss_ld, dcodes=self.dcodes.offset,
-            ld_dcodes=self.dcodes.ld, dh=dh.offset, estimator=self.gradient.kind, divide=self.gradient.divide,
-            free_bits=self.floor))
+            ld_h=self.logits.ld, dkl=self.dkl, q=self.q, i_codes=self.codes[0], loss=self.loss, ld_loss=self.loss_ld,
+            parts=self.loss_ld, dcodes=self.dcodes.offset, ld_dcodes=self.dcodes.ld, dh=dh.offset,
+            estimator=self.gradient.kind, divide=self.gradient.divide))
 
     def report(self, running):
         return ("report", 1, dict(samples=self.gradient.samples, loss=self.loss, ld_loss=self.loss_ld,
                                   parts=self.loss_ld, kl=self.kl, ld_kl=self.D, latents=self.D, running=running))
 
 
-def encode(stages):
-    """Stages of (kind, chunks, arguments by name) as an int64 table [jobs, arguments] and stage offsets [n + 1]."""
+def encode(stages, chained=0):
+    """Stages of (kind, chunks, arguments by name) as an int64 table [jobs, arguments] and stages [n, 3].
+
+    A stage: its first job, the job after its last, and, for the first `chained` stages, in how many chunks of
+    examples it is done, each going through all its jobs; else 0.
+    """
     table = np.zeros((sum(map(len, stages)), jobs.MOST_ARGUMENTS), np.int64)
     for row, (kind, chunks, arguments) in zip(table, (job for stage in stages for job in stage)):
         fields = jobs.FIELDS[kind]
         if set(fields) != set(arguments):
             raise ValueError(f"job {kind}: arguments {sorted(set(fields) ^ set(arguments))} do not match")
         row[:2 + len(fields)] = [jobs.KINDS[kind], chunks, *(arguments[f] for f in fields)]
-    return table, np.cumsum([0, *map(len, stages)])
+    ends = np.cumsum([0, *map(len, stages)])
+    return table, np.array([(first, end, table[first, 1] if i < chained else 0)
+                            for i, (first, end) in enumerate(zip(ends[:-1], ends[1:]))])
