@@ -1,5 +1,6 @@
 """exact_gradient and moments: against the complex step of enumerated objectives and against plain loops. 3 s."""
 import itertools
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from npdvae.estimators.base import Draw
 from npdvae.estimators.outcomes import all_codes, codes_log_prob
 from npdvae.estimators.rloo import RLOO
 from npdvae.verify import costs, exact_gradient, moments
+from npdvae.verify.enumeration import importance_costs
 from npdvae.verify.moments import enumerate_moments
 
 
@@ -54,13 +56,49 @@ def test_exact_gradient_does_not_see_a_constant_of_the_cost():
     gradient = exact_gradient(logits, cost)
     assert np.abs(gradient - shifted).max() <= 1e6 * 1e-15          # eps of the shifted costs, halved by rounding
     assert np.abs(gradient.sum(-1)).max() <= 1e-14
+    whole = lambda codes: codes.sum(-1) ** 2.0                      # noqa: E731  so are these with the constant
+    large = exact_gradient(logits, lambda codes: whole(codes) + 2 ** 40)
+    assert np.abs(exact_gradient(logits, whole) - large).max() <= 1e-12
 
 
-def test_exact_gradient_in_chunks_is_the_same(monkeypatch):
+def test_exact_gradient_in_chunks_is_the_same():
     logits, cost = problem(kind="decoder")
     whole = exact_gradient(logits, cost)
-    monkeypatch.setattr("npdvae.verify.enumeration.CHUNK", 4)
-    assert np.array_equal(whole, exact_gradient(logits, cost))
+    with mock.patch("npdvae.verify.enumeration.CHUNK", 4):
+        assert np.array_equal(whole, exact_gradient(logits, cost))
+
+
+def test_exact_gradient_is_in_double_precision_whatever_the_logits_are():
+    logits, cost = problem()
+    expected = exact_gradient(logits, cost)
+    assert np.array_equal(exact_gradient(logits.tolist(), cost), expected)
+    single = exact_gradient(logits.astype(np.float32), cost)
+    assert single.dtype == np.float64
+    assert np.array_equal(single, exact_gradient(logits.astype(np.float32).astype(np.float64), cost))
+
+
+@pytest.mark.parametrize("samples", [1, 2, 3])
+def test_importance_costs_are_the_mean_of_the_first_samples_term(samples):
+    """samples E[L + w_1 / sum w] over the others, L = -log mean w: all tuples of the others one by one."""
+    cost, log_q = np.random.default_rng(0).normal(size=(2, 4, 2))
+    log_q -= np.log(np.exp(log_q).sum(0))                           # [C, B]
+    w, expected = np.exp(-cost - log_q), np.zeros((4, 2))
+    for others in itertools.product(range(4), repeat=samples - 1):
+        for c, b in np.ndindex(4, 2):
+            all_w = [w[c, b], *(w[o, b] for o in others)]
+            q = np.prod([np.exp(log_q[o, b]) for o in others])
+            expected[c, b] += samples * q * (-np.log(np.mean(all_w)) + w[c, b] / sum(all_w))
+    assert np.abs(importance_costs(cost, log_q, samples) - expected).max() <= 1e-13
+
+
+def test_exact_gradient_counts_what_it_would_enumerate():
+    """2**13 codes are few enough for an expectation, their pairs are too many."""
+    logits = np.zeros((1, 13, 2))
+    assert not exact_gradient(logits, lambda codes: np.ones((len(codes), 1))).any()
+    with pytest.raises(ValueError, match="67108864 codes or tuples of codes"):
+        exact_gradient(logits, None, objective="importance_weighted", samples=2)
+    with pytest.raises(ValueError, match="33554432 codes .*2 categories, 25 latents.*more than 16777216"):
+        exact_gradient(np.zeros((1, 25, 2)), None)
 
 
 @pytest.mark.parametrize("arguments, message", [

@@ -70,7 +70,7 @@ def importance_costs(cost, log_q, samples):
     log_w = -cost - log_q                                           # [C, B]
     total = np.zeros_like(cost)
     for others in itertools.combinations_with_replacement(range(C), samples - 1):
-        counts = np.bincount(np.asarray(others, int), minlength=C)  # [C]
+        counts = np.bincount(np.asarray(others, int))               # how often each code is among them
         orders = math.factorial(samples - 1) // math.prod(math.factorial(n) for n in counts)
         probability = orders * np.exp(log_q[list(others)].sum(0))   # [B]
         log_sum = log_w                                             # [C, B]

@@ -45,7 +45,7 @@ class Interval:
         if self.bounded:
             bets, _, weighted, _, cost = self.sums
             centre, margin = weighted / bets, (self.need + cost) / bets
-            ends = np.clip(centre - margin, 0, 1), np.clip(centre + margin, 0, 1)
+            ends = np.maximum(centre - margin, 0), np.minimum(centre + margin, 1)
         else:
             ends = self.one_side(1), -self.one_side(-1)
         return tuple(self.low + self.width * end for end in ends)

@@ -15,7 +15,7 @@ LIST = runner.FOLDER / "mutation" / "equivalents.toml"
 OPS = ["test_activations", "test_bernoulli", "test_categorical", "test_entropy", "test_gumbel", "test_linear",
        "test_rng", "test_softmax", "test_updates", "test_step", "test_latent"]
 VERIFY = ["test_verify_enumeration", "test_verify_costs", "test_verify_quadrature", "test_verify_sequential",
-          "test_verify_claims", "test_verify_faults"]
+          "test_verify_claims", "test_verify_faults", "test_verify_betting", "test_verify_interval"]
 ESTIMATORS = ["test_estimators", "test_estimators_coupled", "test_estimators_relaxed", "test_estimators_score",
               "test_estimators_identities", "test_estimators_defaults", "test_forward_laws"]
 STEMS = [*OPS, *ESTIMATORS, *VERIFY]
