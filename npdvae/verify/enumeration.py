@@ -9,7 +9,7 @@ from npdvae.estimators.outcomes import all_codes, codes_log_prob
 
 OBJECTIVES = ("expectation", "sampled_kl", "importance_weighted")
 MOST_TERMS = 2 ** 24                                                # codes, or tuples of codes
-CHUNK = 2 ** 12
+CHUNK = 4096
 
 
 def exact_gradient(logits, cost_fn, *, objective="expectation", samples=None):

@@ -7,7 +7,7 @@ import numpy as np
 from npdvae.rng import Generator
 from npdvae.verify.enumeration import check_logits
 
-CHUNK = 2 ** 10
+CHUNK = 1024
 CONTEXT = 3                                                         # size of the context that learned baselines read
 
 
