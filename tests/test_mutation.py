@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from npdvae.ops import entropy, softmax
+from npdvae.verify import knowledge
 from tests.mutation.mutator import Bench, mutants, sites
 
 
@@ -52,6 +53,15 @@ def test_every_mutant_changes_the_code_and_is_taken_out_again():
         assert softmax.__dict__[mutant.scope].__code__ != before[mutant.scope]
         bench.take_out()
         assert all(f.__code__ is before[name] for name, f in bench.functions.items())
+
+
+def test_a_constant_changes_the_defaults_that_read_it():
+    bench = Bench("npdvae.verify.knowledge")
+    fault = next(m for m in mutants("npdvae.verify.knowledge") if m.scope == "" and m.fault == "15 +1")
+    bench.put_in(fault)
+    assert knowledge.MOST_OUTCOMES == 2 ** 16 and knowledge.countable.__defaults__ == (2 ** 16,)
+    bench.take_out()
+    assert knowledge.MOST_OUTCOMES == 2 ** 15 and knowledge.countable.__defaults__ == (2 ** 15,)
 
 
 def test_a_mutant_reaches_those_who_imported_the_function():

@@ -14,8 +14,10 @@ from tests.mutation.mutator import Bench, mutants, packages
 LIST = runner.FOLDER / "mutation" / "equivalents.toml"
 OPS = ["test_activations", "test_bernoulli", "test_categorical", "test_entropy", "test_gumbel", "test_linear",
        "test_rng", "test_softmax", "test_updates", "test_step", "test_latent"]
-VERIFY = ["test_verify_enumeration", "test_verify_costs", "test_verify_quadrature", "test_verify_sequential",
-          "test_verify_claims", "test_verify_faults", "test_verify_betting", "test_verify_interval"]
+VERIFY = ["test_verify_betting", "test_verify_claims", "test_verify_costs", "test_verify_enumeration",
+          "test_verify_faults", "test_verify_findings", "test_verify_gradients", "test_verify_interval",
+          "test_verify_knowledge", "test_verify_model_cost", "test_verify_moments", "test_verify_quadrature",
+          "test_verify_sequential", "test_verify_verdicts"]
 ESTIMATORS = ["test_estimators", "test_estimators_coupled", "test_estimators_relaxed", "test_estimators_score",
               "test_estimators_identities", "test_estimators_defaults", "test_forward_laws"]
 STEMS = [*OPS, *ESTIMATORS, *VERIFY]

@@ -214,27 +214,38 @@ class Bench:
         self.saved = {}
 
     def put_in(self, mutant):
-        """Swap the code, the defaults or the constant that the mutant changes."""
+        """Swap the code and the defaults, or the constant, that the mutant changes."""
         _, node, _, change = self.sites[mutant.site]
         tree = ast.fix_missing_locations(Replace(node, change).visit(copy_but(self.tree, node)))
         if not mutant.scope:
-            statement = next(s for s, old in zip(tree.body, self.tree.body) if contains(old, node))
-            names = [n.id for t in statement.targets for n in ast.walk(t) if isinstance(n, ast.Name)]
-            values = dict(vars(self.module))
-            exec(compile(ast.Module([statement], []), self.path, "exec"), values)
-            self.saved = {(self.module, name): getattr(self.module, name) for name in names}
-            for name in names:
-                setattr(self.module, name, values[name])
+            self.put_constant(tree, node)
             return
         function = self.functions[mutant.scope]
-        definition = find(tree, mutant.scope)
         code = next(c for c in codes(compile(tree, self.path, "exec")) if c.co_qualname == mutant.scope)
-        self.saved = {(function, name): getattr(function, name) for name in ("__code__", "__defaults__",
-                                                                             "__kwdefaults__")}
         if code.co_freevars != function.__code__.co_freevars:
             raise ValueError("the mutant closes over other variables")
+        self.saved = {(function, "__code__"): function.__code__}
         function.__code__ = code
+        self.put_defaults(function, find(tree, mutant.scope))
+
+    def put_constant(self, tree, node):
+        """Evaluate the changed statement, and all defaults that read what it assigns."""
+        statement = next(s for s, old in zip(tree.body, self.tree.body) if contains(old, node))
+        names = {n.id for t in statement.targets for n in ast.walk(t) if isinstance(n, ast.Name)}
         values = dict(vars(self.module))
+        exec(compile(ast.Module([statement], []), self.path, "exec"), values)
+        self.saved = {(self.module, name): getattr(self.module, name) for name in names}
+        for name in names:
+            setattr(self.module, name, values[name])
+        for scope, function in self.functions.items():
+            definition = find(tree, scope)
+            if any(isinstance(n, ast.Name) and n.id in names for n in ast.walk(definition.args)):
+                self.put_defaults(function, definition)
+
+    def put_defaults(self, function, definition):
+        values = dict(vars(self.module))
+        for name in ("__defaults__", "__kwdefaults__"):
+            self.saved[function, name] = getattr(function, name)
         if function.__defaults__:
             function.__defaults__ = tuple(evaluate(d, values) for d in definition.args.defaults)
         if function.__kwdefaults__:
