@@ -37,6 +37,9 @@ def test_cost_of_a_single_latent_has_its_gradient_too(kind):
         step[:, :, 0, k] += 1e-20j
         expected = cost(step).imag / 1e-20
         assert np.abs(cost.gradient(x)[:, :, 0, k] - expected).max() <= 1e-12 * np.abs(cost.gradient(x)).max()
+    codes = noise().integers(0, K, (S, B, 1))
+    hard = cost.gradient(np.eye(K)[codes])
+    assert np.abs(cost.gradient(codes) - hard).max() <= 1e-12 * np.abs(hard).max()
 
 
 def test_costs_are_about_three_so_that_a_baseline_has_something_to_take_off():

@@ -79,6 +79,17 @@ def test_quadrature_refuses_what_it_cannot_do():
         gumbel_moments(estimators.get("gumbel_softmax"), logits, cost, cost.gradient)
 
 
+def test_nodes_reach_27_to_either_side_in_steps_that_widen_with_the_dimensions():
+    """Weights end at exp(-27): 271 nodes in one dimension, 136 in each of two, 68 in each of more, for every code."""
+    logits, cost = problem(1, 1, 2)
+    assert gumbel_moments(estimators.get("gumbel_softmax"), logits, cost, cost.gradient).nodes == 2 * 271
+    logits, cost = problem(1, 2, 2)
+    assert gumbel_moments(estimators.get("gumbel_softmax"), logits, cost, cost.gradient).nodes == 4 * 136 ** 2
+    logits, cost = problem(1, 2, 3)
+    with pytest.raises(ValueError, match=f"{9 * 68 ** 4} nodes .*more than 4194304"):
+        gumbel_moments(estimators.get("gumbel_softmax"), logits, cost, cost.gradient)
+
+
 def test_quadrature_refuses_noise_that_interacts():
     class Interacting(type(estimators.get("gr_mc"))):
         def backward(self, draw, cost, dcodes=None, state=None):

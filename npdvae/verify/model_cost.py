@@ -8,7 +8,7 @@ import numpy as np
 from npdvae.estimators.outcomes import all_codes
 
 MOST_BYTES = 2 ** 29                            # of the table of code gradients
-ROWS = 2 ** 11                                  # decoder evaluations at a time
+ROWS = 2048                                     # decoder evaluations at a time
 
 
 class ModelCost:

@@ -19,7 +19,7 @@ from npdvae.verify.sampling import estimate, repeat
 STEPS, REACH = {1: 0.2, 2: 0.4}, 27.0                               # of the trapezoid rule, by dimensions
 STEP = 0.8                                                          # for more dimensions; weights end at exp(-27)
 MOST_NODES = 2 ** 22
-CHUNK = 2 ** 13
+CHUNK = 8192
 
 
 class Quadrature(NamedTuple):

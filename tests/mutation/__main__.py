@@ -1,11 +1,21 @@
-"""python -m tests.mutation [--fast] [PATTERN ...]: mutation score of the numeric core, survivors listed."""
+"""python -m tests.mutation [--fast | --kernels] [PATTERN ...]: mutation score of the numeric core, survivors listed."""
 import argparse
 import collections
 import fnmatch
+import os
 import sys
 import time
 
-from tests.mutation.campaign import OPS, STEMS, campaign, equivalents, numeric_core, quick_core
+from tests.mutation.campaign import (
+    KERNELS,
+    OPS,
+    STEMS,
+    campaign,
+    equivalents,
+    kernel_core,
+    numeric_core,
+    quick_core,
+)
 from tests.mutation.mutator import mutants
 
 MOST_EQUIVALENT = 0.05                          # of all mutants
@@ -17,11 +27,18 @@ def main(argv=None):
     parser.add_argument("patterns", nargs="*", default=["*"], help="modules, such as npdvae.ops.* (default: all)")
     parser.add_argument("--fast", action="store_true", help="a share of the mutants of the modules that are tested "
                         "quickest, half a minute: for continuous integration")
+    parser.add_argument("--kernels", action="store_true", help="the CPU kernels of single operations instead, run as "
+                        "plain Python (NUMBA_DISABLE_JIT=1)")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="every Nth mutant")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--killers", action="store_true", help="also count what each test file kills")
     options = parser.parse_args(argv)
-    core, stems = (quick_core(), OPS) if options.fast else (numeric_core(), STEMS)
+    if options.kernels and os.environ.get("NUMBA_DISABLE_JIT") != "1":      # read once, when Numba is imported
+        arguments = sys.argv[1:] if argv is None else argv
+        os.execve(sys.executable, [sys.executable, "-m", "tests.mutation", *arguments],
+                  {**os.environ, "NUMBA_DISABLE_JIT": "1"})
+    core, stems = (kernel_core(), KERNELS) if options.kernels else (quick_core(), OPS) if options.fast else (
+        numeric_core(), STEMS)
     modules = [m for m in core if any(fnmatch.fnmatch(m, p) for p in options.patterns)]
     every, began = 4 if options.fast else options.every, time.perf_counter()
     results, disagreements, stale = campaign(modules, stems, lambda i: i % every == 0, options.workers)

@@ -21,6 +21,7 @@ VERIFY = ["test_verify_betting", "test_verify_claims", "test_verify_costs", "tes
 ESTIMATORS = ["test_estimators", "test_estimators_coupled", "test_estimators_relaxed", "test_estimators_score",
               "test_estimators_identities", "test_estimators_defaults", "test_forward_laws"]
 STEMS = [*OPS, *ESTIMATORS, *VERIFY]
+KERNELS = ["test_numba_ops", "test_kernels_elementary"]
 TOO_SLOW = 1.0                                  # seconds: tests above are not asked
 PATIENCE = 4.0                                  # seconds of tests, quickest first, that one mutant is given
 CHUNK = 20                                      # mutants handed to a process at once
@@ -145,3 +146,10 @@ def numeric_core():
 def quick_core():
     """Those whose tests take seconds: operations, generator, latent layer."""
     return ["npdvae.rng", *packages("ops", "latents")]
+
+
+def kernel_core():
+    """The CPU kernels of single operations, which run as plain Python under NUMBA_DISABLE_JIT=1."""
+    return [f"npdvae.kernels.cpu.{name}" for name in ("activations", "bernoulli", "binarise", "categorical",
+                                                      "elementary", "entropy", "gumbel", "linear", "philox",
+                                                      "softmax", "updates")]
