@@ -228,8 +228,8 @@ def test_the_largest_bias_of_entries_that_hardly_vary_is_measured_against_roundi
     r = some_report(true=1e6 * some_report().true, sigma=1e6 * some_report().sigma)
     assert some_report(true=r.true, sigma=r.sigma, mean=1e6 * some_report().mean + [[[0, 0], [0, 1e-7]]]).largest() == (
         0, 0, 1)
-    minus = some_report(true=-r.true, sigma=0 * r.sigma, mean=-r.true + [[[1, 0], [2, 0]]])
-    assert minus.largest() == (0, 1, 0)
+    true, sigma = np.array([[[-1e6, -2e6], [-2e6, 0]]]), np.array([[[1e-3, 1], [1, 0]]])
+    assert some_report(true=true, sigma=sigma, mean=true + [[[2e-3, 0], [0, 1e-7]]]).largest() == (0, 0, 0)
     zero = np.zeros((1, 2, 2))
     with np.errstate(all="raise"):
         assert some_report(true=zero, mean=zero, sigma=zero).largest() == (0, 0, 0)
