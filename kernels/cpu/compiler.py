@@ -5,13 +5,16 @@ A kernel is a plain Python function on NumPy arrays; under NUMBA_DISABLE_JIT=1 i
 import hashlib
 import os
 import pathlib
+import shutil
 import sys
 import tempfile
+import time
 
 from numba import config, njit
 
 from npdvae.kernels.cpu import target
 
+UNUSED = 30 * 24 * 3600                         # seconds
 CONTRACT = {"contract"}                         # a*b + c as one fused operation; keeps every comparison and NaN
 SUMS = {"contract", "reassoc", "nsz"}           # sums may be reordered, so that they vectorise; keeps NaN and infinity
 
@@ -42,9 +45,19 @@ def cache_folder():
         folder = user_cache() / "npdvae" / f"kernels-{sources_hash()}-{target.CHOICE}"
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
-            return str(folder)
+            pass
+        os.utime(folder)                        # in use
+        forget(folder.parent)
+        return str(folder)
     except (OSError, RuntimeError):
         return None
+
+
+def forget(parent):
+    """Remove compiled kernels of other sources that nobody has used for a month."""
+    for folder in parent.glob("kernels-*"):
+        if folder.stat().st_mtime < time.time() - UNUSED:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 FOLDER = None if config.DISABLE_JIT else cache_folder()
