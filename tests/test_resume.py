@@ -1,4 +1,4 @@
-"""Runs that are killed or interrupted at any instant go on to the same bits. Share: 25 s; the campaign is long.
+"""Runs that are killed or interrupted at any instant go on to the same bits. Share: 40 s; the campaign is long.
 
 python -m pytest -m long tests/test_resume.py -s: 50 kills, 36 of them at random instants.
 """
@@ -95,8 +95,11 @@ def pair(tmp_path, *settings):
 
 
 @posix
-def test_killed_runs_end_in_the_same_bits(tmp_path):
-    whole, killed = pair(tmp_path, "--epochs", "5")                 # 30 steps, 15 checkpoints
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_killed_runs_end_in_the_same_bits(tmp_path, backend):
+    if backend == "numba":
+        pytest.importorskip("numba")
+    whole, killed = pair(tmp_path, "--backend", backend, "--epochs", "5")   # 30 steps, 15 checkpoints
     killed.kill_at("half-written", 3)
     killed.kill_at("before-folder-fsync", 3)
     killed.kill_at_random(0.02)
