@@ -16,6 +16,8 @@ from npdvae.engine import Readable, Recipe
 from npdvae.estimators import get
 from npdvae.fused import Fused, plan, reason_unsupported
 from npdvae.fused.engine import gradient_of
+from npdvae.kernels.cpu import fused_latent
+from npdvae.kernels.cpu.categorical import invert
 from npdvae.model import DiscreteVAE
 from npdvae.optimisers import Optimiser
 from npdvae.state import TrainState
@@ -134,6 +136,19 @@ def test_fused_evaluation_equals_readable_evaluation(name):
     readable, fused = engines(**CASES[name])
     rows = readable.dataset.test
     assert np.abs(fused.evaluate(rows) - readable.evaluate(rows)).max() <= TOLERANCE * 20
+
+
+def test_side_by_side_sampling_picks_what_one_row_would():
+    """Categories of probability zero at the end too, with u up to the last float below 1."""
+    draw, D, K, G = np.random.default_rng(4), 2, 5, 16
+    p = draw.random((D, K, G)).astype(f4)
+    p[1, 3:, ::2], p[0, :, 3] = 0, [0, 0, 1, 0, 0]
+    p /= p.sum(1, keepdims=True)
+    for u in (draw.random(G).astype(f4), np.full(G, 1 - 2.0 ** -24, f4), np.full(G, 2.0 ** -24, f4)):
+        for d in range(D):
+            code, work = np.zeros(G, f4), np.zeros((2, G), f4)
+            fused_latent.invert_all(p.ravel(), u, work[0], code, work[1], d, K, G)
+            assert code.tolist() == [invert(np.ascontiguousarray(p[d, :, i]), u[i]) for i in range(G)]
 
 
 def test_fused_refuses_what_it_cannot_do():
