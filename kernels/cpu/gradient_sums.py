@@ -3,11 +3,25 @@
 Between blocks the sums wait in memory; the update follows the last block.
 """
 import numpy as np
+from llvmlite import ir
 from numba import config, types
 from numba.extending import intrinsic
 
 from npdvae.kernels.cpu.target import GRADIENT_ROWS, PANEL, VECTORS
-from npdvae.kernels.cpu.vectors import WIDTH, call_apart, constant, data, in_bytes, inner_loop, load, multiply, pointer
+from npdvae.kernels.cpu.vectors import (
+    I32,
+    POINTER,
+    WIDTH,
+    call_apart,
+    constant,
+    data,
+    external,
+    in_bytes,
+    inner_loop,
+    load,
+    multiply,
+    pointer,
+)
 
 
 def gradient_sums_body(b, base, a, stride, dy, dy_stride, sums, n):
@@ -39,4 +53,18 @@ def gradient_sums_twin(mem, a, stride, dy, dy_stride, sums, n):
             g += np.float32(mem[a + i * stride + r]) * mem[dy + i * dy_stride:dy + i * dy_stride + PANEL]
 
 
-gradient_sums = gradient_sums_twin if config.DISABLE_JIT else _gradient_sums
+@intrinsic
+def _fetch(typing, mem, at):
+    def codegen(context, b, signature, arguments):
+        place = pointer(b, in_bytes(b, data(context, b, signature.args[0], arguments[0]), arguments[1]), constant(0))
+        fetch = external(b, "llvm.prefetch.p0", ir.VoidType(), [POINTER, I32, I32, I32])
+        b.call(fetch, [place, *(ir.Constant(I32, x) for x in (0, 2, 1))])           # for reading, into the second cache
+        return context.get_dummy_value()
+    return types.void(mem, types.int64), codegen
+
+
+def fetch_twin(mem, at):
+    """Ask for the cache line of mem[at], which will be read soon."""
+
+
+gradient_sums, fetch = (gradient_sums_twin, fetch_twin) if config.DISABLE_JIT else (_gradient_sums, _fetch)

@@ -14,7 +14,7 @@ from npdvae.kernels.cpu.target import GRADIENT_ROWS, LANES, PANEL, PICK_PANEL, R
 MOST_CODES = 2 ** 13                            # of this plan: beyond, their activations would fill the memory
 UNIT = math.lcm(ROWS, LANES)                    # rows of codes come in whole tiles and vectors
 CODES = 192                                     # about as many codes go through the decoder in one go
-PANELS, TILES = 4, 43                           # of the weight in one chunk of its gradient, about
+PANELS, TILES = 7, 22                           # of the weight in one chunk of its gradient, about
 
 
 class ExactPlan(Plan):
