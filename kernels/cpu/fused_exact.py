@@ -56,20 +56,27 @@ def code_dense(c, a, mem):
 
 
 @kernel(SUMS)
-def code_backward(c, a, mem, scratch):
-    group, groups, rows, dy, ld_dy, w, w_rows, inner, dx, ld_dx, y, ld_y, kind, zero = a[2:16]
-    column, first = c // groups * PANEL, c % groups * group
+def turn_weight(c, a, mem):
+    """PANEL rows of a weight to columns: [panels of rows, columns of w, PANEL], as `code_backward` reads it."""
+    w, w_rows, inner, target = a[2:6]
+    target += c * inner * PANEL
     for o in range(0, inner, LANES):
-        block = w + (o // PANEL) * w_rows * PANEL + column * PANEL + o % PANEL
+        block = w + (o // PANEL) * w_rows * PANEL + c * PANEL * PANEL + o % PANEL
         for i in range(0, PANEL, LANES):
-            transpose(mem, block + i * PANEL, PANEL, scratch + o * PANEL + i, PANEL)
-    dx, y = dx + column, y + column
+            transpose(mem, block + i * PANEL, PANEL, target + o * PANEL + i, PANEL)
+
+
+@kernel(SUMS)
+def code_backward(c, a, mem):
+    group, groups, rows, dy, ld_dy, turned, inner, dx, ld_dx, y, ld_y, kind, zero = a[2:15]
+    panel, first = c // groups, c % groups * group
+    turned, dx, y = turned + panel * inner * PANEL, dx + panel * PANEL, y + panel * PANEL
     for t in range(first, min(first + group, rows), ROWS):
         if kind == jobs.RELU:
-            masked_product(mem, dy + t * ld_dy, ld_dy, 1, scratch, PANEL, zero, dx + t * ld_dx, ld_dx, inner,
+            masked_product(mem, dy + t * ld_dy, ld_dy, 1, turned, PANEL, zero, dx + t * ld_dx, ld_dx, inner,
                            y + t * ld_y, ld_y)
             continue
-        product(mem, dy + t * ld_dy, ld_dy, 1, scratch, PANEL, zero, dx + t * ld_dx, ld_dx, inner, 0)
+        product(mem, dy + t * ld_dy, ld_dy, 1, turned, PANEL, zero, dx + t * ld_dx, ld_dx, inner, 0)
         for r in range(t, t + ROWS):
             activate_backward(mem[dx + r * ld_dx:dx + r * ld_dx + PANEL], mem[y + r * ld_y:y + r * ld_y + PANEL], kind)
 
@@ -124,7 +131,8 @@ def code_cost(c, a, mem, ints, examples, scalars, scratch):
                 product(mem, logits + r * ld_logits, ld_logits, 1, xt + p, ld, zero, f + r * ld + p, ld, width, 0)
         for p in range(0, ld_work, PANEL):
             for r in range(t, end, ROWS):
-                product(mem, q + r * ld, ld, 1, x + p, ld_x, zero, scratch + (r - t) * ld_work + p, ld_work, examples, 0)
+                product(mem, q + r * ld, ld, 1, x + p, ld_x, zero, scratch + (r - t) * ld_work + p, ld_work, examples,
+                        0)
         for r in range(t, end):
             at, work, weight = logits + r * ld_logits, scratch + (r - t) * ld_work, f4(0)
             share, cost = mem[q + r * ld:q + r * ld + ld], mem[f + r * ld:f + r * ld + ld]
@@ -177,7 +185,7 @@ def code_cost_listed(c, a, mem, ints, examples, scalars, scratch):
             part[:] = f4(0)
             for k in range(j, min(j + PART, width)):
                 picked(mem, ints, lit + k * ld_lit, at_q, G, zero, work + 3 * G, np.int64(ints[lit_count + k]))
-                shared_cost_column(mem[at_l + k * G:at_l + k * G + G], sums, weight, part, scale)
+                shared_cost_column(mem[at_l + k * G:at_l + k * G + n], sums, weight, part, scale)
             for i in range(G):
                 total[i] += part[i]
         for b in range(columns):
@@ -303,7 +311,7 @@ def do(c, a, mem, ints, examples, scalars, scratch):
     if kind == jobs.CODE_DENSE:
         code_dense(c, a, mem)
     elif kind == jobs.CODE_BACKWARD:
-        code_backward(c, a, mem, scratch)
+        code_backward(c, a, mem)
     elif kind == jobs.CODE_GRADIENT:
         code_gradient(c, a, mem, scalars, scratch)
     elif kind == jobs.CODE_COST:
@@ -318,3 +326,5 @@ def do(c, a, mem, ints, examples, scalars, scratch):
         code_latent_backward(c, a, mem, ints, examples, scalars, scratch)
     elif kind == jobs.TURN:
         turn(c, a, mem, examples)
+    elif kind == jobs.TURN_WEIGHT:
+        turn_weight(c, a, mem)

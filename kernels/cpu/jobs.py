@@ -39,11 +39,13 @@ FIELDS = {
     # the exact gradient, over rows of codes that the batch shares; tables q, f and qt have ld columns, an example each
     # chunk = columns of source [c * group, ...): target = source transposed
     "turn": ("group", "width", "source", "ld_source", "target", "ld_target"),
+    # chunk = PANEL rows of w [inputs, inner]: target = these rows as columns
+    "turn_weight": ("w", "w_rows", "inner", "target"),
     # chunk = (panel, rows [.. * group, ...)), as "pick", "dense" and "backward" for codes
     "code_pick": ("group", "groups", "rows", "i_index", "ld_index", "i_count", "w", "w_rows", "bias", "y", "ld_y",
                   "activation"),
     "code_dense": ("group", "groups", "rows", "x", "ld_x", "w", "w_rows", "bias", "y", "ld_y", "inner", "activation"),
-    "code_backward": ("group", "groups", "rows", "dy", "ld_dy", "w", "w_rows", "inner", "dx", "ld_dx", "y", "ld_y",
+    "code_backward": ("group", "groups", "rows", "dy", "ld_dy", "turned", "inner", "dx", "ld_dx", "y", "ld_y",
                       "activation", "zero"),
     # chunk = rows [c * group, ...): q and f of all examples, and gradients in place of the pixels' logits
     "code_cost": ("group", "rows", "codes", "width", "latents", "i_index", "qt", "logits", "ld_logits", "q", "f", "ld",
@@ -61,8 +63,8 @@ FIELDS = {
 }
 KINDS = {name: i for i, name in enumerate(FIELDS)}
 (PIXELS, INVERT, PICK, DENSE, BACKWARD, GRADIENT, PICKED_GRADIENT, LATENT, LATENT_BACKWARD, PRIOR, PRIOR_GRADIENT,
- REPORT, TURN, CODE_PICK, CODE_DENSE, CODE_BACKWARD, CODE_COST, CODE_COST_LISTED, CODE_LATENT_BACKWARD, CODE_GRADIENT,
- CODE_PICK_GRADIENT) = range(len(FIELDS))
+ REPORT, TURN, TURN_WEIGHT, CODE_PICK, CODE_DENSE, CODE_BACKWARD, CODE_COST, CODE_COST_LISTED, CODE_LATENT_BACKWARD,
+ CODE_GRADIENT, CODE_PICK_GRADIENT) = range(len(FIELDS))
 
 LINEAR, RELU, LEAKY_RELU, TANH = range(4)       # activations
 THRESHOLDED, DRAWN, GREY = range(3)             # pixel modes: value >= half of all levels; drawn; as they are

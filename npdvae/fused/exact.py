@@ -13,7 +13,7 @@ from npdvae.kernels.cpu.target import GRADIENT_ROWS, LANES, PANEL, PICK_PANEL, R
 
 MOST_CODES = 2 ** 13                            # of this plan: beyond, their activations would fill the memory
 UNIT = math.lcm(ROWS, LANES)                    # rows of codes come in whole tiles and vectors
-CODES = 192                                     # about as many codes go through the decoder in one go
+CODES = 96                                      # about as many go through the decoder in one go: they stay in cache
 PANELS, TILES = 7, 22                           # of the weight in one chunk of its gradient, about
 
 
@@ -25,9 +25,7 @@ class ExactPlan(Plan):
         region, integers, D, K = self.region, self.integers, self.D, self.K
         self.C = K ** D
         self.code_rows = up(self.C, UNIT)
-        self.chunks = -(-self.C // CODES)
-        self.chunks += self.chunks % 2 if self.chunks > 1 else 0       # even, for two workers
-        self.group = up(-(-self.C // self.chunks), UNIT)
+        self.group = up(-(-self.C // -(-self.C // CODES)), UNIT)
         self.chunks = -(-self.code_rows // self.group)
         self.y = [matrix(region, self.code_rows, x.outputs) for x in self.decoder]
         self.dy_codes = [matrix(region, self.code_rows, x.outputs) for x in self.decoder[:-1]] + self.y[-1:]
@@ -35,12 +33,12 @@ class ExactPlan(Plan):
         self.shares, self.costs = (region.take(self.code_rows * self.ld) for _ in range(2))
         self.q_columns = region.take(up(D * K, LANES) * self.ld)
         self.image_columns = region.take(up(model.pixels, LANES) * self.ld)
+        self.turned = [region.take(up(x.inputs, PANEL) * up(x.outputs, LANES)) for x in self.decoder]
         self.expected = region.take(batch)
         self.code_list, self.code_count = integers.take(self.code_rows * D), integers.take(self.code_rows)
         self.rows_list, self.rows_count = integers.take(D * self.C), integers.take(D * K)
-        widest = max(x.outputs for x in self.decoder)
         self.scratch_size = up(max(
-            self.scratch_size, up(widest, LANES) * PANEL, PANELS * (TILES + 1) * GRADIENT_ROWS * PANEL + PANELS * PANEL,
+            self.scratch_size, PANELS * (TILES + 1) * GRADIENT_ROWS * PANEL + PANELS * PANEL,
             fused_exact.TILES * ROWS * up(model.pixels, PANEL),
             (up(model.pixels, LANES) + 2 * up(batch, LANES) + 4) * PICK_PANEL, (2 + D * K) * SIDE), 16)
 
@@ -74,7 +72,7 @@ class ExactPlan(Plan):
         if not self.sparse:
             stages[1].append(self.turn(self.pixels, self.images.offset, self.images.ld, self.image_columns))
         stages.append([(kind, chunks, {**arguments, "samples": 0})])
-        stages.append([self.turn(self.D * self.K, self.q, self.logits.ld, self.q_columns)])
+        stages.append([self.turn(self.D * self.K, self.q, self.logits.ld, self.q_columns), *self.turn_weights()])
         stages.append(self.code_stage())
         decoder = [self.code_gradient(i) for i in reversed(range(1, len(self.decoder)))]
         encoder = [[job for job in stage if self.of_encoder(job)] for stage in self.backward()]
@@ -104,8 +102,8 @@ class ExactPlan(Plan):
         for i in reversed(range(1, m)):
             l, dy, dx, y = self.decoder[i], self.dy_codes[i], self.dy_codes[i - 1], self.y[i - 1]
             jobs_.append(("code_backward", -(-l.inputs // PANEL) * self.chunks, dict(
-                group=self.group, groups=self.chunks, rows=self.code_rows, dy=dy.offset, ld_dy=dy.ld, w=l.weight,
-                w_rows=l.rows, inner=l.outputs, dx=dx.offset, ld_dx=dx.ld, y=y.offset, ld_y=y.ld,
+                group=self.group, groups=self.chunks, rows=self.code_rows, dy=dy.offset, ld_dy=dy.ld,
+                turned=self.turned[i], inner=up(l.outputs, LANES), dx=dx.offset, ld_dx=dx.ld, y=y.offset, ld_y=y.ld,
                 activation=self.activation, zero=self.zero)))
         return jobs_
 
@@ -126,6 +124,11 @@ class ExactPlan(Plan):
         group = up(-(-width // 8), LANES)
         return ("turn", -(-width // group), dict(group=group, width=width, source=source, ld_source=ld, target=target,
                                                  ld_target=self.ld))
+
+    def turn_weights(self):
+        return [("turn_weight", -(-l.inputs // PANEL), dict(w=l.weight, w_rows=l.rows, inner=up(l.outputs, LANES),
+                                                            target=self.turned[i]))
+                for i, l in enumerate(self.decoder) if i]
 
     def code_latent_backward(self):
         return ("code_latent_backward", -(-self.batch // SIDE), dict(
