@@ -38,15 +38,23 @@ CASES = {                                       # the last batch is short in all
     "one hidden layer": dict(hidden=(17,)),
     "learned prior": dict(prior="learned", free_bits=0.3, kl_weight=0.5, D=2, K=3),
     "radam": dict(optimiser="radam"),
+    "small chunks": dict(chunks=(24, 2, 3)),
+    "small chunks, tanh": dict(chunks=(24, 1, 2), activation="tanh", binarize="none"),
     "wide": dict(pixels=131, hidden=(150, 140), D=4, K=5, batch=27),
 }
 
 
-def pair(dense=False, scale=1.0, **options):
-    """The readable engine in float64 and the fused one, in the same state; weights times `scale`."""
-    density, Fused.sparse = Fused.sparse, (lambda self: False) if dense else Fused.sparse
-    readable, fused = engines("exact", **options)
-    Fused.sparse = density
+def pair(dense=False, scale=1.0, chunks=None, **options):
+    """The readable engine in float64 and the fused one, in the same state; weights times `scale`.
+
+    chunks: codes of one chunk, panels and tiles of one chunk of a weight gradient.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if dense:
+            patch.setattr(Fused, "sparse", lambda self: False)
+        for name, value in zip(("CODES", "PANELS", "TILES"), chunks or ()):
+            patch.setattr(exact, name, value)
+        readable, fused = engines("exact", **options)
     state = readable.save()
     state = state._replace(params={k: np.float32(scale) * v for k, v in state.params.items()})
     fused.load(state)
@@ -76,13 +84,10 @@ def test_fused_exact_steps_equal_readable_steps(name):
 
 
 @pytest.mark.parametrize("name", ["bytes", "odd", "odd and grey", "wide"])
-def test_fused_exact_results_do_not_depend_on_threads_nor_on_grouping(name, monkeypatch):
-    monkeypatch.setattr(exact, "CODES", 24)                         # many chunks
-    monkeypatch.setattr(exact, "PANELS", 2)
-    monkeypatch.setattr(exact, "TILES", 3)
+def test_fused_exact_results_do_not_depend_on_threads_nor_on_grouping(name):
     states = []
     for threads, cut in ((1, 27), (2, CASES[name].get("batch", 10)), (3, 0)):
-        _, fused = pair(threads=threads, **CASES[name])
+        _, fused = pair(threads=threads, chunks=(24, 2, 3), **CASES[name])
         sums = [fused.run(ORDER[:cut]), fused.run(ORDER[cut:])]
         states.append((np.concatenate(sums), fused.save()))
     for sums, state in states[1:]:
@@ -105,7 +110,7 @@ def test_costs_of_codes_that_differ_little_keep_their_digits(dense):
 
 @pytest.mark.parametrize("name", ["bytes", "grey bytes", "learned prior"])
 def test_fused_evaluation_after_exact_training_equals_readable_evaluation(name):
-    readable, fused = engines("exact", **{k: v for k, v in CASES[name].items() if k != "dense"})
+    readable, fused = engines("exact", **CASES[name])
     rows = readable.dataset.test
     assert np.abs(fused.evaluate(rows) - readable.evaluate(rows)).max() <= 20 * TOLERANCE
     fused.run(ORDER)
@@ -141,7 +146,7 @@ def test_gradient_sums_equal_their_twin(n):
 if os.environ.get("NUMBA_DISABLE_JIT") != "1":             # the inner runs
     @pytest.mark.parametrize("tile", ["avx2", "avx512"])
     def test_fused_exact_steps_run_as_plain_python_with_either_tile(tile):
-        cases = "(readable_steps and (bytes or floats or tanh or prior or category)) or twin"
+        cases = "(readable_steps and (bytes or floats or tanh or prior or category or small)) or twin"
         run = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", cases],
                              env={**os.environ, "NUMBA_DISABLE_JIT": "1", "NPDVAE_TILE": tile},
                              capture_output=True, text=True)
