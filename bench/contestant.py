@@ -12,6 +12,9 @@ import numpy as np
 
 from bench import problem as problems
 
+# The encoder's exact gradient is a sum over codes of costs of about 500 nats that, with the first parameters, differ by
+# tenths of a nat: rounding a cost to float32 (3e-5) moves that gradient by some 1e-4 of itself, however it is computed.
+TOLERANCES = {"exact": 1e-3}
 NAMES = ("npdvae", "torch", "torch.compile", "jax.jit", "jax.scan")
 
 
@@ -65,7 +68,7 @@ def validate(contestant, problem):
     found, found_grads = contestant.check(x, codes)
     errors = [abs(found - loss) / abs(loss)]
     errors += [float(np.abs(found_grads[k] - g).max() / np.abs(g).max()) for k, g in grads.items()]
-    if not max(errors) <= 1e-4:
+    if not max(errors) <= TOLERANCES.get(problem.estimator, 1e-4):
         raise ValueError(f"a contestant computes something else: relative error {max(errors):.1e}")
     return max(errors)
 

@@ -22,6 +22,10 @@ class JaxPeer:
         self.images = jnp.asarray(problems.probabilities(problem))
         test = problems.dataset(problem.data)
         self.test = jnp.asarray(test.to_probabilities(test.test))
+        self.codes = None
+        if problem.estimator == "exact":
+            grid = np.indices((problem.K,) * problem.D).reshape(problem.D, -1).T       # [C, D]
+            self.codes = jnp.asarray(np.eye(problem.K, dtype=np.float32)[grid].reshape(len(grid), -1))   # [C, D K]
         self.one = jax.jit(self.step, donate_argnums=0)
         self.many = jax.jit(lambda state, images, order: jax.lax.scan(
             lambda s, index: self.step(s, images, index), state, order), donate_argnums=0)
@@ -37,6 +41,9 @@ class JaxPeer:
         p = self.problem
         log_q = jax.nn.log_softmax(self.mlp(params, "encoder", x).reshape(-1, p.D, p.K))   # [B, D, K]
         kl = p.D * math.log(p.K) + (jnp.exp(log_q) * log_q).sum((1, 2))                    # [B]
+        if self.codes is not None:
+            elbo = self.exact_cost(params, x, log_q) + kl.mean()
+            return elbo, elbo
         if codes is None:
             codes = jax.random.categorical(key, log_q)                                     # [B, D]
         z = jax.nn.one_hot(codes, p.K)
@@ -45,6 +52,13 @@ class JaxPeer:
         score = (jax.lax.stop_gradient(cost - p.baseline) * (log_q * z).sum((1, 2))).mean()
         elbo = (cost + kl).mean()
         return elbo + score, elbo
+
+    def exact_cost(self, params, x, log_q):
+        """E_q[cost] by enumeration, the codes decoded once for the batch."""
+        logits = self.mlp(params, "decoder", self.codes)                                   # [C, P]
+        cost = jax.nn.softplus(logits).sum(1)[:, None] - logits @ x.T                      # [C, B]
+        q = jnp.exp(self.codes @ log_q.reshape(len(x), -1).T)                              # [C, B]
+        return (q * cost).sum(0).mean()
 
     def step(self, state, images, index):
         params, m, v, t, key = state

@@ -1,7 +1,7 @@
 """One worker of a fused run: all steps of a call without Python, sharing chunks of work with its peers."""
 import numpy as np
 
-from npdvae.kernels.cpu import fused_latent, fused_layers, fused_pixels, jobs
+from npdvae.kernels.cpu import fused_exact, fused_latent, fused_layers, fused_pixels, jobs
 from npdvae.kernels.cpu.compiler import SUMS, kernel
 from npdvae.kernels.cpu.sync import FLUSH, barrier, claim, float_mode, set_float_mode
 
@@ -39,6 +39,8 @@ def do(c, a, mem, ints, images, grey_images, order, first, examples, step, examp
         fused_latent.prior_gradient(a, mem, examples, scalars, scratch)
     elif kind == jobs.REPORT:
         fused_latent.report(a, mem, running, examples, scalars, out)
+    else:
+        fused_exact.do(c, a, mem, ints, examples, scalars, scratch)
 
 
 @kernel(SUMS)

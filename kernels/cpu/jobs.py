@@ -36,14 +36,39 @@ FIELDS = {
     "prior_gradient": ("latents", "categories", "logits", "log_p", "q", "kl", "ld_q", "span", "free_bits"),
     # one chunk: the batch's sums of cost and KL, and the running mean of the cost
     "report": ("samples", "loss", "ld_loss", "parts", "kl", "ld_kl", "latents", "running"),
+    # the exact gradient, over rows of codes that the batch shares; tables q, f and qt have ld columns, an example each
+    # chunk = columns of source [c * group, ...): target = source transposed
+    "turn": ("group", "width", "source", "ld_source", "target", "ld_target"),
+    # chunk = PANEL rows of w [inputs, inner]: target = these rows as columns
+    "turn_weight": ("w", "w_rows", "inner", "target"),
+    # chunk = (panel, rows [.. * group, ...)), as "pick", "dense" and "backward" for codes
+    "code_pick": ("group", "groups", "rows", "i_index", "ld_index", "i_count", "w", "w_rows", "bias", "y", "ld_y",
+                  "activation"),
+    "code_dense": ("group", "groups", "rows", "x", "ld_x", "w", "w_rows", "bias", "y", "ld_y", "inner", "activation"),
+    "code_backward": ("group", "groups", "rows", "dy", "ld_dy", "turned", "inner", "dx", "ld_dx", "y", "ld_y",
+                      "activation", "zero"),
+    # chunk = rows [c * group, ...): q and f of all examples, and gradients in place of the pixels' logits
+    "code_cost": ("group", "rows", "codes", "width", "latents", "i_index", "qt", "logits", "ld_logits", "q", "f", "ld",
+                  "x", "ld_x", "xt", "zero"),
+    "code_cost_listed": ("group", "rows", "codes", "width", "latents", "i_index", "qt", "logits", "ld_logits", "q", "f",
+                         "ld", "i_ones", "ld_ones", "i_ones_count", "i_lit", "ld_lit", "i_lit_count", "zero"),
+    # chunk = examples [c * group, ...): gradient at the encoder's output, and the expected cost
+    "code_latent_backward": ("group", "latents", "categories", "codes", "i_index", "q", "f", "ld", "dkl", "ld_h", "dh",
+                             "loss", "pixels"),
+    # chunk = (panels, tiles of weight rows), as "gradient"; and as "picked_gradient"
+    "code_gradient": ("panels", "all_panels", "tiles", "groups", "all_tiles", "rows", "x", "ld_x", "dy", "ld_dy", "w",
+                      "w_rows", "bias", "span"),
+    "code_pick_gradient": ("group", "groups", "rows", "i_index", "ld_index", "i_count", "inner", "dy", "ld_dy", "w",
+                           "w_rows", "bias", "span"),
 }
 KINDS = {name: i for i, name in enumerate(FIELDS)}
 (PIXELS, INVERT, PICK, DENSE, BACKWARD, GRADIENT, PICKED_GRADIENT, LATENT, LATENT_BACKWARD, PRIOR, PRIOR_GRADIENT,
- REPORT) = range(len(FIELDS))
+ REPORT, TURN, TURN_WEIGHT, CODE_PICK, CODE_DENSE, CODE_BACKWARD, CODE_COST, CODE_COST_LISTED, CODE_LATENT_BACKWARD,
+ CODE_GRADIENT, CODE_PICK_GRADIENT) = range(len(FIELDS))
 
 LINEAR, RELU, LEAKY_RELU, TANH = range(4)       # activations
 THRESHOLDED, DRAWN, GREY = range(3)             # pixel modes: value >= half of all levels; drawn; as they are
-NO_BASELINE, SHIFTED, LEAVE_ONE_OUT, RLOO, STRAIGHT_THROUGH, REINMAX = range(6)   # estimators
+NO_BASELINE, SHIFTED, LEAVE_ONE_OUT, RLOO, EXACT, STRAIGHT_THROUGH, REINMAX = range(7)   # estimators
 
 STEP_SCALARS = 12                               # numbers of one step: s0 .. s4 of the update, then these
 SCALE, KL_WEIGHT, TEMPERATURE, BASELINE = range(5, 9)

@@ -12,10 +12,12 @@ from numba import config
 from npdvae import rng
 from npdvae.backends.numba_backend import adam_scalars, radam_scalars
 from npdvae.engine import Readable
+from npdvae.estimators.exact import Exact
 from npdvae.estimators.reinforce import Reinforce
 from npdvae.estimators.reinmax import ReinMax
 from npdvae.estimators.rloo import RLOO
 from npdvae.estimators.straight_through import StraightThrough
+from npdvae.fused.exact import MOST_CODES, ExactPlan
 from npdvae.fused.plan import ACTIVATIONS, MOST_STEPS, Gradient, Plan
 from npdvae.kernels.cpu import jobs, target
 from npdvae.kernels.cpu.fused_worker import STRIDE, work
@@ -41,6 +43,8 @@ def gradient_of(estimator) -> Gradient | None:
         return Gradient(jobs.STRAIGHT_THROUGH, estimator.samples, int(estimator.divide))
     if type(estimator) is ReinMax:
         return Gradient(jobs.REINMAX, estimator.samples)
+    if type(estimator) is Exact:
+        return Gradient(jobs.EXACT, 1)          # of an evaluation; training decodes all codes
     return None
 
 
@@ -60,6 +64,9 @@ def reason_unsupported(model, recipe) -> str | None:
         return f"estimator {model.latent.estimator.name}"
     if model.encoder.activation not in ACTIVATIONS or not model.hidden:
         return "no hidden layer"
+    codes = model.latent.categories ** model.latent.latents
+    if type(model.latent.estimator) is Exact and codes > MOST_CODES:
+        return f"activations of {codes} codes, more than {MOST_CODES}"
     return None
 
 
@@ -87,8 +94,9 @@ class Fused(Readable):
         self.workers = 1 if config.DISABLE_JIT else min(threads or cores, MOST_WORKERS)
         byte_images = dataset.train.dtype == np.uint8
         mode = jobs.THRESHOLDED if dataset.binary else MODES[recipe.binarize]
-        self.plan = plan = Plan(model, recipe.batch_size, gradient_of(model.latent.estimator), mode,
-                                dataset.levels if byte_images else 0, self.sparse())
+        gradient = gradient_of(model.latent.estimator)
+        self.plan = plan = (ExactPlan if gradient.kind == jobs.EXACT else Plan)(
+            model, recipe.batch_size, gradient, mode, dataset.levels if byte_images else 0, self.sparse())
         (self.mem, self.ints, self.scratch, self.i_scratch, self.training,
          self.evaluation) = plan.build(self.workers)
         self.mem[plan.floor] = model.latent.free_bits

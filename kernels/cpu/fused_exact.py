@@ -1,0 +1,330 @@
+"""The exact gradient of a fused step: all codes decoded once for the batch, chunk by chunk of codes.
+
+The decoder's gradient needs only q(z|x), so a chunk goes from its codes to the gradients of its activations in one go;
+the encoder's needs the costs of all codes. Tables q and f [codes, examples] hold q(z|x) and the cost of each code;
+rows of codes are padded to whole vectors and tiles, with q = 0 there and for examples beyond a short batch.
+"""
+import numpy as np
+
+from npdvae.kernels.cpu import jobs
+from npdvae.kernels.cpu.compiler import SUMS, helper, kernel
+from npdvae.kernels.cpu.elementary import exp_minus, log1p_short
+from npdvae.kernels.cpu.fused_layers import activate, activate_backward, update
+from npdvae.kernels.cpu.gradient_sums import fetch, gradient_sums
+from npdvae.kernels.cpu.target import GRADIENT_ROWS, LANES, PANEL, PICK_PANEL, ROWS
+from npdvae.kernels.cpu.vectors import masked_product, picked, picked_gradient, product, transpose
+
+f4 = np.float32
+LOG_2 = f4(np.log(2))
+TILES = 4                                       # tiles of codes whose products with the images share a panel of them
+PART = 64                                       # pixels whose costs are summed apart
+BLOCK = 32                                      # codes of one block of a weight gradient: it stays in cache
+LINE = 16                                       # floats of a cache line
+
+
+@kernel(SUMS)
+def turn(c, a, mem, examples):
+    """Rows of the batch to columns of target; columns beyond the examples are 0."""
+    group, width, source, ld_source, target, ld_target = a[2:8]
+    for j in range(c * group, min(c * group + group, width), LANES):
+        for i in range(0, examples, LANES):
+            transpose(mem, source + i * ld_source + j, ld_source, target + j * ld_target + i, ld_target)
+        for k in range(j, j + LANES):
+            mem[target + k * ld_target + examples:target + (k + 1) * ld_target] = f4(0)
+
+
+@kernel(SUMS)
+def code_pick(c, a, mem, ints):
+    group, groups, rows, index, ld_index, count, w, w_rows, bias, y, ld_y, kind = a[2:14]
+    panel, first = c // groups, c % groups * group
+    w, column = w + panel * w_rows * PICK_PANEL, panel * PICK_PANEL
+    for r in range(first, min(first + group, rows)):
+        out = y + r * ld_y + column
+        picked(mem, ints, index + r * ld_index, w, PICK_PANEL, bias + column, out, np.int64(ints[count + r]))
+        activate(mem[out:out + PICK_PANEL], kind)
+
+
+@kernel(SUMS)
+def code_dense(c, a, mem):
+    group, groups, rows, x, ld_x, w, w_rows, bias, y, ld_y, inner, kind = a[2:14]
+    panel, first = c // groups, c % groups * group
+    w, bias, y, last = w + panel * w_rows * PANEL, bias + panel * PANEL, y + panel * PANEL, min(first + group, rows)
+    for r in range(first, last, ROWS):
+        product(mem, x + r * ld_x, ld_x, 1, w, PANEL, bias, y + r * ld_y, ld_y, inner, kind == jobs.RELU)
+    for r in range(first, last if kind > jobs.RELU else first):
+        activate(mem[y + r * ld_y:y + r * ld_y + PANEL], kind)
+
+
+@kernel(SUMS)
+def turn_weight(c, a, mem):
+    """PANEL rows of a weight to columns: [panels of rows, columns of w, PANEL], as `code_backward` reads it."""
+    w, w_rows, inner, target = a[2:6]
+    target += c * inner * PANEL
+    for o in range(0, inner, LANES):
+        block = w + (o // PANEL) * w_rows * PANEL + c * PANEL * PANEL + o % PANEL
+        for i in range(0, PANEL, LANES):
+            transpose(mem, block + i * PANEL, PANEL, target + o * PANEL + i, PANEL)
+
+
+@kernel(SUMS)
+def code_backward(c, a, mem):
+    group, groups, rows, dy, ld_dy, turned, inner, dx, ld_dx, y, ld_y, kind, zero = a[2:15]
+    panel, first = c // groups, c % groups * group
+    turned, dx, y = turned + panel * inner * PANEL, dx + panel * PANEL, y + panel * PANEL
+    for t in range(first, min(first + group, rows), ROWS):
+        if kind == jobs.RELU:
+            masked_product(mem, dy + t * ld_dy, ld_dy, 1, turned, PANEL, zero, dx + t * ld_dx, ld_dx, inner,
+                           y + t * ld_y, ld_y)
+            continue
+        product(mem, dy + t * ld_dy, ld_dy, 1, turned, PANEL, zero, dx + t * ld_dx, ld_dx, inner, 0)
+        for r in range(t, t + ROWS):
+            activate_backward(mem[dx + r * ld_dx:dx + r * ld_dx + PANEL], mem[y + r * ld_y:y + r * ld_y + PANEL], kind)
+
+
+@kernel(SUMS)
+def probabilities(mem, ints, first, last, codes, D, index, qt, q, ld):
+    """q(z|x_b) of codes first .. last, from qt [D K, examples]: rows of the table q."""
+    for c in range(first, last):
+        row = mem[q + c * ld:q + c * ld + ld]
+        if c >= codes:
+            row[:] = f4(0)
+            continue
+        at = qt + ints[index + c * D] * ld
+        row[:] = mem[at:at + ld]
+        for d in range(1, D):
+            at = qt + ints[index + c * D + d] * ld
+            factor = mem[at:at + ld]
+            for b in range(ld):
+                row[b] *= factor[b]
+
+
+@helper
+def centred_softplus(l, t):
+    """log(1 + e**l) - log 2 for t = e**-|l|: sums over pixels stay near 0 where logits do, and so keep their digits."""
+    return f4(0.5) * (l + abs(l)) + (log1p_short(t) - LOG_2)
+
+
+@kernel(SUMS)
+def shared_cost_row(logits, images, weight, scale):
+    """Sum of centred softplus over one code's logits [P], which become scale (weight sigmoid(l) - images)."""
+    total = f4(0)
+    for j in range(logits.size):
+        l = logits[j]
+        t = exp_minus(abs(l))
+        s = f4(1) / (f4(1) + t)
+        total += centred_softplus(l, t)
+        logits[j] = scale * (weight * (s if l >= f4(0) else t * s) - images[j])
+    return total
+
+
+@kernel(SUMS)
+def code_cost(c, a, mem, ints, examples, scalars, scratch):
+    """Costs of a chunk of codes and the gradients in place of their logits, for images of any values."""
+    group, rows, codes, width, D, index, qt, logits, ld_logits, q, f, ld, x, ld_x, xt, zero = a[2:18]
+    first, last, scale = c * group, min(c * group + group, rows), mem[scalars + jobs.SCALE]
+    ld_work = -(-width // PANEL) * PANEL
+    probabilities(mem, ints, first, last, codes, D, index, qt, q, ld)
+    for t in range(first, last, TILES * ROWS):
+        end = min(t + TILES * ROWS, last)
+        for p in range(0, ld, PANEL):
+            for r in range(t, end, ROWS):
+                product(mem, logits + r * ld_logits, ld_logits, 1, xt + p, ld, zero, f + r * ld + p, ld, width, 0)
+        for p in range(0, ld_work, PANEL):
+            for r in range(t, end, ROWS):
+                product(mem, q + r * ld, ld, 1, x + p, ld_x, zero, scratch + (r - t) * ld_work + p, ld_work, examples,
+                        0)
+        for r in range(t, end):
+            at, work, weight = logits + r * ld_logits, scratch + (r - t) * ld_work, f4(0)
+            share, cost = mem[q + r * ld:q + r * ld + ld], mem[f + r * ld:f + r * ld + ld]
+            for b in range(ld):
+                weight += share[b]
+            total = shared_cost_row(mem[at:at + width], mem[work:work + width], weight, scale)
+            for b in range(ld):
+                cost[b] = total - cost[b]
+
+
+@kernel(SUMS)
+def shared_cost_column(logits, images, weight, sums, scale):
+    """As `shared_cost_row` for one pixel of codes side by side: all [G], sums += centred softplus."""
+    for i in range(logits.size):
+        l = logits[i]
+        t = exp_minus(abs(l))
+        s = f4(1) / (f4(1) + t)
+        sums[i] += centred_softplus(l, t)
+        logits[i] = scale * (weight[i] * (s if l >= f4(0) else t * s) - images[i])
+
+
+@kernel(SUMS)
+def code_cost_listed(c, a, mem, ints, examples, scalars, scratch):
+    """As `code_cost` for images that are lists of ones: PICK_PANEL codes side by side, products become sums."""
+    group, rows, codes, width, D, index, qt, logits, ld_logits, q, f, ld = a[2:14]
+    ones, ld_ones, count, lit, ld_lit, lit_count, zero = a[14:21]
+    first, last, scale, G = c * group, min(c * group + group, rows), mem[scalars + jobs.SCALE], PICK_PANEL
+    probabilities(mem, ints, first, last, codes, D, index, qt, q, ld)
+    columns = -(-examples // LANES) * LANES
+    at_l, at_q = scratch, scratch + -(-width // LANES) * LANES * G
+    at_f = at_q + columns * G
+    work = at_f + columns * G
+    weight, total, part, sums = (mem[work:work + G], mem[work + G:work + 2 * G], mem[work + 2 * G:work + 3 * G],
+                                 mem[work + 3 * G:work + 4 * G])
+    for r in range(first, last, G):
+        n = min(G, last - r)
+        for i in range(0, n, LANES):
+            for j in range(0, width, LANES):
+                transpose(mem, logits + (r + i) * ld_logits + j, ld_logits, at_l + j * G + i, G)
+            for b in range(0, columns, LANES):
+                transpose(mem, q + (r + i) * ld + b, ld, at_q + b * G + i, G)
+        weight[:] = f4(0)
+        total[:] = f4(0)
+        for b in range(examples):
+            share = mem[at_q + b * G:at_q + b * G + G]
+            for i in range(G):
+                weight[i] += share[i]
+            picked(mem, ints, ones + b * ld_ones, at_l, G, zero, at_f + b * G, np.int64(ints[count + b]))
+        for j in range(0, width, PART):
+            part[:] = f4(0)
+            for k in range(j, min(j + PART, width)):
+                picked(mem, ints, lit + k * ld_lit, at_q, G, zero, work + 3 * G, np.int64(ints[lit_count + k]))
+                shared_cost_column(mem[at_l + k * G:at_l + k * G + n], sums, weight, part, scale)
+            for i in range(G):
+                total[i] += part[i]
+        for b in range(columns):
+            cost = mem[at_f + b * G:at_f + b * G + G]
+            for i in range(G):
+                cost[i] = total[i] - cost[i] if b < examples else f4(0)
+        for i in range(0, n, LANES):
+            for j in range(0, width, LANES):
+                transpose(mem, at_l + j * G + i, G, logits + (r + i) * ld_logits + j, ld_logits)
+            for b in range(0, columns, LANES):
+                transpose(mem, at_f + b * G + i, G, f + (r + i) * ld + b, ld)
+
+
+@kernel(SUMS)
+def code_latent_backward(c, a, mem, ints, examples, scalars, scratch):
+    """Sums of q (f - E f) over the codes of each category, examples side by side; and E f."""
+    group, D, K, codes, index, q, f, ld, dkl, ld_h, dh, loss, pixels = a[2:15]
+    first, scale, G = c * group, mem[scalars + jobs.SCALE], group
+    if first >= examples:
+        return
+    mean, rest, sums = mem[scratch:scratch + G], mem[scratch + G:scratch + 2 * G], scratch + 2 * G
+    mem[sums:sums + D * K * G] = f4(0)
+    start = mem[f + first:f + first + G]        # costs of the first code: differences from it keep their digits
+    mean[:] = f4(0)
+    for z in range(0, codes, K):
+        rest[:] = f4(0)
+        for k in range(z, z + K):
+            p, cost = mem[q + k * ld + first:q + k * ld + first + G], mem[f + k * ld + first:f + k * ld + first + G]
+            for i in range(G):
+                rest[i] += p[i] * (cost[i] - start[i])
+        for i in range(G):
+            mean[i] += rest[i]
+    for i in range(G):
+        mean[i] += start[i]
+    for z in range(0, codes, K):                # the last latent counts fastest
+        rest[:] = f4(0)
+        for k in range(K):
+            at = (z + k) * ld + first
+            p, cost, out = mem[q + at:q + at + G], mem[f + at:f + at + G], sums + ((D - 1) * K + k) * G
+            total = mem[out:out + G]
+            for i in range(G):
+                advantage = p[i] * (cost[i] - mean[i])
+                total[i] += advantage
+                rest[i] += advantage
+        for d in range(D - 1):
+            out = sums + ints[index + z * D + d] * G
+            total = mem[out:out + G]
+            for i in range(G):
+                total[i] += rest[i]
+    kl_weight = mem[scalars + jobs.KL_WEIGHT]
+    for i in range(min(G, examples - first)):
+        row = (first + i) * ld_h
+        mem[loss + first + i] = mean[i] + f4(pixels) * LOG_2
+        for j in range(D * K):
+            mem[dh + row + j] = scale * (mem[sums + j * G + i] + kl_weight * mem[dkl + row + j])
+
+
+@kernel(SUMS)
+def fetch_row(mem, row, first, end):
+    """Ask for entries first .. end of a row."""
+    for at in range(row + first, row + end, LINE):
+        fetch(mem, at)
+
+
+@kernel(SUMS)
+def code_gradient(c, a, mem, scalars, scratch):
+    """Blocks of codes in the outer loop: a block of x serves several panels, and one of dy many rows of w.
+
+    While a block is multiplied, the next one is fetched, row by row: its rows are too far apart for the hardware to.
+    """
+    panels, all_panels, tiles, groups, all_tiles, rows, x, ld_x, dy, ld_dy, w, w_rows, bias, span = a[2:16]
+    start, first = c // groups * panels, c % groups * tiles
+    stop, last = min(start + panels, all_panels), min(first + tiles, all_tiles)
+    tile, size = GRADIENT_ROWS * PANEL, (last - first) * GRADIENT_ROWS * PANEL
+    biases, width = scratch + (stop - start) * size, (stop - start) * PANEL if first == 0 else 0
+    every = max(1, (stop - start) * (last - first) // BLOCK)
+    mem[scratch:biases + width] = f4(0)
+    g = mem[biases:biases + width]
+    for r in range(0, rows, BLOCK):
+        n, ahead, call = min(BLOCK, rows - r), r + BLOCK, 0
+        for p in range(start, stop):
+            block, sums = dy + r * ld_dy + p * PANEL, scratch + (p - start) * size
+            for t in range(first, last):
+                if call % every == 0 and ahead < min(r + 2 * BLOCK, rows):
+                    fetch_row(mem, x + ahead * ld_x, first * GRADIENT_ROWS, last * GRADIENT_ROWS)
+                    fetch_row(mem, dy + ahead * ld_dy, start * PANEL, stop * PANEL)
+                    ahead += 1
+                call += 1
+                gradient_sums(mem, x + r * ld_x + t * GRADIENT_ROWS, ld_x, block, ld_dy, sums + (t - first) * tile, n)
+        for k in range(r, r + n if width else r):
+            row = mem[dy + k * ld_dy + start * PANEL:dy + k * ld_dy + start * PANEL + width]
+            for j in range(width):
+                g[j] += row[j]
+    for p in range(start, stop):
+        sums = scratch + (p - start) * size
+        update(mem, mem[sums:sums + size], w + p * w_rows * PANEL + first * tile, span, scalars)
+    if width:
+        update(mem, g, bias + start * PANEL, span, scalars)
+
+
+@kernel(SUMS)
+def code_pick_gradient(c, a, mem, ints, scalars, scratch):
+    group, groups, rows, index, ld_index, count, inner, dy, ld_dy, w, w_rows, bias, span = a[2:15]
+    panel, first = c // groups, c % groups * group
+    dy, w = dy + panel * PICK_PANEL, w + panel * w_rows * PICK_PANEL
+    for i in range(first, min(first + group, inner)):
+        picked_gradient(mem, ints, index + i * ld_index, dy, ld_dy, w + i * PICK_PANEL, span,
+                        np.int64(ints[count + i]), scalars)
+    if first == 0:
+        g = mem[scratch:scratch + PICK_PANEL]
+        g[:] = f4(0)
+        for r in range(rows):
+            row = mem[dy + r * ld_dy:dy + r * ld_dy + PICK_PANEL]
+            for j in range(PICK_PANEL):
+                g[j] += row[j]
+        update(mem, g, bias + panel * PICK_PANEL, span, scalars)
+
+
+@kernel(SUMS)
+def do(c, a, mem, ints, examples, scalars, scratch):
+    """Chunk c of job a, one of those above."""
+    kind = a[0]
+    if kind == jobs.CODE_DENSE:
+        code_dense(c, a, mem)
+    elif kind == jobs.CODE_BACKWARD:
+        code_backward(c, a, mem)
+    elif kind == jobs.CODE_GRADIENT:
+        code_gradient(c, a, mem, scalars, scratch)
+    elif kind == jobs.CODE_COST:
+        code_cost(c, a, mem, ints, examples, scalars, scratch)
+    elif kind == jobs.CODE_COST_LISTED:
+        code_cost_listed(c, a, mem, ints, examples, scalars, scratch)
+    elif kind == jobs.CODE_PICK:
+        code_pick(c, a, mem, ints)
+    elif kind == jobs.CODE_PICK_GRADIENT:
+        code_pick_gradient(c, a, mem, ints, scalars, scratch)
+    elif kind == jobs.CODE_LATENT_BACKWARD:
+        code_latent_backward(c, a, mem, ints, examples, scalars, scratch)
+    elif kind == jobs.TURN:
+        turn(c, a, mem, examples)
+    elif kind == jobs.TURN_WEIGHT:
+        turn_weight(c, a, mem)
