@@ -98,7 +98,7 @@ def choose_engine(model, recipe, dataset, threads=None):
         from npdvae.kernels.cpu import compiler
         if reason_unsupported(model, recipe) is None:
             if compiler.cold() and not compiler.config.DISABLE_JIT:
-                print("compiling the CPU kernels, once: about half a minute", file=sys.stderr)
+                print("compiling the CPU kernels, once: up to a minute", file=sys.stderr)
             return Fused(model, recipe, dataset, threads)
     if model.ops.name == "cupy":
         from npdvae.gpu.engine import engine
