@@ -10,7 +10,7 @@ STRIDE = 8                                      # int64 entries between two coun
 
 @kernel(SUMS)
 def do(c, a, mem, ints, images, grey_images, order, first, examples, step, example, keys, scalars, scratch, i_scratch,
-       running, out):
+       running, out, exact):
     """Chunk c of job a."""
     kind = a[0]
     if kind == jobs.DENSE:
@@ -39,19 +39,19 @@ def do(c, a, mem, ints, images, grey_images, order, first, examples, step, examp
         fused_latent.prior_gradient(a, mem, examples, scalars, scratch)
     elif kind == jobs.REPORT:
         fused_latent.report(a, mem, running, examples, scalars, out)
-    else:
+    elif exact is not None:
         fused_exact.do(c, a, mem, ints, examples, scalars, scratch)
 
 
 @kernel(SUMS)
 def work(worker, workers, table, stages, mem, ints, images, grey_images, order, batch, first_step, trains, start, keys,
-         scalars, scratch, scratch_size, i_scratch, i_scratch_size, running, out, sync):
+         scalars, scratch, scratch_size, i_scratch, i_scratch_size, running, out, sync, exact):
     """Run len(out) steps: of training, numbered from first_step, or (trains 0) of evaluation, all with that number.
     Images of an evaluation count from `start`.
 
     table [jobs, arguments]; stages [n, 3] = first job, end, and 0 or the number of chunks that go through all jobs of
     the stage in one go; keys = (seed, pixel stream, latent stream); scalars = offset of the first step's numbers in
-    mem; running [3] float64; out [steps, 2]; sync int64.
+    mem; running [3] float64; out [steps, 2]; sync int64; exact = None leaves the exact gradient's jobs uncompiled.
     """
     mode = float_mode()
     set_float_mode(np.int32(mode | FLUSH))      # moments of dead pixels would turn denormal and slow
@@ -81,7 +81,7 @@ def work(worker, workers, table, stages, mem, ints, images, grey_images, order, 
                 for k in range(j, j + turns):
                     for part in range(c, c + 1 if through == 0 else table[k, 1], max(through, 1)):
                         do(part, table[k], mem, ints, images, grey_images, order, first, examples, number, example,
-                           keys, at, scratch, i_scratch, running, out[step])
+                           keys, at, scratch, i_scratch, running, out[step], exact)
             if stage == 0 and worker == 0:      # the other step's counters are idle between these barriers
                 for k in range(n_stages):
                     sync[STRIDE * (1 + (1 - (step & 1)) * n_stages + k)] = 0

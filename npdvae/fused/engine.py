@@ -217,7 +217,7 @@ class Fused(Readable):
         grey_images = np.zeros((1, 1), np.float32) if plan.levels else writable(images)
         arguments = (self.workers, table, stages, self.mem, self.ints, byte_images, grey_images, order, plan.batch,
                      step, trains, example, keys, plan.scalars, self.scratch, plan.scratch_size, self.i_scratch,
-                     plan.i_scratch_size, self.running, out, sync)
+                     plan.i_scratch_size, self.running, out, sync, 1 if isinstance(plan, ExactPlan) else None)
         peers = [threading.Thread(target=work, args=(i, *arguments)) for i in range(1, self.workers)]
         for peer in peers:
             peer.start()
