@@ -99,6 +99,7 @@ def test_interval_scales_with_its_samples(bounded):
 def test_mean_is_that_of_all_samples_and_nothing_is_known_before_the_first(bounds):
     interval = Interval(SIGMA, *bounds)
     assert (interval.ends()[0] == -np.inf).all() and (interval.ends()[1] == np.inf).all()
+    assert np.isfinite(interval.mean()).all()
     interval.add(blocks()[1])
     assert np.abs(interval.mean() - blocks()[1][0]).max() <= 1e-15
     interval = Interval(SIGMA, *bounds)
