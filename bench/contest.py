@@ -40,11 +40,11 @@ class Contestant:
 
 
 def rounds(contestants, command, n):
-    """Answers of each contestant in n alternating rounds: {name: [n]}."""
+    """Answers of each contestant in n alternating rounds: {name: [n]}; a command for all, or one by name."""
     found = {c.name: [] for c in contestants}
     for _ in range(n):
         for c in contestants:
-            found[c.name].append(c.ask(command))
+            found[c.name].append(c.ask(command if isinstance(command, str) else command[c.name]))
     return found
 
 

@@ -25,8 +25,8 @@ def one(row, arguments, gflops, bandwidth):
     p = problem.ROWS[row]
     contestants = [contest.Contestant(name, row) for name in ["npdvae", *arguments.peers]]
     errors = {c.name: c.ask("check") for c in contestants}
-    steps = max(10, int(arguments.seconds * 1e3 / max(c.ask("run 10") for c in contestants)))
-    times = contest.rounds(contestants, f"run {steps}", arguments.rounds)
+    turns = {c.name: f"run {max(5, int(arguments.seconds * 1e3 / c.ask('run 5')))}" for c in contestants}
+    times = contest.rounds(contestants, turns, arguments.rounds)
     found = {"label": p.label, "validation_error": errors, "rounds": times, **contest.summary(times)}
     floor, flops = peaks.floor(p, problem.dataset(p.data).pixels, gflops, bandwidth)
     own = found["median"]["npdvae"]
@@ -34,7 +34,7 @@ def one(row, arguments, gflops, bandwidth):
     if not arguments.no_busy:
         load = contest.busy()
         try:
-            beside = contest.summary(contest.rounds(contestants, f"run {steps}", arguments.rounds))
+            beside = contest.summary(contest.rounds(contestants, turns, arguments.rounds))
         finally:
             load.kill()
         slowdown = {name: beside["median"][name] / found["median"][name] for name in found["median"]}

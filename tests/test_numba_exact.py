@@ -14,7 +14,7 @@ from numba import njit
 from npdvae import backends
 from npdvae.engine import Readable
 from npdvae.estimators import get
-from npdvae.fused import exact, reason_unsupported
+from npdvae.fused import exact, plan, reason_unsupported
 from npdvae.fused.engine import Fused
 from npdvae.kernels.cpu import gradient_sums as sums_of_blocks
 from npdvae.kernels.cpu.target import GRADIENT_ROWS, PANEL
@@ -52,8 +52,8 @@ def pair(dense=False, scale=1.0, chunks=None, **options):
     with pytest.MonkeyPatch.context() as patch:
         if dense:
             patch.setattr(Fused, "sparse", lambda self: False)
-        for name, value in zip(("CODES", "PANELS", "TILES"), chunks or ()):
-            patch.setattr(exact, name, value)
+        for place, value in zip(((exact, "CODES"), (plan, "PANELS"), (plan, "TILES")), chunks or ()):
+            patch.setattr(*place, value)
         readable, fused = engines("exact", **options)
     state = readable.save()
     state = state._replace(params={k: np.float32(scale) * v for k, v in state.params.items()})

@@ -26,6 +26,10 @@ REFERENCE = backends.load("numpy")
 f4 = np.float32
 TOLERANCE = 2e-5                                # of the largest entry: sums of up to 200 float32 products, over 3 steps
 
+WAYS = {                                        # small models, larger ones, and large batches, at sizes of a test
+    "chained": {}, "stages": {"FEW": 0},
+    "many rows": {"FEW": 0, "LONG": 2, "GROUP": 1, "PANELS": 2, "TILES": 2}}
+
 
 def images(pixels, kind, n=60):
     draw = np.random.default_rng(pixels)
@@ -41,8 +45,8 @@ def images(pixels, kind, n=60):
 
 
 def engines(estimator="reinforce", pixels=19, kind="bytes", binarize="dynamic", hidden=(20, 11), D=3, K=4, batch=10,
-            optimiser="adam", activation="relu", prior="uniform", free_bits=0.0, kl_weight=1.0, threads=2, chained=True,
-            **options):
+            optimiser="adam", activation="relu", prior="uniform", free_bits=0.0, kl_weight=1.0, threads=2,
+            way="chained", **options):
     dataset = images(pixels, kind)
     model = DiscreteVAE(pixels, D, K, hidden, get(estimator, **options), REFERENCE, activation, prior=prior,
                         free_bits=free_bits)
@@ -52,10 +56,12 @@ def engines(estimator="reinforce", pixels=19, kind="bytes", binarize="dynamic", 
     params = {k: draw.normal(0, 0.5, v.shape).astype(f4) for k, v in model.init(rng.Generator(0), f4).items()}
     moments = Optimiser(optimiser, REFERENCE).init(params)
     state = TrainState(params, moments, model.latent.estimator.init(rng.Generator(1), D, K, pixels), 4)
-    few, plan.FEW = plan.FEW, plan.FEW if chained else 0
-    readable, fused = Readable(model, recipe, dataset), Fused(model, recipe, dataset, threads)
-    plan.FEW = few
-    assert chained or not fused.plan.chained
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in WAYS[way].items():
+            patch.setattr(plan, name, value)
+        readable, fused = Readable(model, recipe, dataset), Fused(model, recipe, dataset, threads)
+        assert fused.plan.long(batch) == (way == "many rows" and batch > 2)
+    assert way == "chained" or not fused.plan.chained
     readable.load(state)
     fused.load(state)
     return readable, fused
@@ -90,10 +96,10 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("chained", [True, False])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", CASES)
-def test_fused_steps_equal_readable_steps(name, chained):
-    readable, fused = engines(**CASES[name], chained=chained)
+def test_fused_steps_equal_readable_steps(name, way):
+    readable, fused = engines(**CASES[name], way=way)
     sums, expected = fused.run(ORDER), readable.run(ORDER)
     assert sums.shape == expected.shape
     assert np.abs(sums - expected).max() <= TOLERANCE * np.abs(expected).max()
@@ -111,8 +117,8 @@ def test_fused_steps_equal_readable_steps(name, chained):
 @pytest.mark.parametrize("name", ["constant", "rloo", "reinmax", "grey floats"])
 def test_fused_results_do_not_depend_on_threads_nor_on_grouping(name):
     states = []
-    for threads, cut, chained in ((1, 27, True), (2, 10, True), (3, 20, False)):
-        _, fused = engines(**CASES[name], threads=threads, chained=chained)
+    for threads, cut, way in ((1, 27, "chained"), (2, 10, "chained"), (3, 20, "stages"), (2, 27, "many rows")):
+        _, fused = engines(**CASES[name], threads=threads, way=way)
         sums = [fused.run(ORDER[:cut]), fused.run(ORDER[cut:])]
         states.append((np.concatenate(sums), fused.save()))
     for sums, state in states[1:]:

@@ -9,17 +9,14 @@ import numpy as np
 from npdvae.kernels.cpu import jobs
 from npdvae.kernels.cpu.compiler import SUMS, helper, kernel
 from npdvae.kernels.cpu.elementary import exp_minus, log1p_short
-from npdvae.kernels.cpu.fused_layers import activate, activate_backward, update
-from npdvae.kernels.cpu.gradient_sums import fetch, gradient_sums
-from npdvae.kernels.cpu.target import GRADIENT_ROWS, LANES, PANEL, PICK_PANEL, ROWS
+from npdvae.kernels.cpu.fused_layers import activate, activate_backward, long_gradient, update
+from npdvae.kernels.cpu.target import LANES, PANEL, PICK_PANEL, ROWS
 from npdvae.kernels.cpu.vectors import masked_product, picked, picked_gradient, product, transpose
 
 f4 = np.float32
 LOG_2 = f4(np.log(2))
 TILES = 4                                       # tiles of codes whose products with the images share a panel of them
 PART = 64                                       # pixels whose costs are summed apart
-BLOCK = 32                                      # codes of one block of a weight gradient: it stays in cache
-LINE = 16                                       # floats of a cache line
 
 
 @kernel(SUMS)
@@ -244,46 +241,11 @@ def code_latent_backward(c, a, mem, ints, examples, scalars, scratch):
 
 
 @kernel(SUMS)
-def fetch_row(mem, row, first, end):
-    """Ask for entries first .. end of a row."""
-    for at in range(row + first, row + end, LINE):
-        fetch(mem, at)
-
-
-@kernel(SUMS)
 def code_gradient(c, a, mem, scalars, scratch):
-    """Blocks of codes in the outer loop: a block of x serves several panels, and one of dy many rows of w.
-
-    While a block is multiplied, the next one is fetched, row by row: its rows are too far apart for the hardware to.
-    """
     panels, all_panels, tiles, groups, all_tiles, rows, x, ld_x, dy, ld_dy, w, w_rows, bias, span = a[2:16]
     start, first = c // groups * panels, c % groups * tiles
-    stop, last = min(start + panels, all_panels), min(first + tiles, all_tiles)
-    tile, size = GRADIENT_ROWS * PANEL, (last - first) * GRADIENT_ROWS * PANEL
-    biases, width = scratch + (stop - start) * size, (stop - start) * PANEL if first == 0 else 0
-    every = max(1, (stop - start) * (last - first) // BLOCK)
-    mem[scratch:biases + width] = f4(0)
-    g = mem[biases:biases + width]
-    for r in range(0, rows, BLOCK):
-        n, ahead, call = min(BLOCK, rows - r), r + BLOCK, 0
-        for p in range(start, stop):
-            block, sums = dy + r * ld_dy + p * PANEL, scratch + (p - start) * size
-            for t in range(first, last):
-                if call % every == 0 and ahead < min(r + 2 * BLOCK, rows):
-                    fetch_row(mem, x + ahead * ld_x, first * GRADIENT_ROWS, last * GRADIENT_ROWS)
-                    fetch_row(mem, dy + ahead * ld_dy, start * PANEL, stop * PANEL)
-                    ahead += 1
-                call += 1
-                gradient_sums(mem, x + r * ld_x + t * GRADIENT_ROWS, ld_x, block, ld_dy, sums + (t - first) * tile, n)
-        for k in range(r, r + n if width else r):
-            row = mem[dy + k * ld_dy + start * PANEL:dy + k * ld_dy + start * PANEL + width]
-            for j in range(width):
-                g[j] += row[j]
-    for p in range(start, stop):
-        sums = scratch + (p - start) * size
-        update(mem, mem[sums:sums + size], w + p * w_rows * PANEL + first * tile, span, scalars)
-    if width:
-        update(mem, g, bias + start * PANEL, span, scalars)
+    long_gradient(mem, start, min(start + panels, all_panels), first, min(first + tiles, all_tiles), rows, x, ld_x, dy,
+                  ld_dy, w, w_rows, bias, span, scalars, scratch)
 
 
 @kernel(SUMS)

@@ -8,12 +8,15 @@ import numpy as np
 from npdvae.kernels.cpu import elementary
 from npdvae.kernels.cpu.bernoulli import cost_and_gradient_row
 from npdvae.kernels.cpu.compiler import SUMS, kernel
+from npdvae.kernels.cpu.gradient_sums import fetch, gradient_sums
 from npdvae.kernels.cpu.jobs import LEAKY_RELU, RELU, SCALE, TANH
 from npdvae.kernels.cpu.target import GRADIENT_ROWS, LANES, PANEL, PICK_PANEL, ROWS
 from npdvae.kernels.cpu.vectors import gradient, masked_product, picked, picked_gradient, product, transpose
 
 f4 = np.float32
 LEAK = f4(0.01)
+BLOCK = 32                                      # rows of one block of a long weight gradient: it stays in cache
+LINE = 16                                       # floats of a cache line
 
 
 @kernel(SUMS)
@@ -77,13 +80,21 @@ def dense(c, a, mem, examples, scalars):
 
 @kernel(SUMS)
 def backward(c, a, mem, scratch):
-    tiles, groups, all_tiles, dy, ld_dy, w, w_rows, w_panel, inner, dx, ld_dx, y, ld_y, kind, zero = a[2:17]
-    column, first = c // groups * PANEL, c % groups * tiles
+    panels, all_panels, tiles, groups, all_tiles, dy, ld_dy, w, w_rows, w_panel, inner, dx, ld_dx, y, ld_y = a[2:17]
+    start, first = c // groups * panels, c % groups * tiles
+    for p in range(start, min(start + panels, all_panels)):
+        backward_panel(p * PANEL, first, min(first + tiles, all_tiles), dy, ld_dy, w, w_rows, w_panel, inner, dx, ld_dx,
+                       y, ld_y, a[17], a[18], mem, scratch)
+
+
+@kernel(SUMS)
+def backward_panel(column, first, last, dy, ld_dy, w, w_rows, w_panel, inner, dx, ld_dx, y, ld_y, kind, zero, mem,
+                   scratch):
     for o in range(0, inner, LANES):
         block = w + (o // w_panel) * w_rows * w_panel + column * w_panel + o % w_panel
         for i in range(0, PANEL, LANES):
             transpose(mem, block + i * w_panel, w_panel, scratch + o * PANEL + i, PANEL)
-    for t in range(first, min(first + tiles, all_tiles)):
+    for t in range(first, last):
         row, out, kept = dy + t * ROWS * ld_dy, dx + t * ROWS * ld_dx + column, y + t * ROWS * ld_y + column
         if kind == RELU:
             masked_product(mem, row, ld_dy, 1, scratch, PANEL, zero, out, ld_dx, inner, kept, ld_y)
@@ -120,12 +131,60 @@ def update(mem, g, p, span, scalars):
 
 
 @kernel(SUMS)
+def fetch_row(mem, row, first, end):
+    """Ask for entries first .. end of a row."""
+    for at in range(row + first, row + end, LINE):
+        fetch(mem, at)
+
+
+@kernel(SUMS)
+def long_gradient(mem, start, stop, first, last, rows, x, ld_x, dy, ld_dy, w, w_rows, bias, span, scalars, scratch):
+    """Panels start .. stop and tiles first .. last of a weight updated with x^T dy over many rows, and with the first
+    tile the bias.
+
+    Blocks of rows in the outer loop: a block of x serves several panels, and one of dy many rows of w.
+
+    While a block is multiplied, the next one is fetched, row by row: its rows are too far apart for the hardware to.
+    """
+    tile, size = GRADIENT_ROWS * PANEL, (last - first) * GRADIENT_ROWS * PANEL
+    biases, width = scratch + (stop - start) * size, (stop - start) * PANEL if first == 0 else 0
+    every = max(1, (stop - start) * (last - first) // BLOCK)
+    mem[scratch:biases + width] = f4(0)
+    g = mem[biases:biases + width]
+    for r in range(0, rows, BLOCK):
+        n, ahead, call = min(BLOCK, rows - r), r + BLOCK, 0
+        for p in range(start, stop):
+            block, sums = dy + r * ld_dy + p * PANEL, scratch + (p - start) * size
+            for t in range(first, last):
+                if call % every == 0 and ahead < min(r + 2 * BLOCK, rows):
+                    fetch_row(mem, x + ahead * ld_x, first * GRADIENT_ROWS, last * GRADIENT_ROWS)
+                    fetch_row(mem, dy + ahead * ld_dy, start * PANEL, stop * PANEL)
+                    ahead += 1
+                call += 1
+                gradient_sums(mem, x + r * ld_x + t * GRADIENT_ROWS, ld_x, block, ld_dy, sums + (t - first) * tile, n)
+        for k in range(r, r + n if width else r):
+            row = mem[dy + k * ld_dy + start * PANEL:dy + k * ld_dy + start * PANEL + width]
+            for j in range(width):
+                g[j] += row[j]
+    for p in range(start, stop):
+        sums = scratch + (p - start) * size
+        update(mem, mem[sums:sums + size], w + p * w_rows * PANEL + first * tile, span, scalars)
+    if width:
+        update(mem, g, bias + start * PANEL, span, scalars)
+
+
+@kernel(SUMS)
 def dense_gradient(c, a, mem, examples, scalars, scratch):
-    x, ld_x, inner, dy, ld_dy, w, w_rows, bias, span, samples = a[2:12]
-    dy, w, n = dy + c * PANEL, w + c * w_rows * PANEL, examples * samples
+    panels, all_panels, tiles, groups, all_tiles, x, ld_x, inner, dy, ld_dy, w, w_rows, bias, span, samples = a[2:17]
+    start, first, n = c // groups * panels, c % groups * tiles, examples * samples
+    stop, last = min(start + panels, all_panels), min(first + tiles, all_tiles)
+    if panels > 1:
+        long_gradient(mem, start, stop, first, last, n, x, ld_x, dy, ld_dy, w, w_rows, bias, span, scalars, scratch)
+        return
+    dy, w = dy + start * PANEL, w + start * w_rows * PANEL
     for i in range(0, inner, GRADIENT_ROWS):
         gradient(mem, x + i, ld_x, dy, ld_dy, w + i * PANEL, span, n, scalars)
-    update_bias(mem, dy, ld_dy, n, PANEL, bias + c * PANEL, span, scalars, scratch)
+    update_bias(mem, dy, ld_dy, n, PANEL, bias + start * PANEL, span, scalars, scratch)
 
 
 @kernel(SUMS)

@@ -16,11 +16,12 @@ FIELDS = {
     # chunk = (panels, tiles of rows): y = activation(x w + bias); with target >= 0, BCE and its gradient in place of y
     "dense": ("panels", "all_panels", "tiles", "groups", "all_tiles", "x", "ld_x", "w", "w_rows", "bias", "y", "ld_y",
               "inner", "activation", "target", "ld_target", "width", "samples", "loss", "ld_loss"),
-    # chunk = (panel of dx, tiles of rows): dx = (dy w^T) activation'(y)
-    "backward": ("tiles", "groups", "all_tiles", "dy", "ld_dy", "w", "w_rows", "w_panel", "inner", "dx", "ld_dx", "y",
-                 "ld_y", "activation", "zero"),
-    # chunk = one panel of w: p, m, v of w and its bias updated with the gradient x^T dy
-    "gradient": ("x", "ld_x", "inner", "dy", "ld_dy", "w", "w_rows", "bias", "span", "samples"),
+    # chunk = (panels of dx, tiles of rows): dx = (dy w^T) activation'(y)
+    "backward": ("panels", "all_panels", "tiles", "groups", "all_tiles", "dy", "ld_dy", "w", "w_rows", "w_panel",
+                 "inner", "dx", "ld_dx", "y", "ld_y", "activation", "zero"),
+    # chunk = one panel of w, or (several, tiles of weight rows): p, m, v of w and its bias updated with x^T dy
+    "gradient": ("panels", "all_panels", "tiles", "groups", "all_tiles", "x", "ld_x", "inner", "dy", "ld_dy", "w",
+                 "w_rows", "bias", "span", "samples"),
     # chunk = (panel, weight rows [.. * group, ...)): the same where x is lists of rows
     "picked_gradient": ("group", "groups", "i_rows", "ld_rows", "i_rows_count", "inner", "dy", "ld_dy", "w", "w_rows",
                         "bias", "span", "samples"),

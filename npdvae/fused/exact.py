@@ -9,12 +9,11 @@ from npdvae.estimators.outcomes import all_codes
 from npdvae.fused.memory import SIDE, matrix, up
 from npdvae.fused.plan import Plan, encode
 from npdvae.kernels.cpu import fused_exact, jobs
-from npdvae.kernels.cpu.target import GRADIENT_ROWS, LANES, PANEL, PICK_PANEL, ROWS
+from npdvae.kernels.cpu.target import LANES, PANEL, PICK_PANEL, ROWS
 
 MOST_CODES = 2 ** 13                            # of this plan: beyond, their activations would fill the memory
 UNIT = math.lcm(ROWS, LANES)                    # rows of codes come in whole tiles and vectors
 CODES = 96                                      # about as many go through the decoder in one go: they stay in cache
-PANELS, TILES = 7, 22                           # of the weight in one chunk of its gradient, about
 
 
 class ExactPlan(Plan):
@@ -38,8 +37,7 @@ class ExactPlan(Plan):
         self.code_list, self.code_count = integers.take(self.code_rows * D), integers.take(self.code_rows)
         self.rows_list, self.rows_count = integers.take(D * self.C), integers.take(D * K)
         self.scratch_size = up(max(
-            self.scratch_size, PANELS * (TILES + 1) * GRADIENT_ROWS * PANEL + PANELS * PANEL,
-            fused_exact.TILES * ROWS * up(model.pixels, PANEL),
+            self.scratch_size, fused_exact.TILES * ROWS * up(model.pixels, PANEL),
             (up(model.pixels, LANES) + 2 * up(batch, LANES) + 4) * PICK_PANEL, (2 + D * K) * SIDE), 16)
 
     def chains(self):
@@ -138,11 +136,9 @@ class ExactPlan(Plan):
 
     def code_gradient(self, i):
         l, x, dy = self.decoder[i], self.y[i - 1], self.dy_codes[i]
-        all_tiles = up(l.inputs, GRADIENT_ROWS) // GRADIENT_ROWS
-        tiles = -(-all_tiles // -(-all_tiles // TILES))
-        groups = -(-all_tiles // tiles)
-        return ("code_gradient", -(-l.panels // PANELS) * groups, dict(
-            panels=PANELS, all_panels=l.panels, tiles=tiles, groups=groups, all_tiles=all_tiles, rows=self.code_rows,
+        panels, tiles, groups, all_tiles = self.weight_groups(l)
+        return ("code_gradient", -(-l.panels // panels) * groups, dict(
+            panels=panels, all_panels=l.panels, tiles=tiles, groups=groups, all_tiles=all_tiles, rows=self.code_rows,
             x=x.offset, ld_x=x.ld, dy=dy.offset, ld_dy=dy.ld, w=l.weight, w_rows=l.rows, bias=l.bias, span=self.span))
 
     def code_pick_gradient(self):

@@ -7,11 +7,14 @@ import numpy as np
 
 from npdvae.fused.memory import SIDE, Region, layer, matrix, up
 from npdvae.kernels.cpu import jobs
-from npdvae.kernels.cpu.target import LANES, PANEL, PICK_PANEL, ROWS
+from npdvae.kernels.cpu.target import GRADIENT_ROWS, LANES, PANEL, PICK_PANEL, ROWS
 
 MOST_STEPS = 1024                               # of one call of the workers
 ACTIVATIONS = {"relu": jobs.RELU, "leaky_relu": jobs.LEAKY_RELU, "tanh": jobs.TANH}
 FEW = 1 << 16                                   # parameters that fit a core's own cache, with what else a step reads
+LONG = 512                                      # rows beyond which they are worked on in groups that stay in cache
+GROUP = 16                                      # tiles of rows in such a group
+PANELS, TILES = 7, 22                           # of the weight in one chunk of its gradient over many rows, about
 PARTS = 16                                      # chunks of one stage of examples: enough to balance a few workers
 
 
@@ -65,6 +68,7 @@ class Plan:
         self.loss = region.take(rows * self.loss_ld)
         widest = max(x.outputs for x in self.encoder + self.decoder)
         self.scratch_size = max(up(widest, LANES) * PANEL, up(widest, PICK_PANEL), 3 * D * K, S,
+                                PANELS * (TILES + 1) * GRADIENT_ROWS * PANEL + PANELS * PANEL,
                                 (2 * up(D * K, LANES) + 5) * up(self.side, LANES)) + jobs.STEP_SCALARS
         self.scratch_size = up(self.scratch_size, 16)
         self.lists = self.take_lists(integers, batch, model.pixels, model.pixels)
@@ -199,12 +203,14 @@ class Plan:
         tiles = up(rows, ROWS) // ROWS
         if self.chained:
             size = self.examples * (rows // self.batch) // ROWS
+        elif rows > LONG:
+            size = GROUP
         else:
             size = -(-tiles // min(tiles, -(-PARTS // chunks)))
         return size, -(-tiles // size), tiles
 
     def dense(self, l, x, y, rows, activates, cost=False):
-        panels = self.loss_panels if cost else 1
+        panels = l.panels if self.long(rows) else self.loss_panels if cost else 1
         chunks = -(-l.panels // panels)
         tiles, groups, all_tiles = self.row_groups(rows, chunks)
         return ("dense", chunks * groups, dict(
@@ -229,17 +235,32 @@ class Plan:
             i_rows=lists[3], ld_rows=lists[4], i_rows_count=lists[5]))
 
     def back(self, l, dy, dx, y, rows):
-        panels = -(-l.inputs // PANEL)
+        all_panels = -(-l.inputs // PANEL)
+        panels = all_panels if self.long(rows) else 1
         tiles, groups, all_tiles = self.row_groups(rows, PARTS)
-        return ("backward", panels * groups, dict(
-            tiles=tiles, groups=groups, all_tiles=all_tiles, dy=dy.offset, ld_dy=dy.ld, w=l.weight, w_rows=l.rows,
-            w_panel=l.panel, inner=l.outputs, dx=dx.offset, ld_dx=dx.ld, y=(y or dx).offset, ld_y=(y or dx).ld,
+        return ("backward", all_panels // panels * groups, dict(
+            panels=panels, all_panels=all_panels, tiles=tiles, groups=groups, all_tiles=all_tiles, dy=dy.offset,
+            ld_dy=dy.ld, w=l.weight, w_rows=l.rows, w_panel=l.panel, inner=l.outputs, dx=dx.offset, ld_dx=dx.ld,
+            y=(y or dx).offset, ld_y=(y or dx).ld,
             activation=self.activation if y else jobs.LINEAR, zero=self.zero))
 
     def gradient_of(self, l, x, dy, samples):
-        return ("gradient", l.panels, dict(
+        panels, tiles, groups, all_tiles = self.weight_groups(l, whole=not self.long(self.batch * samples))
+        return ("gradient", -(-l.panels // panels) * groups, dict(
+            panels=panels, all_panels=l.panels, tiles=tiles, groups=groups, all_tiles=all_tiles,
             x=x.offset, ld_x=x.ld, inner=l.inputs, dy=dy.offset, ld_dy=dy.ld, w=l.weight, w_rows=l.rows, bias=l.bias,
             span=self.span, samples=samples))
+
+    @staticmethod
+    def weight_groups(l, whole=False):
+        """Panels and tiles of weight rows in a chunk of a gradient, groups of such tiles, and all tiles."""
+        all_tiles = up(l.inputs, GRADIENT_ROWS) // GRADIENT_ROWS
+        tiles = all_tiles if whole else -(-all_tiles // -(-all_tiles // TILES))
+        return 1 if whole else PANELS, tiles, -(-all_tiles // tiles), all_tiles
+
+    def long(self, rows):
+        """Whether so many rows are worked on in groups: those that go through in chunks of examples are already."""
+        return rows > LONG and not self.chained
 
     def picked_gradient_of(self, l, lists, dy, samples):
         group = -(-l.inputs // 8)
