@@ -12,7 +12,7 @@ import pytest
 from npdvae import backends, rng
 from npdvae.data import binarise
 from npdvae.kernels.cpu import binarise as binarise_kernel
-from npdvae.kernels.cpu import philox
+from npdvae.kernels.cpu import bernoulli, categorical, philox
 
 f4, f8 = np.float32, np.float64
 REFERENCE, NUMBA = backends.load("numpy"), backends.load("numba")
@@ -142,6 +142,21 @@ def test_numba_codes_out_of_range_are_refused():
 def test_numba_uniforms_equal_numpy_bit_for_bit(shape, dtype):
     arguments = (2 ** 32 - 1, 3, 2 ** 32 - 1, 77, 5, shape, dtype)
     assert np.array_equal(NUMBA.uniform(*arguments), rng.uniform(*arguments))
+
+
+def test_numba_codes_are_written_whatever_lay_there():
+    p, codes = np.array([[0.2, 0.3, 0.5]], np.float32), np.full(4, -7)
+    categorical.inverse_cdf(p, np.array([0.1, 0.3, 0.6, 0.999], np.float32), codes)
+    assert codes.tolist() == [0, 1, 2, 2]
+
+
+def test_numba_row_of_costs_and_its_gradient():
+    draw = np.random.default_rng(5)
+    logits, x = draw.normal(0, 4, 37).astype(np.float32), draw.random(37).astype(np.float32)
+    l = logits.astype(np.float64)
+    total = bernoulli.cost_and_gradient_row(logits, x, np.float32(0.25))
+    assert abs(total - (np.logaddexp(0, l) - l * x).sum()) <= 1e-5 * np.logaddexp(0, l).sum()   # 37 roundings
+    assert np.abs(logits - 0.25 * (1 / (1 + np.exp(-l)) - x)).max() <= 1e-7                      # of numbers below 1/4
 
 
 @pytest.mark.parametrize("counter, key, words", [          # Random123's known answers
