@@ -11,8 +11,8 @@ import pytest
 
 from npdvae import backends, rng
 from npdvae.data import binarise
-from npdvae.kernels.cpu import binarise as binarise_kernel
 from npdvae.kernels.cpu import bernoulli, categorical, philox
+from npdvae.kernels.cpu import binarise as binarise_kernel
 
 f4, f8 = np.float32, np.float64
 REFERENCE, NUMBA = backends.load("numpy"), backends.load("numba")
