@@ -36,12 +36,12 @@ def text():
         if result := load(name):
             m = result["machine"]
             parts.append(f"{title}, float32, {m['cores']} cores ({m['processor']}"
-                         f"{', AVX-512' if m['avx512'] else ', AVX2'}; torch {m['torch']}, jax {m['jax']}), medians of "
+                         f"{', AVX-512' if m['avx512'] else ', AVX2'}; torch {m['torch']}, jax {m['jax']}), medians of\n"
                          f"alternating rounds, quartiles of the ratio in brackets:\n\n{table(result)}")
     if result := load("exact"):
         times = ", ".join(f"{n} {ms:.0f} ms" for n, ms in result["median"].items())
         p = result["log_prob"]
-        parts.append(f"Exact gradient at 8^4 codes, B = 100: {times} ({result['best_ratio']:.2f} times the best peer). "
+        parts.append(f"Exact gradient at 8^4 codes, B = 100: {times} ({result['best_ratio']:.2f} times the best peer).\n"
                      f"Exact log p(x) of {p['images']} images: {p['log_prob']:.2f} s, {p['times_product']:.2f} times "
                      "the one matrix product that it needs.")
     if result := load("memory"):
@@ -63,7 +63,9 @@ def draw(path):
         axis.bar([r + 0.16 * (i - 2) for r in range(len(rows))], heights, 0.15, label=name,
                  color="#d1495b" if name == "npdvae" else f"{0.35 + 0.12 * i}")
     axis.set_yscale("log")
-    axis.set_xticks(range(len(rows)), [row["label"] for row in rows], fontsize=8)
+    axis.set_xticks(range(len(rows)), [row["label"].replace(" ", "\n", 1) for row in rows], fontsize=8)
+    axis.set_yticks([1, 2, 3, 5, 10], ["1", "2", "3", "5", "10"])
+    axis.minorticks_off()
     axis.set_ylabel("time of a step / npdvae's")
     axis.grid(axis="y", alpha=0.3)
     axis.legend(fontsize=8, frameon=False)
