@@ -36,13 +36,13 @@ def text():
         if result := load(name):
             m = result["machine"]
             parts.append(f"{title}, float32, {m['cores']} cores ({m['processor']}"
-                         f"{', AVX-512' if m['avx512'] else ', AVX2'}; torch {m['torch']}, jax {m['jax']}), medians of\n"
-                         f"alternating rounds, quartiles of the ratio in brackets:\n\n{table(result)}")
+                         f"{', AVX-512' if m['avx512'] else ', AVX2'}; torch {m['torch']}, jax {m['jax']}), medians\n"
+                         f"of alternating rounds, quartiles of the ratio in brackets:\n\n{table(result)}")
     if result := load("exact"):
         times = ", ".join(f"{n} {ms:.0f} ms" for n, ms in result["median"].items())
         p = result["log_prob"]
-        parts.append(f"Exact gradient at 8^4 codes, B = 100: {times} ({result['best_ratio']:.2f} times the best peer).\n"
-                     f"Exact log p(x) of {p['images']} images: {p['log_prob']:.2f} s, {p['times_product']:.2f} times "
+        parts.append(f"Exact gradient at 8^4 codes, B = 100: {times} ({result['best_ratio']:.2f} times the best peer)."
+                     f"\nExact log p(x) of {p['images']} images: {p['log_prob']:.2f} s, {p['times_product']:.2f} times "
                      "the one matrix product that it needs.")
     if result := load("memory"):
         parts.append("From process start to the end of the first MNIST step, and peak memory: " + "; ".join(
