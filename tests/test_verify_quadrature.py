@@ -1,10 +1,12 @@
 """Quadrature over Gumbel noise: a closed form, a shared mean, Monte Carlo, and what it refuses. 6 s."""
+import itertools
+
 import numpy as np
 import pytest
 
 from npdvae import estimators
 from npdvae.rng import Generator
-from npdvae.verify import check_unbiased, costs
+from npdvae.verify import check_unbiased, costs, quadrature
 from npdvae.verify.quadrature import gumbel_moments
 from npdvae.verify.sampling import blocks_of
 
@@ -112,3 +114,68 @@ def test_values_that_depend_on_the_common_shift_are_integrated_too():
     expected = np.log(np.exp(logits).sum()) + np.euler_gamma
     assert np.abs(found.mean - expected).max() <= 1e-9
     assert np.abs(found.covariance - np.pi ** 2 / 6).max() <= 1e-8
+
+
+def test_moments_given_each_code_are_mixed_by_its_probability():
+    draw, cost = np.random.default_rng(0), problem(1, 1, 2)[1]
+    means, coarse = draw.normal(size=(2, 2, 1, 2))                  # of code 0 and 1
+    scales, inner = draw.random((2, 1, 2)) + 1, draw.normal(size=(2, 1, 2, 2))
+    nodes = []
+
+    def given(noise, code, t, dims, invariant):
+        nodes.append(t)
+        return means[code[0]], coarse[code[0]], scales[code[0]], inner[code[0]]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quadrature, "conditional_moments", given)
+        found = gumbel_moments(estimators.get("straight_through_gumbel"), [[[0.3, -0.4]]], cost, cost.gradient)
+    q = 1 / (1 + np.exp([-0.7, 0.7]))
+    mean, scale = q[0] * means[0] + q[1] * means[1], q[0] * scales[0] + q[1] * scales[1]
+    covariance = sum(q[c] * (inner[c] + (means[c] - mean).T @ (means[c] - mean)) for c in range(2))
+    change = np.abs(mean - q[0] * coarse[0] - q[1] * coarse[1]).max()
+    assert np.allclose(found.mean, mean.reshape(1, 1, 2), rtol=1e-13)
+    assert np.allclose(found.scale, scale.reshape(1, 1, 2), rtol=1e-13)
+    assert np.allclose(found.covariance, covariance, rtol=1e-12)
+    assert np.isclose(found.error, (change / scale.max()) ** 2, rtol=1e-12)
+    for t in nodes:                                                 # both ends, in whole steps
+        assert t[0] == -27 and t[-1] == pytest.approx(27) and np.allclose(np.diff(t), 54 / (len(t) - 1))
+
+
+@pytest.mark.parametrize("name, options", [("straight_through_gumbel", {}), ("gr_mc", {"conditional_draws": 2})])
+@pytest.mark.parametrize("dims", [2, 1])
+def test_moments_given_a_code_are_sums_over_the_nodes(name, options, dims):
+    """Node by node, for one latent of two categories: all exponentials, or their ratio where only that matters."""
+    logits, cost = problem(2, 1, 2)
+    estimator, t = estimators.get(name, **options), np.linspace(-2, 3, 5)
+    noise = quadrature.noise_of(estimator, logits, cost, cost.gradient, None, None)
+    weight = 1 / np.cosh(t / 2) ** 2
+    weight /= weight.sum()
+    ones, ones_v = np.ones((1, 1, 2)), np.ones((1, noise.blocks, 1, 2))
+    for code in ([0], [1]):
+        code = np.array(code)
+        base = quadrature.at(noise, code, ones, ones_v).reshape(2, 2)
+        mean, coarse, scale, squares, drift = np.zeros((2, 2)), np.zeros((2, 2)), np.zeros((2, 2)), {}, {}
+        kept = 0.0
+        for index in itertools.product(range(5), repeat=dims):
+            w, e = np.prod(weight[list(index)]), np.logaddexp(0, t[list(index)])
+            if dims == 1:
+                e = np.array([-np.expm1(-e[0]), np.exp(-e[0])])     # shares of a broken stick
+                e *= 30 / e.max()
+            e = e.reshape(1, 1, 2)
+            sides = [quadrature.at(noise, code, e, ones_v).reshape(2, 2) - base]
+            if noise.blocks:
+                ev = ones_v.copy()
+                ev[:, 0] = e
+                sides.append(quadrature.at(noise, code, ones, ev).reshape(2, 2) - base)
+            x = base + sides[0] + noise.blocks * sum(sides[1:])
+            for i, side in enumerate(sides):
+                drift[i] = drift.get(i, 0) + w * side
+                squares[i] = squares.get(i, 0) + w * side[:, :, None] * side[:, None, :]
+            mean, scale = mean + w * x, scale + w * np.abs(x)
+            if not any(i % 2 for i in index):
+                coarse, kept = coarse + w * x, kept + w
+        inner = [squares[i] - drift[i][:, :, None] * drift[i][:, None, :] for i in squares]
+        expected = mean, coarse / kept, scale, inner[0] + noise.blocks * sum(inner[1:])
+        found = quadrature.conditional_moments(noise, code, t, dims, dims == 1)
+        for a, b in zip(found, expected):
+            assert np.abs(a - b).max() <= 1e-12 * np.abs(b).max()
