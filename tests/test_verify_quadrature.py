@@ -119,7 +119,7 @@ def test_values_that_depend_on_the_common_shift_are_integrated_too():
 def test_moments_given_each_code_are_mixed_by_its_probability():
     draw, cost = np.random.default_rng(0), problem(1, 1, 2)[1]
     means, coarse = draw.normal(size=(2, 2, 1, 2))                  # of code 0 and 1
-    scales, inner = draw.random((2, 1, 2)) + 1, draw.normal(size=(2, 1, 2, 2))
+    scales, inner = draw.random((2, 1, 2)) / 8, draw.normal(size=(2, 1, 2, 2))
     nodes = []
 
     def given(noise, code, t, dims, invariant):
@@ -129,6 +129,9 @@ def test_moments_given_each_code_are_mixed_by_its_probability():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(quadrature, "conditional_moments", given)
         found = gumbel_moments(estimators.get("straight_through_gumbel"), [[[0.3, -0.4]]], cost, cost.gradient)
+        patch.setattr(quadrature, "conditional_moments", lambda *_: 3 * (np.zeros((1, 2)),) + (np.zeros((1, 2, 2)),))
+        nothing = gumbel_moments(estimators.get("straight_through_gumbel"), [[[0.3, -0.4]]], cost, cost.gradient)
+    assert nothing.error == 0
     q = 1 / (1 + np.exp([-0.7, 0.7]))
     mean, scale = q[0] * means[0] + q[1] * means[1], q[0] * scales[0] + q[1] * scales[1]
     covariance = sum(q[c] * (inner[c] + (means[c] - mean).T @ (means[c] - mean)) for c in range(2))
@@ -179,3 +182,8 @@ def test_moments_given_a_code_are_sums_over_the_nodes(name, options, dims):
         found = quadrature.conditional_moments(noise, code, t, dims, dims == 1)
         for a, b in zip(found, expected):
             assert np.abs(a - b).max() <= 1e-12 * np.abs(b).max()
+
+
+def test_uniforms_stay_inside_their_interval():
+    u = quadrature.inside(np.array([0.0, 1e-320, 0.5, 1.0]))
+    assert (0 < u).all() and (u < 1).all() and u[2] == 0.5 and u[0] <= 1e-299
