@@ -187,3 +187,18 @@ def test_moments_given_a_code_are_sums_over_the_nodes(name, options, dims):
 def test_uniforms_stay_inside_their_interval():
     u = quadrature.inside(np.array([0.0, 1e-320, 0.5, 1.0]))
     assert (0 < u).all() and (u < 1).all() and u[2] == 0.5 and u[0] <= 1e-299
+
+
+@pytest.mark.parametrize("name", ["straight_through_gumbel", "gr_mc"])
+def test_only_ratios_of_the_noise_matter_to_relaxed_rows(name):
+    logits, cost = problem(2, 1, 3)
+    noise = quadrature.noise_of(estimators.get(name), logits, cost, cost.gradient, None, None)
+    assert quadrature.check_structure(noise, name) is True
+    shifted = noise._replace(value=lambda u, v: noise.value(u, v) + np.log(u).sum(-1, keepdims=True))
+    assert quadrature.check_structure(shifted, name) is False
+
+
+def test_shares_of_the_noise_are_scaled_to_30():
+    parts = list(quadrature.exponentials(np.linspace(-2, 3, 5), 2, (1, 3)))
+    e, weight = np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+    assert e.shape == (25, 1, 3) and np.allclose(e.max(-1), 30) and (e > 0).all() and np.isclose(weight.sum(), 1)
