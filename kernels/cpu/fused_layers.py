@@ -139,12 +139,11 @@ def fetch_row(mem, row, first, end):
 
 @kernel(SUMS)
 def long_gradient(mem, start, stop, first, last, rows, x, ld_x, dy, ld_dy, w, w_rows, bias, span, scalars, scratch):
-    """Panels start .. stop and tiles first .. last of a weight updated with x^T dy over many rows, and with the first
-    tile the bias.
+    """Panels start .. stop and tiles first .. last of a weight updated with x^T dy, and with tile 0 the bias, for many
+    rows: x [rows, inputs], dy [rows, outputs].
 
-    Blocks of rows in the outer loop: a block of x serves several panels, and one of dy many rows of w.
-
-    While a block is multiplied, the next one is fetched, row by row: its rows are too far apart for the hardware to.
+    Blocks of rows in the outer loop: a block of x serves several panels, and one of dy many rows of w. While a block
+    is multiplied, the next one is fetched, row by row: its rows are too far apart for the hardware to.
     """
     tile, size = GRADIENT_ROWS * PANEL, (last - first) * GRADIENT_ROWS * PANEL
     biases, width = scratch + (stop - start) * size, (stop - start) * PANEL if first == 0 else 0

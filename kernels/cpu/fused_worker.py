@@ -29,8 +29,7 @@ def do(c, a, mem, ints, images, grey_images, order, first, examples, step, examp
     elif kind == jobs.INVERT:
         fused_pixels.invert(c, a, ints, examples)
     elif kind == jobs.LATENT:
-        fused_latent.latent(c, a, mem, ints, examples, step, example, keys[0], keys[2], scratch,
-                            i_scratch)
+        fused_latent.latent(c, a, mem, ints, examples, step, example, keys[0], keys[2], scratch, i_scratch)
     elif kind == jobs.LATENT_BACKWARD:
         fused_latent.latent_backward(c, a, mem, ints, examples, scalars, scratch)
     elif kind == jobs.PRIOR:

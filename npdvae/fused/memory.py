@@ -1,14 +1,12 @@
 """Where everything lies: one float32 and one int32 array, parts of them by offset; weights in panels."""
 from __future__ import annotations
 
-import mmap
 from typing import NamedTuple
 
 import numpy as np
 
 from npdvae.kernels.cpu.target import GRADIENT_ROWS, PANEL, PICK_PANEL, ROWS
 
-HUGE = 2 ** 21                                  # bytes of a huge page
 SIDE = 16                                       # examples whose posteriors are computed side by side
 LINE = 16                                       # 4-byte numbers of a cache line
 
@@ -30,14 +28,10 @@ class Region:
         return offset
 
     def array(self, dtype):
-        """The zeroed array that all offsets point into, aligned to a cache line; in huge pages where there are any."""
-        size = up(self.size * np.dtype(dtype).itemsize, HUGE)
-        pages = mmap.mmap(-1, size + HUGE)
-        if hasattr(mmap, "MADV_HUGEPAGE") and size > HUGE:
-            pages.madvise(mmap.MADV_HUGEPAGE)
-        raw = np.frombuffer(pages, np.uint8)
-        skip = -raw.ctypes.data % HUGE
-        return raw[skip:skip + size].view(dtype)[:self.size]
+        """The zeroed array that all offsets point into, aligned to a cache line."""
+        raw = np.zeros(self.size + LINE, dtype)
+        skip = -raw.ctypes.data // raw.itemsize % LINE
+        return raw[skip:skip + self.size]
 
 
 class Matrix(NamedTuple):
