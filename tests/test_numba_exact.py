@@ -16,6 +16,7 @@ from npdvae.engine import Readable
 from npdvae.estimators import get
 from npdvae.fused import exact, plan, reason_unsupported
 from npdvae.fused.engine import Fused
+from npdvae.kernels.cpu import fused_exact
 from npdvae.kernels.cpu import gradient_sums as sums_of_blocks
 from npdvae.kernels.cpu.target import GRADIENT_ROWS, PANEL
 from npdvae.model import DiscreteVAE
@@ -41,6 +42,8 @@ CASES = {                                       # the last batch is short in all
     "small chunks": dict(chunks=(24, 2, 3)),
     "small chunks, tanh": dict(chunks=(24, 1, 2), activation="tanh", binarize="none"),
     "wide": dict(pixels=131, hidden=(150, 140), D=4, K=5, batch=27),
+    "peaked": dict(D=4, K=5, scale=2.5),          # most codes weigh too little to be decoded
+    "peaked and grey": dict(D=4, K=5, scale=2.5, binarize="none", chunks=(24, 2, 3)),
 }
 
 
@@ -94,6 +97,25 @@ def test_fused_exact_results_do_not_depend_on_threads_nor_on_grouping(name):
         assert np.array_equal(sums, states[0][0])
         for k, p in {**state.params, **state.moments}.items():
             assert np.array_equal(p, {**states[0][1].params, **states[0][1].moments}[k]), k
+
+
+def test_only_codes_that_weigh_something_are_decoded():
+    """Those whose sum of q(z|x) over the batch is not under LEAST, in order; all of them while q is broad."""
+    counts = []
+    for scale in (1.0, 2.5):
+        readable, fused = pair(D=4, K=5, scale=scale, binarize="none")
+        fused.run(ORDER[:10])
+        x = readable.dataset.to_probabilities(readable.dataset.train[ORDER[:10]], np.dtype("f8"))
+        h, _ = readable.model.encoder.forward(readable.state.params, x)
+        q = np.exp(readable.model.latent.posterior(readable.state.params, h.reshape(-1, 4, 5)).log_q)
+        weights = np.einsum("bi,bj,bk,bl->ijkl", *q.transpose(1, 0, 2))
+        plan, ints = fused.plan, fused.ints
+        n, rows, group = ints[plan.extent:plan.extent + 3]
+        kept = ints[plan.code_list:plan.code_list + 4 * n].reshape(n, 4) - 5 * np.arange(4)
+        assert np.array_equal(kept, np.argwhere(weights >= fused_exact.LEAST))
+        assert rows == -(-n // exact.UNIT) * exact.UNIT and group % exact.UNIT == 0 and group * plan.chunks >= rows
+        counts.append(n)
+    assert counts[0] == 625 and 0 < counts[1] < 400
 
 
 @pytest.mark.parametrize("dense", [False, True])

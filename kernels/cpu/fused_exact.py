@@ -1,8 +1,13 @@
-"""The exact gradient of a fused step: all codes decoded once for the batch, chunk by chunk of codes.
+"""The exact gradient of a fused step: codes decoded once for the whole batch, chunk by chunk of codes.
+
+A code counts as the sum of its q(z|x) over the batch, its weight, in every gradient and in the loss. Codes that weigh
+less than LEAST are left out: the most that 2**13 of them can add, 2**-27 of one example's cost, is below the rounding
+of float32. An untrained posterior keeps all codes, a trained one often a tenth of them.
 
 The decoder's gradient needs only q(z|x), so a chunk goes from its codes to the gradients of its activations in one go;
 the encoder's needs the costs of all codes. Tables q and f [codes, examples] hold q(z|x) and the cost of each code;
-rows of codes are padded to whole vectors and tiles, with q = 0 there and for examples beyond a short batch.
+rows of codes are padded to whole vectors and tiles, with q = 0 there and for examples beyond a short batch. How many
+codes there are, in how many rows, and how many rows a chunk has, is the `extent` that `code_list` writes.
 """
 import numpy as np
 
@@ -16,7 +21,8 @@ from npdvae.kernels.cpu.vectors import masked_product, picked, picked_gradient, 
 f4 = np.float32
 LOG_2 = f4(np.log(2))
 TILES = 4                                       # tiles of codes whose products with the images share a panel of them
-PART = 64                                       # pixels whose costs are summed apart
+PART = 64                                       # pixels, or codes, whose costs are summed apart
+LEAST = f4(2 ** -40)                            # of a code's weight: lighter ones are left out
 
 
 @kernel(SUMS)
@@ -31,21 +37,80 @@ def turn(c, a, mem, examples):
 
 
 @kernel(SUMS)
+def probabilities(mem, ints, first, last, codes, D, index, qt, q, ld):
+    """q(z|x_b) of codes first .. last, from qt [D K, examples]: rows of the table q."""
+    for c in range(first, last):
+        row = mem[q + c * ld:q + c * ld + ld]
+        if c >= codes:
+            row[:] = f4(0)
+            continue
+        at = qt + ints[index + c * D] * ld
+        row[:] = mem[at:at + ld]
+        for d in range(1, D):
+            at = qt + ints[index + c * D + d] * ld
+            factor = mem[at:at + ld]
+            for b in range(ld):
+                row[b] *= factor[b]
+
+
+@kernel(SUMS)
+def code_weights(c, a, mem, ints):
+    """Sums of q(z|x_b) over the batch; the table q serves as scratch."""
+    group, codes, D, index, qt, q, ld, weights = a[2:10]
+    first, last = c * group, min(c * group + group, codes)
+    probabilities(mem, ints, first, last, codes, D, index, qt, q, ld)
+    for z in range(first, last):
+        row, weight = mem[q + z * ld:q + z * ld + ld], f4(0)
+        for b in range(ld):
+            weight += row[b]
+        mem[weights + z] = weight
+
+
+@kernel(SUMS)
+def code_list(a, mem, ints):
+    """The codes that weigh enough, in order; rows of padding keep what they hold, codes of an earlier step."""
+    codes, D, K, every, weights, longest, unit, parts, index, rows_list, ld_rows, rows_count, extent = a[2:15]
+    ints[rows_count:rows_count + D * K] = 0
+    n = 0
+    for z in range(codes):
+        if mem[weights + z] < LEAST:            # not so of NaN, which shall be seen
+            continue
+        for d in range(D):
+            j = ints[every + z * D + d]
+            ints[index + n * D + d] = j
+            ints[rows_list + j * ld_rows + ints[rows_count + j]] = n
+            ints[rows_count + j] += 1
+        n += 1
+    ints[extent] = n
+    ints[extent + 1] = -(-n // unit) * unit
+    ints[extent + 2] = min(longest, -(-n // (parts * unit)) * unit)
+
+
+@kernel(SUMS)
+def rows_of(c, ints, extent):
+    """Rows [first, last) of chunk c: none beyond the codes in use."""
+    rows, group = np.int64(ints[extent + 1]), np.int64(ints[extent + 2])
+    return min(c * group, rows), min(c * group + group, rows)
+
+
+@kernel(SUMS)
 def code_pick(c, a, mem, ints):
-    group, groups, rows, index, ld_index, count, w, w_rows, bias, y, ld_y, kind = a[2:14]
-    panel, first = c // groups, c % groups * group
+    groups, extent, index, D, w, w_rows, bias, y, ld_y, kind = a[2:12]
+    panel = c // groups
     w, column = w + panel * w_rows * PICK_PANEL, panel * PICK_PANEL
-    for r in range(first, min(first + group, rows)):
+    first, last = rows_of(c % groups, ints, extent)
+    for r in range(first, last):
         out = y + r * ld_y + column
-        picked(mem, ints, index + r * ld_index, w, PICK_PANEL, bias + column, out, np.int64(ints[count + r]))
+        picked(mem, ints, index + r * D, w, PICK_PANEL, bias + column, out, D)
         activate(mem[out:out + PICK_PANEL], kind)
 
 
 @kernel(SUMS)
-def code_dense(c, a, mem):
-    group, groups, rows, x, ld_x, w, w_rows, bias, y, ld_y, inner, kind = a[2:14]
-    panel, first = c // groups, c % groups * group
-    w, bias, y, last = w + panel * w_rows * PANEL, bias + panel * PANEL, y + panel * PANEL, min(first + group, rows)
+def code_dense(c, a, mem, ints):
+    groups, extent, x, ld_x, w, w_rows, bias, y, ld_y, inner, kind = a[2:13]
+    panel = c // groups
+    w, bias, y = w + panel * w_rows * PANEL, bias + panel * PANEL, y + panel * PANEL
+    first, last = rows_of(c % groups, ints, extent)
     for r in range(first, last, ROWS):
         product(mem, x + r * ld_x, ld_x, 1, w, PANEL, bias, y + r * ld_y, ld_y, inner, kind == jobs.RELU)
     for r in range(first, last if kind > jobs.RELU else first):
@@ -64,11 +129,12 @@ def turn_weight(c, a, mem):
 
 
 @kernel(SUMS)
-def code_backward(c, a, mem):
-    group, groups, rows, dy, ld_dy, turned, inner, dx, ld_dx, y, ld_y, kind, zero = a[2:15]
-    panel, first = c // groups, c % groups * group
+def code_backward(c, a, mem, ints):
+    groups, extent, dy, ld_dy, turned, inner, dx, ld_dx, y, ld_y, kind, zero = a[2:14]
+    panel = c // groups
     turned, dx, y = turned + panel * inner * PANEL, dx + panel * PANEL, y + panel * PANEL
-    for t in range(first, min(first + group, rows), ROWS):
+    first, last = rows_of(c % groups, ints, extent)
+    for t in range(first, last, ROWS):
         if kind == jobs.RELU:
             masked_product(mem, dy + t * ld_dy, ld_dy, 1, turned, PANEL, zero, dx + t * ld_dx, ld_dx, inner,
                            y + t * ld_y, ld_y)
@@ -76,23 +142,6 @@ def code_backward(c, a, mem):
         product(mem, dy + t * ld_dy, ld_dy, 1, turned, PANEL, zero, dx + t * ld_dx, ld_dx, inner, 0)
         for r in range(t, t + ROWS):
             activate_backward(mem[dx + r * ld_dx:dx + r * ld_dx + PANEL], mem[y + r * ld_y:y + r * ld_y + PANEL], kind)
-
-
-@kernel(SUMS)
-def probabilities(mem, ints, first, last, codes, D, index, qt, q, ld):
-    """q(z|x_b) of codes first .. last, from qt [D K, examples]: rows of the table q."""
-    for c in range(first, last):
-        row = mem[q + c * ld:q + c * ld + ld]
-        if c >= codes:
-            row[:] = f4(0)
-            continue
-        at = qt + ints[index + c * D] * ld
-        row[:] = mem[at:at + ld]
-        for d in range(1, D):
-            at = qt + ints[index + c * D + d] * ld
-            factor = mem[at:at + ld]
-            for b in range(ld):
-                row[b] *= factor[b]
 
 
 @helper
@@ -117,10 +166,10 @@ def shared_cost_row(logits, images, weight, scale):
 @kernel(SUMS)
 def code_cost(c, a, mem, ints, examples, scalars, scratch):
     """Costs of a chunk of codes and the gradients in place of their logits, for images of any values."""
-    group, rows, codes, width, D, index, qt, logits, ld_logits, q, f, ld, x, ld_x, xt, zero = a[2:18]
-    first, last, scale = c * group, min(c * group + group, rows), mem[scalars + jobs.SCALE]
-    ld_work = -(-width // PANEL) * PANEL
-    probabilities(mem, ints, first, last, codes, D, index, qt, q, ld)
+    extent, width, D, index, qt, logits, ld_logits, q, f, ld, x, ld_x, xt, zero = a[2:16]
+    first, last = rows_of(c, ints, extent)
+    ld_work, scale = -(-width // PANEL) * PANEL, mem[scalars + jobs.SCALE]
+    probabilities(mem, ints, first, last, ints[extent], D, index, qt, q, ld)
     for t in range(first, last, TILES * ROWS):
         end = min(t + TILES * ROWS, last)
         for p in range(0, ld, PANEL):
@@ -154,10 +203,11 @@ def shared_cost_column(logits, images, weight, sums, scale):
 @kernel(SUMS)
 def code_cost_listed(c, a, mem, ints, examples, scalars, scratch):
     """As `code_cost` for images that are lists of ones: PICK_PANEL codes side by side, products become sums."""
-    group, rows, codes, width, D, index, qt, logits, ld_logits, q, f, ld = a[2:14]
-    ones, ld_ones, count, lit, ld_lit, lit_count, zero = a[14:21]
-    first, last, scale, G = c * group, min(c * group + group, rows), mem[scalars + jobs.SCALE], PICK_PANEL
-    probabilities(mem, ints, first, last, codes, D, index, qt, q, ld)
+    extent, width, D, index, qt, logits, ld_logits, q, f, ld = a[2:12]
+    ones, ld_ones, count, lit, ld_lit, lit_count, zero = a[12:19]
+    scale, G = mem[scalars + jobs.SCALE], PICK_PANEL
+    first, last = rows_of(c, ints, extent)
+    probabilities(mem, ints, first, last, ints[extent], D, index, qt, q, ld)
     columns = -(-examples // LANES) * LANES
     at_l, at_q = scratch, scratch + -(-width // LANES) * LANES * G
     at_f = at_q + columns * G
@@ -199,39 +249,34 @@ def code_cost_listed(c, a, mem, ints, examples, scalars, scratch):
 @kernel(SUMS)
 def code_latent_backward(c, a, mem, ints, examples, scalars, scratch):
     """Sums of q (f - E f) over the codes of each category, examples side by side; and E f."""
-    group, D, K, codes, index, q, f, ld, dkl, ld_h, dh, loss, pixels = a[2:15]
-    first, scale, G = c * group, mem[scalars + jobs.SCALE], group
+    group, D, K, extent, index, q, f, ld, dkl, ld_h, dh, loss, pixels = a[2:15]
+    first, scale, G, codes = c * group, mem[scalars + jobs.SCALE], group, np.int64(ints[extent])
     if first >= examples:
         return
-    mean, rest, sums = mem[scratch:scratch + G], mem[scratch + G:scratch + 2 * G], scratch + 2 * G
+    mean, some, sums = mem[scratch:scratch + G], mem[scratch + G:scratch + 2 * G], scratch + 2 * G
     mem[sums:sums + D * K * G] = f4(0)
     start = mem[f + first:f + first + G]        # costs of the first code: differences from it keep their digits
     mean[:] = f4(0)
-    for z in range(0, codes, K):
-        rest[:] = f4(0)
-        for k in range(z, z + K):
-            p, cost = mem[q + k * ld + first:q + k * ld + first + G], mem[f + k * ld + first:f + k * ld + first + G]
+    for r in range(0, codes, PART):
+        some[:] = f4(0)
+        for z in range(r, min(r + PART, codes)):
+            p, cost = mem[q + z * ld + first:q + z * ld + first + G], mem[f + z * ld + first:f + z * ld + first + G]
             for i in range(G):
-                rest[i] += p[i] * (cost[i] - start[i])
+                some[i] += p[i] * (cost[i] - start[i])
         for i in range(G):
-            mean[i] += rest[i]
+            mean[i] += some[i]
     for i in range(G):
         mean[i] += start[i]
-    for z in range(0, codes, K):                # the last latent counts fastest
-        rest[:] = f4(0)
-        for k in range(K):
-            at = (z + k) * ld + first
-            p, cost, out = mem[q + at:q + at + G], mem[f + at:f + at + G], sums + ((D - 1) * K + k) * G
-            total = mem[out:out + G]
-            for i in range(G):
-                advantage = p[i] * (cost[i] - mean[i])
-                total[i] += advantage
-                rest[i] += advantage
-        for d in range(D - 1):
+    for z in range(codes):
+        at = z * ld + first
+        p, cost = mem[q + at:q + at + G], mem[f + at:f + at + G]
+        for i in range(G):
+            some[i] = p[i] * (cost[i] - mean[i])
+        for d in range(D):
             out = sums + ints[index + z * D + d] * G
             total = mem[out:out + G]
             for i in range(G):
-                total[i] += rest[i]
+                total[i] += some[i]
     kl_weight = mem[scalars + jobs.KL_WEIGHT]
     for i in range(min(G, examples - first)):
         row = (first + i) * ld_h
@@ -241,16 +286,16 @@ def code_latent_backward(c, a, mem, ints, examples, scalars, scratch):
 
 
 @kernel(SUMS)
-def code_gradient(c, a, mem, scalars, scratch):
-    panels, all_panels, tiles, groups, all_tiles, rows, x, ld_x, dy, ld_dy, w, w_rows, bias, span = a[2:16]
+def code_gradient(c, a, mem, ints, scalars, scratch):
+    panels, all_panels, tiles, groups, all_tiles, extent, x, ld_x, dy, ld_dy, w, w_rows, bias, span = a[2:16]
     start, first = c // groups * panels, c % groups * tiles
-    long_gradient(mem, start, min(start + panels, all_panels), first, min(first + tiles, all_tiles), rows, x, ld_x, dy,
-                  ld_dy, w, w_rows, bias, span, scalars, scratch)
+    long_gradient(mem, start, min(start + panels, all_panels), first, min(first + tiles, all_tiles),
+                  np.int64(ints[extent]), x, ld_x, dy, ld_dy, w, w_rows, bias, span, scalars, scratch)
 
 
 @kernel(SUMS)
 def code_pick_gradient(c, a, mem, ints, scalars, scratch):
-    group, groups, rows, index, ld_index, count, inner, dy, ld_dy, w, w_rows, bias, span = a[2:15]
+    group, groups, extent, index, ld_index, count, inner, dy, ld_dy, w, w_rows, bias, span = a[2:15]
     panel, first = c // groups, c % groups * group
     dy, w = dy + panel * PICK_PANEL, w + panel * w_rows * PICK_PANEL
     for i in range(first, min(first + group, inner)):
@@ -259,7 +304,7 @@ def code_pick_gradient(c, a, mem, ints, scalars, scratch):
     if first == 0:
         g = mem[scratch:scratch + PICK_PANEL]
         g[:] = f4(0)
-        for r in range(rows):
+        for r in range(ints[extent]):
             row = mem[dy + r * ld_dy:dy + r * ld_dy + PICK_PANEL]
             for j in range(PICK_PANEL):
                 g[j] += row[j]
@@ -271,11 +316,11 @@ def do(c, a, mem, ints, examples, scalars, scratch):
     """Chunk c of job a, one of those above."""
     kind = a[0]
     if kind == jobs.CODE_DENSE:
-        code_dense(c, a, mem)
+        code_dense(c, a, mem, ints)
     elif kind == jobs.CODE_BACKWARD:
-        code_backward(c, a, mem)
+        code_backward(c, a, mem, ints)
     elif kind == jobs.CODE_GRADIENT:
-        code_gradient(c, a, mem, scalars, scratch)
+        code_gradient(c, a, mem, ints, scalars, scratch)
     elif kind == jobs.CODE_COST:
         code_cost(c, a, mem, ints, examples, scalars, scratch)
     elif kind == jobs.CODE_COST_LISTED:
@@ -286,6 +331,10 @@ def do(c, a, mem, ints, examples, scalars, scratch):
         code_pick_gradient(c, a, mem, ints, scalars, scratch)
     elif kind == jobs.CODE_LATENT_BACKWARD:
         code_latent_backward(c, a, mem, ints, examples, scalars, scratch)
+    elif kind == jobs.CODE_WEIGHTS:
+        code_weights(c, a, mem, ints)
+    elif kind == jobs.CODE_LIST:
+        code_list(a, mem, ints)
     elif kind == jobs.TURN:
         turn(c, a, mem, examples)
     elif kind == jobs.TURN_WEIGHT:

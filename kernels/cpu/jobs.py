@@ -42,30 +42,34 @@ FIELDS = {
     "turn": ("group", "width", "source", "ld_source", "target", "ld_target"),
     # chunk = PANEL rows of w [inputs, inner]: target = these rows as columns
     "turn_weight": ("w", "w_rows", "inner", "target"),
+    # chunk = codes [c * group, ...): the sum of each one's q(z|x) over the batch
+    "code_weights": ("group", "codes", "latents", "i_codes", "qt", "q", "ld", "weights"),
+    # one chunk: the codes worth decoding, the rows of each category among them, and their extent (codes, rows, group)
+    "code_list": ("codes", "latents", "categories", "i_codes", "weights", "longest", "unit", "parts", "i_index",
+                  "i_rows", "ld_rows", "i_rows_count", "i_extent"),
     # chunk = (panel, rows [.. * group, ...)), as "pick", "dense" and "backward" for codes
-    "code_pick": ("group", "groups", "rows", "i_index", "ld_index", "i_count", "w", "w_rows", "bias", "y", "ld_y",
-                  "activation"),
-    "code_dense": ("group", "groups", "rows", "x", "ld_x", "w", "w_rows", "bias", "y", "ld_y", "inner", "activation"),
-    "code_backward": ("group", "groups", "rows", "dy", "ld_dy", "turned", "inner", "dx", "ld_dx", "y", "ld_y",
+    "code_pick": ("groups", "i_extent", "i_index", "ld_index", "w", "w_rows", "bias", "y", "ld_y", "activation"),
+    "code_dense": ("groups", "i_extent", "x", "ld_x", "w", "w_rows", "bias", "y", "ld_y", "inner", "activation"),
+    "code_backward": ("groups", "i_extent", "dy", "ld_dy", "turned", "inner", "dx", "ld_dx", "y", "ld_y",
                       "activation", "zero"),
     # chunk = rows [c * group, ...): q and f of all examples, and gradients in place of the pixels' logits
-    "code_cost": ("group", "rows", "codes", "width", "latents", "i_index", "qt", "logits", "ld_logits", "q", "f", "ld",
+    "code_cost": ("i_extent", "width", "latents", "i_index", "qt", "logits", "ld_logits", "q", "f", "ld",
                   "x", "ld_x", "xt", "zero"),
-    "code_cost_listed": ("group", "rows", "codes", "width", "latents", "i_index", "qt", "logits", "ld_logits", "q", "f",
-                         "ld", "i_ones", "ld_ones", "i_ones_count", "i_lit", "ld_lit", "i_lit_count", "zero"),
+    "code_cost_listed": ("i_extent", "width", "latents", "i_index", "qt", "logits", "ld_logits", "q", "f", "ld",
+                         "i_ones", "ld_ones", "i_ones_count", "i_lit", "ld_lit", "i_lit_count", "zero"),
     # chunk = examples [c * group, ...): gradient at the encoder's output, and the expected cost
-    "code_latent_backward": ("group", "latents", "categories", "codes", "i_index", "q", "f", "ld", "dkl", "ld_h", "dh",
-                             "loss", "pixels"),
+    "code_latent_backward": ("group", "latents", "categories", "i_extent", "i_index", "q", "f", "ld", "dkl", "ld_h",
+                             "dh", "loss", "pixels"),
     # chunk = (panels, tiles of weight rows), as "gradient"; and as "picked_gradient"
-    "code_gradient": ("panels", "all_panels", "tiles", "groups", "all_tiles", "rows", "x", "ld_x", "dy", "ld_dy", "w",
-                      "w_rows", "bias", "span"),
-    "code_pick_gradient": ("group", "groups", "rows", "i_index", "ld_index", "i_count", "inner", "dy", "ld_dy", "w",
-                           "w_rows", "bias", "span"),
+    "code_gradient": ("panels", "all_panels", "tiles", "groups", "all_tiles", "i_extent", "x", "ld_x", "dy", "ld_dy",
+                      "w", "w_rows", "bias", "span"),
+    "code_pick_gradient": ("group", "groups", "i_extent", "i_rows", "ld_rows", "i_rows_count", "inner", "dy", "ld_dy",
+                           "w", "w_rows", "bias", "span"),
 }
 KINDS = {name: i for i, name in enumerate(FIELDS)}
 (PIXELS, INVERT, PICK, DENSE, BACKWARD, GRADIENT, PICKED_GRADIENT, LATENT, LATENT_BACKWARD, PRIOR, PRIOR_GRADIENT,
- REPORT, TURN, TURN_WEIGHT, CODE_PICK, CODE_DENSE, CODE_BACKWARD, CODE_COST, CODE_COST_LISTED, CODE_LATENT_BACKWARD,
- CODE_GRADIENT, CODE_PICK_GRADIENT) = range(len(FIELDS))
+ REPORT, TURN, TURN_WEIGHT, CODE_WEIGHTS, CODE_LIST, CODE_PICK, CODE_DENSE, CODE_BACKWARD, CODE_COST, CODE_COST_LISTED,
+ CODE_LATENT_BACKWARD, CODE_GRADIENT, CODE_PICK_GRADIENT) = range(len(FIELDS))
 
 LINEAR, RELU, LEAKY_RELU, TANH = range(4)       # activations
 THRESHOLDED, DRAWN, GREY = range(3)             # pixel modes: value >= half of all levels; drawn; as they are

@@ -1,4 +1,4 @@
-"""The plan of a fused step with the exact gradient: all codes are decoded once, and their activations kept."""
+"""The plan of a fused step with the exact gradient: each code is decoded once, and its activations kept."""
 from __future__ import annotations
 
 import math
@@ -14,10 +14,12 @@ from npdvae.kernels.cpu.target import LANES, PANEL, PICK_PANEL, ROWS
 MOST_CODES = 2 ** 13                            # of this plan: beyond, their activations would fill the memory
 UNIT = math.lcm(ROWS, LANES)                    # rows of codes come in whole tiles and vectors
 CODES = 96                                      # about as many go through the decoder in one go: they stay in cache
+PARTS = 8                                       # or fewer, where so many chunks would not be filled
 
 
 class ExactPlan(Plan):
-    """As `Plan`, whose decoder of sampled codes serves evaluations; training decodes all codes for the whole batch."""
+    """As `Plan`, whose decoder of sampled codes serves evaluations; training decodes every code of the batch that has
+    any probability to speak of, see `fused_exact`."""
 
     def __init__(self, model, batch, gradient, mode, levels, sparse):
         super().__init__(model, batch, gradient, mode, levels, sparse)
@@ -25,7 +27,7 @@ class ExactPlan(Plan):
         self.C = K ** D
         self.code_rows = up(self.C, UNIT)
         self.group = up(-(-self.C // -(-self.C // CODES)), UNIT)
-        self.chunks = -(-self.code_rows // self.group)
+        self.chunks = max(-(-self.code_rows // self.group), min(PARTS, self.code_rows // UNIT))
         self.y = [matrix(region, self.code_rows, x.outputs) for x in self.decoder]
         self.dy_codes = [matrix(region, self.code_rows, x.outputs) for x in self.decoder[:-1]] + self.y[-1:]
         self.ld = up(batch, PANEL)
@@ -34,8 +36,10 @@ class ExactPlan(Plan):
         self.image_columns = region.take(up(model.pixels, LANES) * self.ld)
         self.turned = [region.take(up(x.inputs, PANEL) * up(x.outputs, LANES)) for x in self.decoder]
         self.expected = region.take(batch)
-        self.code_list, self.code_count = integers.take(self.code_rows * D), integers.take(self.code_rows)
+        self.weights = region.take(self.C)
+        self.all_codes, self.code_list = integers.take(self.C * D), integers.take(self.code_rows * D)
         self.rows_list, self.rows_count = integers.take(D * self.C), integers.take(D * K)
+        self.extent = integers.take(3)
         self.scratch_size = up(max(
             self.scratch_size, fused_exact.TILES * ROWS * up(model.pixels, PANEL),
             (up(model.pixels, LANES) + 2 * up(batch, LANES) + 4) * PICK_PANEL, (2 + D * K) * SIDE), 16)
@@ -47,11 +51,7 @@ class ExactPlan(Plan):
         mem, ints, scratch, i_scratch, _, evaluation = super().build(workers)
         D, K = self.D, self.K
         picks = all_codes(np, D, K) + K * np.arange(D)              # [C, D], numbers of the decoder's inputs
-        ints[self.code_list:self.code_list + self.C * D] = picks.reshape(-1)
-        ints[self.code_count:self.code_count + self.C] = D
-        rows = np.argsort(picks, axis=0, kind="stable").T           # [D, C]: by category, then in order
-        ints[self.rows_list:self.rows_list + D * self.C] = rows.reshape(-1)
-        ints[self.rows_count:self.rows_count + D * K] = self.C // K
+        ints[self.all_codes:self.all_codes + self.C * D] = picks.reshape(-1)
         stages = self.training()
         table, ends = encode(stages)
         for i, stage in enumerate(stages):
@@ -71,7 +71,7 @@ class ExactPlan(Plan):
             stages[1].append(self.turn(self.pixels, self.images.offset, self.images.ld, self.image_columns))
         stages.append([(kind, chunks, {**arguments, "samples": 0})])
         stages.append([self.turn(self.D * self.K, self.q, self.logits.ld, self.q_columns), *self.turn_weights()])
-        stages.append(self.code_stage())
+        stages += [[self.code_weights()], [self.codes_in_use()], self.code_stage()]
         decoder = [self.code_gradient(i) for i in reversed(range(1, len(self.decoder)))]
         encoder = [[job for job in stage if self.of_encoder(job)] for stage in self.backward()]
         *encoder, last = [stage for stage in encoder if stage]
@@ -83,33 +83,44 @@ class ExactPlan(Plan):
         kind, _, arguments = job
         return kind not in ("latent_backward", "report") and arguments.get("w") not in [x.weight for x in self.decoder]
 
+    def code_weights(self):
+        return ("code_weights", -(-self.C // self.group), dict(
+            group=self.group, codes=self.C, latents=self.D, i_codes=self.all_codes, qt=self.q_columns, q=self.shares,
+            ld=self.ld, weights=self.weights))
+
+    def codes_in_use(self):
+        return ("code_list", 1, dict(
+            codes=self.C, latents=self.D, categories=self.K, i_codes=self.all_codes, weights=self.weights,
+            longest=self.group, unit=UNIT, parts=PARTS, i_index=self.code_list, i_rows=self.rows_list,
+            ld_rows=self.C // self.K, i_rows_count=self.rows_count, i_extent=self.extent))
+
     def code_stage(self):
         """What a chunk of codes goes through: from the codes to the gradient at each activation."""
         m, first, jobs_ = len(self.decoder), self.decoder[0], []
         jobs_.append(("code_pick", first.panels * self.chunks, dict(
-            group=self.group, groups=self.chunks, rows=self.code_rows, i_index=self.code_list, ld_index=self.D,
-            i_count=self.code_count, w=first.weight, w_rows=first.rows, bias=first.bias, y=self.y[0].offset,
-            ld_y=self.y[0].ld, activation=self.activation if m > 1 else jobs.LINEAR)))
+            groups=self.chunks, i_extent=self.extent, i_index=self.code_list, ld_index=self.D, w=first.weight,
+            w_rows=first.rows, bias=first.bias, y=self.y[0].offset, ld_y=self.y[0].ld,
+            activation=self.activation if m > 1 else jobs.LINEAR)))
         for i in range(1, m):
             l, x, y = self.decoder[i], self.y[i - 1], self.y[i]
             jobs_.append(("code_dense", l.panels * self.chunks, dict(
-                group=self.group, groups=self.chunks, rows=self.code_rows, x=x.offset, ld_x=x.ld, w=l.weight,
+                groups=self.chunks, i_extent=self.extent, x=x.offset, ld_x=x.ld, w=l.weight,
                 w_rows=l.rows, bias=l.bias, y=y.offset, ld_y=y.ld, inner=l.inputs,
                 activation=self.activation if i < m - 1 else jobs.LINEAR)))
         jobs_.append(self.cost())
         for i in reversed(range(1, m)):
             l, dy, dx, y = self.decoder[i], self.dy_codes[i], self.dy_codes[i - 1], self.y[i - 1]
             jobs_.append(("code_backward", -(-l.inputs // PANEL) * self.chunks, dict(
-                group=self.group, groups=self.chunks, rows=self.code_rows, dy=dy.offset, ld_dy=dy.ld,
+                groups=self.chunks, i_extent=self.extent, dy=dy.offset, ld_dy=dy.ld,
                 turned=self.turned[i], inner=up(l.outputs, LANES), dx=dx.offset, ld_dx=dx.ld, y=y.offset, ld_y=y.ld,
                 activation=self.activation, zero=self.zero)))
         return jobs_
 
     def cost(self):
         logits = self.y[-1]
-        shared = dict(group=self.group, rows=self.code_rows, codes=self.C, width=self.pixels, latents=self.D,
-                      i_index=self.code_list, qt=self.q_columns, logits=logits.offset, ld_logits=logits.ld,
-                      q=self.shares, f=self.costs, ld=self.ld, zero=self.zero)
+        shared = dict(i_extent=self.extent, width=self.pixels, latents=self.D, i_index=self.code_list,
+                      qt=self.q_columns, logits=logits.offset, ld_logits=logits.ld, q=self.shares, f=self.costs,
+                      ld=self.ld, zero=self.zero)
         if self.sparse:
             ones, ld_ones, count, lit, ld_lit, lit_count = self.lists
             return ("code_cost_listed", self.chunks, dict(
@@ -130,7 +141,7 @@ class ExactPlan(Plan):
 
     def code_latent_backward(self):
         return ("code_latent_backward", -(-self.batch // SIDE), dict(
-            group=SIDE, latents=self.D, categories=self.K, codes=self.C, i_index=self.code_list, q=self.shares,
+            group=SIDE, latents=self.D, categories=self.K, i_extent=self.extent, i_index=self.code_list, q=self.shares,
             f=self.costs, ld=self.ld, dkl=self.dkl, ld_h=self.logits.ld, dh=self.g[len(self.encoder) - 1].offset,
             loss=self.expected, pixels=self.pixels))
 
@@ -138,7 +149,7 @@ class ExactPlan(Plan):
         l, x, dy = self.decoder[i], self.y[i - 1], self.dy_codes[i]
         panels, tiles, groups, all_tiles = self.weight_groups(l)
         return ("code_gradient", -(-l.panels // panels) * groups, dict(
-            panels=panels, all_panels=l.panels, tiles=tiles, groups=groups, all_tiles=all_tiles, rows=self.code_rows,
+            panels=panels, all_panels=l.panels, tiles=tiles, groups=groups, all_tiles=all_tiles, i_extent=self.extent,
             x=x.offset, ld_x=x.ld, dy=dy.offset, ld_dy=dy.ld, w=l.weight, w_rows=l.rows, bias=l.bias, span=self.span))
 
     def code_pick_gradient(self):
@@ -146,9 +157,9 @@ class ExactPlan(Plan):
         group = -(-l.inputs // 8)
         groups = -(-l.inputs // group)
         return ("code_pick_gradient", l.panels * groups, dict(
-            group=group, groups=groups, rows=self.code_rows, i_index=self.rows_list, ld_index=self.C // self.K,
-            i_count=self.rows_count, inner=l.inputs, dy=dy.offset, ld_dy=dy.ld, w=l.weight, w_rows=l.rows, bias=l.bias,
-            span=self.span))
+            group=group, groups=groups, i_extent=self.extent, i_rows=self.rows_list, ld_rows=self.C // self.K,
+            i_rows_count=self.rows_count, inner=l.inputs, dy=dy.offset, ld_dy=dy.ld, w=l.weight, w_rows=l.rows,
+            bias=l.bias, span=self.span))
 
     def report_expected(self):
         return ("report", 1, {**self.report(0)[2], "samples": 1, "loss": self.expected, "ld_loss": 1, "parts": 1})
