@@ -146,8 +146,9 @@ def test_moments_given_each_code_are_mixed_by_its_probability():
 
 @pytest.mark.parametrize("name, options", [("straight_through_gumbel", {}), ("gr_mc", {"conditional_draws": 2})])
 @pytest.mark.parametrize("dims", [2, 1])
-def test_moments_given_a_code_are_sums_over_the_nodes(name, options, dims):
+def test_moments_given_a_code_are_sums_over_the_nodes(name, options, dims, monkeypatch):
     """Node by node, for one latent of two categories: all exponentials, or their ratio where only that matters."""
+    monkeypatch.setattr(quadrature, "CHUNK", 3)                     # several chunks, the last one short
     logits, cost = problem(2, 1, 2)
     estimator, t = estimators.get(name, **options), np.linspace(-2, 3, 5)
     noise = quadrature.noise_of(estimator, logits, cost, cost.gradient, None, None)
@@ -187,6 +188,63 @@ def test_moments_given_a_code_are_sums_over_the_nodes(name, options, dims):
 def test_uniforms_stay_inside_their_interval():
     u = quadrature.inside(np.array([0.0, 1e-320, 0.5, 1.0]))
     assert (0 < u).all() and (u < 1).all() and u[2] == 0.5 and u[0] <= 1e-299
+    assert u[3] == np.nextafter(1, 0)
+
+
+def test_uniforms_of_conditional_draws_lie_block_beside_block_in_every_example():
+    e = np.random.default_rng(0).exponential(size=(5, 3, 2, 4))     # [n, blocks, D, K]
+    v = quadrature.blocks_from(e, 3, 2)
+    assert v.shape == (5, 2, 2, 12)
+    for n, b, d, block, k in itertools.product(range(5), range(2), range(2), range(3), range(4)):
+        assert v[n, b, d, 4 * block + k] == np.exp(-e[n, block, d, k])
+    assert quadrature.blocks_from(e[:, :0], 0, 2) is None
+
+
+class Scripted:
+    """Values that come as told, one call after another; what they were asked at is kept."""
+
+    def __init__(self, *answers):
+        self.answers, self.asked = list(answers), []
+
+    def __call__(self, u, v):
+        self.asked.append((u, v))
+        return np.broadcast_to(np.array(self.answers.pop(0), float), u.shape)
+
+
+def structure(*answers, blocks=0):
+    """The check on one latent with as many categories as the answers have, whose value answers as told."""
+    value = Scripted(*answers)
+    K = np.size(answers[0])
+    found = quadrature.check_structure(quadrature.Noise(value, blocks, np.full((1, 1, K), 1 / K)), "scripted")
+    assert not value.answers
+    return found, value.asked
+
+
+def test_additivity_is_judged_by_the_size_of_both_values():
+    """base, both, base with u changed, all scaled, for each of two codes: sizes 3 and 1."""
+    base, both = [-3, 0], [-1, 0]
+    rest = [[0, 0]] * 4
+    assert structure(base, both, [-1, 3.9e-9], base, *rest)[0] is True
+    assert structure(base, both, [-1, -3.9e-9], base, *rest)[0] is True
+    for far in (4.1e-9, -4.1e-9):
+        with pytest.raises(ValueError, match="not additive"):
+            structure(base, both, [-1, far], base)
+
+
+def test_one_code_whose_value_changes_with_the_scale_settles_it():
+    base, both = [-3, 0], [-1, 0]
+    rest = [[0, 0]] * 4
+    assert structure(base, both, both, [-3, 3.9e-9], *rest)[0] is True
+    assert structure(base, both, both, [-3, 4.1e-9], *rest)[0] is False
+    assert structure(base, both, both, [-3 - 4.1e-9, 0], *rest)[0] is False
+    assert structure(*rest, base, both, both, [-3, 4.1e-9])[0] is False
+
+
+def test_the_scale_of_both_kinds_of_noise_is_changed():
+    _, asked = structure(*[[0, 0]] * 12, blocks=2)
+    assert [len(asked), asked[0][1].shape] == [12, (16, 1, 1, 4)]
+    for first, last in ((asked[0], asked[5]), (asked[6], asked[11])):
+        assert np.allclose(np.log(last[0]), 3 * np.log(first[0])) and np.allclose(np.log(last[1]), np.log(first[1]) / 2)
 
 
 @pytest.mark.parametrize("name", ["straight_through_gumbel", "gr_mc"])
@@ -201,4 +259,6 @@ def test_only_ratios_of_the_noise_matter_to_relaxed_rows(name):
 def test_shares_of_the_noise_are_scaled_to_30():
     parts = list(quadrature.exponentials(np.linspace(-2, 3, 5), 2, (1, 3)))
     e, weight = np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+    pairs = np.concatenate([part[0] for part in quadrature.exponentials(np.linspace(-2, 3, 5), 2, (2, 2))])
+    assert pairs.shape == (25, 2, 2) and np.allclose(pairs.max(-1), 30)
     assert e.shape == (25, 1, 3) and np.allclose(e.max(-1), 30) and (e > 0).all() and np.isclose(weight.sum(), 1)

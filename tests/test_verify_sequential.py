@@ -7,9 +7,10 @@ import pytest
 from npdvae import estimators
 from npdvae.backends import load
 from npdvae.estimators.rloo import RLOO
-from npdvae.verify import check_unbiased, costs, exact_gradient
-from npdvae.verify.betting import Bounded, Spread
+from npdvae.verify import check_unbiased, costs, exact_gradient, sequential
+from npdvae.verify.betting import Bounded, Spread, detectable
 from npdvae.verify.interval import Interval
+from npdvae.verify.knowledge import Known
 
 OPS = load("numpy")
 LOGITS = np.random.default_rng(1).normal(size=(1, 2, 3))
@@ -213,6 +214,55 @@ def test_an_estimate_that_does_not_vary_is_compared_as_it_is(factor, verdict, kn
     known = dict(bounds=(true * factor, true * factor)) if "bounds" in known else known
     report = check_unbiased(lambda logits, g: true * factor, LOGITS, COST, **known)
     assert report.verdict == verdict, str(report)
+
+
+def test_entries_that_vary_are_judged_beside_one_that_does_not():
+    true = exact_gradient(LOGITS, COST)
+    low, high = np.full(LOGITS.shape, -40.0), np.full(LOGITS.shape, 40.0)
+    low[0, 0, 1] = high[0, 0, 1] = true[0, 0, 1]
+
+    def partly(logits, generator):
+        return np.where(low < high, self_mean(logits, generator), true)
+
+    report = check_unbiased(partly, LOGITS, COST, tile=256, bounds=(low, high))
+    assert report.verdict == "FAIL" and "biased" in report.reason and report.evidence >= 9
+    assert report.mean[0, 0, 1] == pytest.approx(true[0, 0, 1], rel=1e-12)
+
+
+def test_rounding_is_64_units_in_the_last_place_of_the_largest_value():
+    known = Known("variance declared", sigma=np.ones(2))
+    for true, pilot, largest in (([0.01, -0.02], [[0.01, 0.005]], 0.02), ([0.01, 0.0], [[-0.03, np.inf]], 0.03)):
+        frame = sequential.framed(known, np.array(true), np.array(pilot))
+        assert frame.rounding == 64 * 2 ** -52 * largest
+
+
+class Measured:
+    """A wealth of 10^7 and an interval of two entries and the shrink factor, as a run of 1024 samples leaves them."""
+
+    samples = 1024
+
+    def evidence(self):
+        return 7 * np.log(10)
+
+    def mean(self):
+        return np.array([0.1, -0.2, -0.25])
+
+    def ends(self):
+        return np.array([-0.3, -0.4, -0.5]), np.array([0.6, 0.7, -0.125])
+
+
+@pytest.mark.parametrize("free", [(True, True), (True, False), (False, False)])
+def test_the_report_says_what_was_measured(free):
+    frame = sequential.Frame(np.array([1.0, 2.0]), None, None, np.array(free), 1e-14)
+    true = np.array([[[3.0, 5.0]]])
+    report = sequential.summary("FAIL", "why", "how", Measured(), Measured(), true, frame, 1e-9)
+    assert (report.verdict, report.reason, report.method, report.samples) == ("FAIL", "why", "how", 1024)
+    assert report.evidence == pytest.approx(7 if any(free) else 0, rel=1e-15)
+    for found, expected in ((report.true, true), (report.mean, [[[3.1, 4.8]]]), (report.low, [[[-0.3, -0.4]]]),
+                            (report.high, [[[0.6, 0.7]]]), (report.sigma, [[[1, 2]]])):
+        assert np.array_equal(found, np.array(expected))
+    assert report.shrink == 0.75 and report.shrink_interval == (0.5, 0.875)
+    assert report.detectable == detectable(1024, max(sum(free), 1), 1e-9)
 
 
 def test_estimates_in_single_precision_pass():
