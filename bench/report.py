@@ -29,6 +29,11 @@ def table(result):
     return "\n".join(lines)
 
 
+def trained(epochs):
+    """Milliseconds a step of each epoch, by contestant."""
+    return "; ".join(f"{name} {', '.join(f'{ms:.0f}' for ms in times)} ms" for name, times in epochs.items())
+
+
 def text():
     """The README's section between its two marks."""
     parts = []
@@ -42,6 +47,7 @@ def text():
         times = ", ".join(f"{n} {ms:.0f} ms" for n, ms in result["median"].items())
         p = result["log_prob"]
         parts.append(f"Exact gradient at 8^4 codes, B = 100: {times} ({result['best_ratio']:.2f} times the best peer)."
+                     f" Over epochs 1 to {len(result['epochs']['npdvae'])}: {trained(result['epochs'])}."
                      f"\nExact log p(x) of {p['images']} images: {p['log_prob']:.2f} s, {p['times_product']:.2f} times "
                      "the one matrix product that it needs.")
     if result := load("memory"):

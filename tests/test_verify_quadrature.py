@@ -146,9 +146,8 @@ def test_moments_given_each_code_are_mixed_by_its_probability():
 
 @pytest.mark.parametrize("name, options", [("straight_through_gumbel", {}), ("gr_mc", {"conditional_draws": 2})])
 @pytest.mark.parametrize("dims", [2, 1])
-def test_moments_given_a_code_are_sums_over_the_nodes(name, options, dims, monkeypatch):
+def test_moments_given_a_code_are_sums_over_the_nodes(name, options, dims):
     """Node by node, for one latent of two categories: all exponentials, or their ratio where only that matters."""
-    monkeypatch.setattr(quadrature, "CHUNK", 3)                     # several chunks, the last one short
     logits, cost = problem(2, 1, 2)
     estimator, t = estimators.get(name, **options), np.linspace(-2, 3, 5)
     noise = quadrature.noise_of(estimator, logits, cost, cost.gradient, None, None)
@@ -180,7 +179,9 @@ def test_moments_given_a_code_are_sums_over_the_nodes(name, options, dims, monke
                 coarse, kept = coarse + w * x, kept + w
         inner = [squares[i] - drift[i][:, :, None] * drift[i][:, None, :] for i in squares]
         expected = mean, coarse / kept, scale, inner[0] + noise.blocks * sum(inner[1:])
-        found = quadrature.conditional_moments(noise, code, t, dims, dims == 1)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(quadrature, "CHUNK", 3)                   # several chunks, the last one short
+            found = quadrature.conditional_moments(noise, code, t, dims, dims == 1)
         for a, b in zip(found, expected):
             assert np.abs(a - b).max() <= 1e-12 * np.abs(b).max()
 

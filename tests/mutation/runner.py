@@ -22,7 +22,7 @@ settings.load_profile("mutation")
 
 FOLDER = pathlib.Path(__file__).parents[1]
 HANGS = 1.0                                     # seconds of processor time beyond which a mutant counts as caught
-MEMORY = 2 << 30                                # bytes of address space: a mutant that asks for more is caught
+MEMORY = 512 << 20                              # bytes of address space: a mutant that asks for so many more is caught
 
 
 class Item(NamedTuple):
@@ -126,4 +126,11 @@ def settle():
     np.seterr(all="ignore")
     warnings.simplefilter("ignore")
     warnings.simplefilter("error", np.exceptions.ComplexWarning)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    most = address_space() + MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def address_space():
+    """Bytes that this process has mapped."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[0]) * resource.getpagesize()
