@@ -9,7 +9,7 @@ from npdvae.kernels.cpu import elementary
 from npdvae.kernels.cpu.compiler import CONTRACT, kernel
 
 f4 = np.float32
-LIMIT = 2                                       # ulp of the correctly rounded result
+LIMIT = 2                                       # ulp of the exact result; of exp and log, which the others need, 1
 rng = np.random.default_rng(0)
 
 
@@ -56,14 +56,14 @@ def test_elementary_is_below_two_ulp(name):
         exact = reference(mpmath.mpf(float(a)))
         ulp = np.spacing(abs(f4(float(exact)))) if exact else np.spacing(f4(0))
         worst = max(worst, abs(mpmath.mpf(float(b)) - exact) / mpmath.mpf(float(ulp)))
-        if not worst <= LIMIT:
+        if not worst <= (1 if name in ("exp", "log") else LIMIT):
             raise AssertionError(f"{name}({a!r}) = {b!r}, exact {mpmath.nstr(exact, 12)}: {float(worst):.2f} ulp")
 
 
 @pytest.mark.parametrize("name, x, expected", [
     ("exp", [np.nan, np.inf, -np.inf, 89, -110, 1e4, -1e4, 0], [np.nan, np.inf, 0, np.inf, 0, np.inf, 0, 1]),
-    ("exp_minus", [np.nan, 0, 88, np.inf], [np.nan, 1, np.exp(f4(-87)), np.exp(f4(-87))]),
-    ("log", [np.nan, np.inf, 0, -1, -np.inf, 1], [np.nan, np.inf, -np.inf, np.nan, np.nan, 0]),
+    ("exp_minus", [np.nan, 0, 87.5, 88, np.inf], [np.nan, 1, *[np.exp(f4(-87))] * 3]),
+    ("log", [np.nan, np.inf, 0, -0.5, -1, -np.inf, 1], [np.nan, np.inf, -np.inf, np.nan, np.nan, np.nan, 0]),
     ("sigmoid", [np.nan, np.inf, -np.inf, 1e4, -1e4, 0], [np.nan, 1, 0, 1, 0, 0.5]),
     ("softplus", [np.nan, np.inf, -np.inf, 1e4, -1e4], [np.nan, np.inf, 0, 1e4, 0]),
     ("tanh", [np.nan, np.inf, -np.inf, 1e4, -1e4, 0], [np.nan, 1, -1, 1, -1, 0]),

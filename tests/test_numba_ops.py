@@ -11,7 +11,7 @@ import pytest
 
 from npdvae import backends, rng
 from npdvae.data import binarise
-from npdvae.kernels.cpu import bernoulli, categorical, philox
+from npdvae.kernels.cpu import bernoulli, categorical, entropy, philox
 from npdvae.kernels.cpu import binarise as binarise_kernel
 
 f4, f8 = np.float32, np.float64
@@ -45,7 +45,8 @@ CASES = {
     "code_linear_backward": [(normal(5, 4), codes(5, 2), normal(6, 4)),
                              (normal(3, 5, 131), codes(3, 5, 2), normal(6, 131), uniform(3, 5), True)],
     "relu": [(normal(5, 7),)], "leaky_relu": [(normal(5, 7),)], "tanh": [(normal(5, 7) / 4,)],
-    "relu_backward": [(normal(5, 7), normal(5, 7))], "leaky_relu_backward": [(normal(5, 7), normal(5, 7))],
+    "relu_backward": [(normal(5, 7), normal(5, 7)), (normal(5, 7), np.zeros((5, 7)))],
+    "leaky_relu_backward": [(normal(5, 7), normal(5, 7)), (normal(5, 7), np.zeros((5, 7)))],
     "tanh_backward": [(normal(5, 7), np.tanh(normal(5, 7)))],
     "softmax": [(normal(5, 2, 3),), (normal(5, 1),)], "log_softmax": [(normal(5, 2, 3),), (normal(4, 1),)],
     "softmax_backward": [(normal(5, 2, 3), REFERENCE.softmax(normal(5, 2, 3))),
@@ -138,10 +139,12 @@ def test_numba_codes_out_of_range_are_refused():
 
 
 @pytest.mark.parametrize("dtype", [f4, f8])
-@pytest.mark.parametrize("shape", [(1, 3, 2, 1), (3, 2, 2, 1), (2, 2, 1, 3)])
+@pytest.mark.parametrize("shape", [(1, 3, 2, 1), (3, 2, 2, 1), (2, 2, 1, 3), (3, 1, 2, 7)])
 def test_numba_uniforms_equal_numpy_bit_for_bit(shape, dtype):
-    arguments = (2 ** 32 - 1, 3, 2 ** 32 - 1, 77, 5, shape, dtype)
-    assert np.array_equal(NUMBA.uniform(*arguments), rng.uniform(*arguments))
+    arguments = (2 ** 32 - 1, 3, 2 ** 32 - 1, 77, 5)
+    expected, out = rng.uniform(*arguments, shape, dtype), np.full(shape, -7, dtype)
+    philox.uniform(*arguments, out)
+    assert np.array_equal(out, expected) and np.array_equal(NUMBA.uniform(*arguments, shape, dtype), expected)
 
 
 def test_numba_codes_are_written_whatever_lay_there():
@@ -169,12 +172,40 @@ def test_numba_philox_known_answers(counter, key, words):
     assert tuple(int(w) for w in philox.philox(*map(np.uint64, counter + key))) == words
 
 
-@pytest.mark.parametrize("pixels", [8, 9, 15])
+@pytest.mark.parametrize("pixels", [8, 9, 15, 21])
 def test_numba_binarisation_equals_numpy_bit_for_bit(pixels):
     p = draw.choice(f4([0, 0, 0, 0.3, 0.999, 1]), (4, pixels))
-    ones = np.empty(p.shape, np.bool_)
+    p[0, 0] = philox.to_float(philox.philox(*map(np.uint64, (9, 100, 0, 1, 5, 2)))[0])      # its own uniform: no one
+    expected = binarise.draw_ones(p, 5, 2, 9, 100, 1)
+    ones = ~expected                                                # every pixel must be written
     binarise_kernel.draw_ones(p, 5, 2, 9, 100, 1, ones)
-    assert np.array_equal(ones, binarise.draw_ones(p, 5, 2, 9, 100, 1))
+    assert np.array_equal(ones, expected) and not ones[0, 0]
+
+
+def test_numba_edges_of_the_distribution_function():
+    """An edge belongs to the category above it, but none of probability zero is ever drawn, whatever p sums to."""
+    for p, u, code in (([0.5, 0.5, 0], 0.5, 1), ([0.2, 0.5, 0], 0.9, 1), ([0, 1, 0], 0, 1), ([0.5, 0.2, 0.2], 0.9, 2)):
+        codes = np.full(1, -7)
+        categorical.inverse_cdf(f4([p]), f4([u]), codes)
+        assert codes[0] == code == REFERENCE.inverse_cdf(f4([p]), f4([u]))[0], p
+
+
+def test_numba_first_of_equal_perturbed_logits_wins():
+    codes = np.full(2, -7)
+    categorical.gumbel_max(f4([[1, 0, 2]]), f4([[0, 1, -1], [0, 2, 0]]), codes)
+    assert codes.tolist() == [0, 1]
+
+
+def test_numba_entropy_and_divergence_stay_in_their_range():
+    """Where rounding of log-probabilities would leave it."""
+    for K in (2, 3, 7, 48):
+        h, log_p = np.full(1, -7, f4), np.log(1 / K) + (1e-4 if K > np.e else -1e-4)   # sums to more than log K
+        entropy.entropy(np.full((1, K), log_p, f4), h)
+        assert h[0] == f4(np.log(K))
+    for kernel, arguments in ((entropy.entropy, ()), (entropy.kl_categorical, (f4([[1e-7, -20]]),))):
+        found = np.full(1, -7, f4)
+        kernel(f4([[1e-7 if not arguments else 0, -40]]), *arguments, found)
+        assert found[0] == 0
 
 
 if os.environ.get("NUMBA_DISABLE_JIT") != "1":             # the inner run

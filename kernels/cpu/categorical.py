@@ -8,13 +8,13 @@ f4 = np.float32
 
 @helper
 def invert(p, u):
-    """Index of the first edge above u among K-1 edges of p [K], never a category of probability zero."""
+    """Index of the first edge above u among the edges of p [K], never a category of probability zero."""
     edge, code, last = f4(0), 0, 0
     for k in range(p.size):
         if p[k] > f4(0):
             last = k
         edge += p[k]
-        if k < p.size - 1 and edge <= u:
+        if edge <= u:
             code = k + 1
     return min(code, last)
 

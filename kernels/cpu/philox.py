@@ -11,8 +11,8 @@ TWO, FOUR, SIX, EIGHT = u8(2), u8(4), u8(6), u8(8)
 
 @helper
 def two_rounds(c0, c1, c2, c3, k0, k1):
-    """Two of the ten rounds, with keys (k0, k1) and the next."""
-    p0, p1 = M0 * (c0 & LOW), M1 * (c2 & LOW)
+    """Two of the ten rounds, with keys (k0, k1), of which bits above 32 are dropped later, and the next."""
+    p0, p1 = M0 * c0, M1 * c2
     c0, c1, c2, c3 = (p1 >> HALF) ^ c1 ^ k0, p1 & LOW, (p0 >> HALF) ^ c3 ^ k1, p0 & LOW
     k0, k1 = (k0 + W0) & LOW, (k1 + W1) & LOW
     p0, p1 = M0 * (c0 & LOW), M1 * (c2 & LOW)
@@ -23,10 +23,10 @@ def two_rounds(c0, c1, c2, c3, k0, k1):
 def philox(c0, c1, c2, c3, k0, k1):
     """Four counter words and two key words -> four words, uint64 below 2**32. No loop, so that callers vectorise."""
     c0, c1, c2, c3 = two_rounds(c0, c1, c2, c3, k0, k1)
-    c0, c1, c2, c3 = two_rounds(c0, c1, c2, c3, (k0 + TWO * W0) & LOW, (k1 + TWO * W1) & LOW)
-    c0, c1, c2, c3 = two_rounds(c0, c1, c2, c3, (k0 + FOUR * W0) & LOW, (k1 + FOUR * W1) & LOW)
-    c0, c1, c2, c3 = two_rounds(c0, c1, c2, c3, (k0 + SIX * W0) & LOW, (k1 + SIX * W1) & LOW)
-    return two_rounds(c0, c1, c2, c3, (k0 + EIGHT * W0) & LOW, (k1 + EIGHT * W1) & LOW)
+    c0, c1, c2, c3 = two_rounds(c0, c1, c2, c3, k0 + TWO * W0, k1 + TWO * W1)
+    c0, c1, c2, c3 = two_rounds(c0, c1, c2, c3, k0 + FOUR * W0, k1 + FOUR * W1)
+    c0, c1, c2, c3 = two_rounds(c0, c1, c2, c3, k0 + SIX * W0, k1 + SIX * W1)
+    return two_rounds(c0, c1, c2, c3, k0 + EIGHT * W0, k1 + EIGHT * W1)
 
 
 @helper
