@@ -42,8 +42,8 @@ class Found(NamedTuple):
 def save(path, arrays, meta, keep=KEEP):
     """Write arrays and meta (strings) to `path`; to a folder, as checkpoint-<step>.safetensors of meta["step"].
 
-    In a folder the newest `keep` up to this step stay, older ones go. Returns the path written. Nothing is
-    half-written: OSError (one line) leaves the earlier files as they were.
+    In a folder the newest `keep` up to this step stay, older ones go; keep = 0: all stay. Returns the path written.
+    Nothing is half-written: OSError (one line) leaves the earlier files as they were.
     """
     path = pathlib.Path(path)
     in_folder = path.suffix != ".safetensors"
@@ -55,7 +55,7 @@ def save(path, arrays, meta, keep=KEEP):
         for stale in folder.glob("*.safetensors.*.tmp"):            # of a writer that was killed
             stale.unlink(missing_ok=True)
         write_durably(target, data)
-        if in_folder:
+        if in_folder and keep:
             for old in [p for p in listing(folder) if step_of(p) <= step_of(target)][keep:]:
                 old.unlink(missing_ok=True)
     except OSError as error:

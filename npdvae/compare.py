@@ -26,7 +26,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("run", nargs="?", metavar="RUN", help="run folder (default: a fresh model)")
     p.add_argument("--checkpoint", default="last", metavar="last|best|FILE", help="which checkpoint (default: last)")
     p.add_argument("--checkpoints", nargs="*", metavar="FILE",
-                   help="along training: these checkpoints of the run (without FILE: all in its folder)")
+                   help="along training: these checkpoints of the run (without FILE: all in its folder; train with "
+                   "--keep-checkpoints 0 to keep them)")
     p.add_argument("--estimator", nargs="+", metavar="NAME", help='registered names or "module:Class" (default: all)')
     p.add_argument("--images", type=int, default=16, metavar="B", help="training images (default: 16)")
     p.add_argument("--draws", type=int, default=1024, metavar="N",

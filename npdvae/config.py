@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from npdvae import mlp, optimisers, schedules
+from npdvae.checkpoint import KEEP
 from npdvae.latents import categorical
 from npdvae.presets import PRESETS
 
@@ -69,6 +70,7 @@ class Config:
                                      type=int, metavar="SEED")
     out: str | None = option(None, "run folder (default: a new one under runs/)", metavar="FOLDER")
     checkpoint_every: int | None = option(None, "steps between checkpoints (default: one per epoch)", metavar="STEPS")
+    keep_checkpoints: int = option(KEEP, "newest checkpoints that stay, 0 for all", metavar="N")
     figures: bool = option(True, "draw the figures and the page of the run at its end",
                            action=argparse.BooleanOptionalAction)
     tensorboard: bool = option(False, "also write TensorBoard event files (needs tensorboardX)", action="store_true")
@@ -84,6 +86,7 @@ class Config:
             require(value is None or 0 < value < float("inf"), name, value, "a positive number")
         for name in ("kl_weight", "kl_warmup", "free_bits"):
             require(0 <= getattr(self, name) < float("inf"), name, getattr(self, name), "not negative")
+        require(self.keep_checkpoints >= 0, "keep_checkpoints", self.keep_checkpoints, "not negative")
         require(0 <= self.validation < 1, "validation", self.validation, "a fraction in [0, 1)")
         require(0 <= self.momentum < 1, "momentum", self.momentum, "in [0, 1)")
         for seed in [self.seed, *(self.seeds or [])]:

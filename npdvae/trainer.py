@@ -67,7 +67,7 @@ class Trainer:
         arrays = pack(state) | {"progress/sums": self.sums, "progress/best": np.array(self.best)}
         meta = {"step": str(state.step), "data": self.data, "config": to_toml(self.config),
                 "pixels": str(self.job.dataset.pixels), "shape": json.dumps(self.job.dataset.shape)}
-        return checkpoint.save(path or self.folder, arrays, meta)
+        return checkpoint.save(path or self.folder, arrays, meta, self.config.keep_checkpoints)
 
     def train(self) -> dict[str, Any]:
         """Run to the last epoch; returns the last epoch's metrics. Raises Interrupted after saving."""

@@ -161,6 +161,13 @@ def test_checkpoint_keeps_the_last_three_and_clears_stale_files(tmp_path):
     assert checkpoint.load(tmp_path / "best.safetensors")[1] == {"step": "2"}
 
 
+@pytest.mark.parametrize("keep", [0, 1, 4])
+def test_checkpoint_keeps_as_many_as_told(tmp_path, keep):
+    for step in range(1, 7):
+        checkpoint.save(tmp_path, ARRAYS, {"step": str(step)}, keep)
+    assert [int(p.stem[-8:]) for p in checkpoint.listing(tmp_path)] == [6, 5, 4, 3, 2, 1][:keep or 6]
+
+
 def test_checkpoint_pruning_never_removes_what_was_just_saved(tmp_path):
     for step in (10, 20, 30, 40):
         checkpoint.save(tmp_path, ARRAYS, {"step": str(step)})

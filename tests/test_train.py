@@ -99,6 +99,7 @@ def test_several_seeds_report_mean_and_spread(tmp_path, capsys):
     (["--resume", "no-such-run"], "no run there"),
     (["--lr", "1e30", "--optimizer", "sgd"], "training diverged"),
     (["--validation", "0.9999"], "validation"),
+    (["--keep-checkpoints", "-1"], "--keep-checkpoints: got -1, expected not negative"),
     (["--seeds", "1", "1"], "each seed once"),
 ])
 def test_a_users_mistake_gives_one_line_and_exit_code_2(tmp_path, capsys, extra, message):
