@@ -253,20 +253,23 @@ def code_latent_backward(c, a, mem, ints, examples, scalars, scratch):
     first, scale, G, codes = c * group, mem[scalars + jobs.SCALE], group, np.int64(ints[extent])
     if first >= examples:
         return
-    mean, some, sums = mem[scratch:scratch + G], mem[scratch + G:scratch + 2 * G], scratch + 2 * G
+    mean, away, some = (mem[scratch:scratch + G], mem[scratch + G:scratch + 2 * G],
+                        mem[scratch + 2 * G:scratch + 3 * G])
+    sums = scratch + 3 * G
     mem[sums:sums + D * K * G] = f4(0)
-    start = mem[f + first:f + first + G]        # costs of the first code: differences from it keep their digits
-    mean[:] = f4(0)
-    for r in range(0, codes, PART):
-        some[:] = f4(0)
-        for z in range(r, min(r + PART, codes)):
-            p, cost = mem[q + z * ld + first:q + z * ld + first + G], mem[f + z * ld + first:f + z * ld + first + G]
+    mean[:] = mem[f + first:f + first + G]
+    for _ in range(2):                          # from the cost of the first code, which may be far off, then from there
+        away[:] = f4(0)
+        for r in range(0, codes, PART):
+            some[:] = f4(0)
+            for z in range(r * ld + first, min(r + PART, codes) * ld, ld):
+                p, cost = mem[q + z:q + z + G], mem[f + z:f + z + G]
+                for i in range(G):
+                    some[i] += p[i] * (cost[i] - mean[i])
             for i in range(G):
-                some[i] += p[i] * (cost[i] - start[i])
+                away[i] += some[i]
         for i in range(G):
-            mean[i] += some[i]
-    for i in range(G):
-        mean[i] += start[i]
+            mean[i] += away[i]
     for z in range(codes):
         at = z * ld + first
         p, cost = mem[q + at:q + at + G], mem[f + at:f + at + G]

@@ -42,7 +42,7 @@ class ExactPlan(Plan):
         self.extent = integers.take(3)
         self.scratch_size = up(max(
             self.scratch_size, fused_exact.TILES * ROWS * up(model.pixels, PANEL),
-            (up(model.pixels, LANES) + 2 * up(batch, LANES) + 4) * PICK_PANEL, (2 + D * K) * SIDE), 16)
+            (up(model.pixels, LANES) + 2 * up(batch, LANES) + 4) * PICK_PANEL, (3 + D * K) * SIDE), 16)
 
     def chains(self):
         return False
