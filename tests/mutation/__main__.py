@@ -19,6 +19,7 @@ from tests.mutation.campaign import (
 from tests.mutation.mutator import mutants
 
 MOST_EQUIVALENT = 0.05                          # of all mutants
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}     # in each worker
 
 
 def main(argv=None):
@@ -33,10 +34,10 @@ def main(argv=None):
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--killers", action="store_true", help="also count what each test file kills")
     options = parser.parse_args(argv)
-    if options.kernels and os.environ.get("NUMBA_DISABLE_JIT") != "1":      # read once, when Numba is imported
+    wanted = {**ONE_THREAD, **({"NUMBA_DISABLE_JIT": "1"} if options.kernels else {})}
+    if wanted.items() - os.environ.items():                         # read once, when libraries are loaded
         arguments = sys.argv[1:] if argv is None else argv
-        os.execve(sys.executable, [sys.executable, "-m", "tests.mutation", *arguments],
-                  {**os.environ, "NUMBA_DISABLE_JIT": "1"})
+        os.execve(sys.executable, [sys.executable, "-m", "tests.mutation", *arguments], {**os.environ, **wanted})
     core, stems = (kernel_core(), KERNELS) if options.kernels else (quick_core(), OPS) if options.fast else (
         numeric_core(), STEMS)
     modules = [m for m in core if any(fnmatch.fnmatch(m, p) for p in options.patterns)]

@@ -22,7 +22,7 @@ ESTIMATORS = ["test_estimators", "test_estimators_coupled", "test_estimators_rel
               "test_estimators_identities", "test_estimators_defaults", "test_forward_laws"]
 STEMS = [*OPS, *ESTIMATORS, *VERIFY]
 KERNELS = ["test_numba_ops", "test_kernels_elementary"]
-TOO_SLOW = 1.0                                  # seconds: tests above are not asked
+TOO_SLOW = 2.0                                  # seconds: tests above are not asked
 PATIENCE = 4.0                                  # seconds of tests, quickest first, that one mutant is given
 CHUNK = 20                                      # mutants handed to a process at once
 REACHED = []
