@@ -11,7 +11,6 @@ from npdvae.estimators.outcomes import all_codes
 from npdvae.estimators.rloo import RLOO
 from npdvae.model import DiscreteVAE
 from npdvae.verify import exact_gradient, moments
-from npdvae.verify.model_cost import ModelCost
 
 OPS = backends.load("numpy")
 SMALL = ["--latents", "2", "--categories", "3", "--hidden", "8", "--images", "3", "--draws", "128"]
@@ -26,30 +25,6 @@ def bench():
     params = {k: 3 * v for k, v in params.items()}                  # far from the symmetric start
     x = noise.integers(0, 2, (40, 10)).astype(float)
     return comparison.Bench(model, params, x[:4], x[4:])
-
-
-def direct(bench, codes):
-    """-log p(x | z) one code and image at a time: [S, B]."""
-    rows = np.eye(3)[codes] if codes.ndim == 3 else codes
-    rows = np.broadcast_to(rows, (len(rows), len(bench.x), 2, 3))
-    return np.array([[OPS.bce(bench.model.decode(bench.params, rows[s, b])[0], x) for b, x in enumerate(bench.x)]
-                     for s in range(len(rows))])
-
-
-@pytest.mark.parametrize("tabulate", [True, False])
-@pytest.mark.parametrize("kind", ["hard", "shared", "relaxed"])
-def test_model_cost_is_the_models(bench, kind, tabulate):
-    noise = np.random.default_rng(5)
-    codes = {"hard": noise.integers(0, 3, (5, 4, 2)), "shared": noise.integers(0, 3, (5, 1, 2)),
-             "relaxed": noise.dirichlet(np.ones(3), size=(5, 4, 2))}[kind]
-    cost = ModelCost(bench.model, bench.params, bench.x, tabulate)
-    expected = direct(bench, codes)
-    assert np.abs(cost(codes) - expected).max() <= 1e-12 * np.abs(expected).max()
-    rows = np.broadcast_to(np.eye(3)[codes] if codes.ndim == 3 else codes, (5, 4, 2, 3))
-    gradient = cost.gradient(codes)
-    v, h = noise.normal(size=rows.shape), 1e-6                      # no kink of a ReLU lies that near
-    slope = (direct(bench, rows + h * v) - direct(bench, rows - h * v)) / (2 * h)
-    assert np.abs((gradient * v).sum((2, 3)) - slope).max() <= 1e-7 * np.abs(slope).max()
 
 
 def test_model_cost_with_the_prior_adds_its_log_probability(bench):

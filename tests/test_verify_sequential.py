@@ -98,19 +98,6 @@ def test_interval_holds_at_all_times_and_narrows(bounded):
     assert np.abs(interval.mean()).max() < 0.2
 
 
-def test_unbounded_interval_ends_where_its_wealth_reaches_the_limit():
-    """The lower end m solves sum bet (x - m) - bet^2 ((x - m)^2 + 2 sigma^2) / 6 = log(2 N / miss)."""
-    x, sigma = np.random.default_rng(6).normal(size=(400, 3)) + [0, 1, -5], np.array([1.0, 2.0, 1.5])
-    interval = Interval(sigma, miss=0.05)
-    interval.add(x)
-    need = np.log(2 * 3 / 0.05)
-    bet = np.sqrt(2 * need / (sigma ** 2 * 400 * np.log(401)))
-    for end, sign in zip(interval.ends(), (1, -1)):
-        away = sign * (x - end)
-        wealth = (bet * away - bet ** 2 * (away ** 2 + 2 * sigma ** 2) / 6).sum(0)
-        assert np.abs(wealth - need).max() <= 1e-9 * need
-
-
 class WrongSampler(RLOO):
     """Enumerates softmax(logits) and draws from softmax(logits / 2)."""
 
