@@ -5,9 +5,9 @@ less than LEAST are left out: the most that 2**13 of them can add, 2**-27 of one
 of float32. An untrained posterior keeps all codes, a trained one often a tenth of them.
 
 The decoder's gradient needs only q(z|x), so a chunk goes from its codes to the gradients of its activations in one go;
-the encoder's needs the costs of all codes. Tables q and f [codes, examples] hold q(z|x) and the cost of each code;
-rows of codes are padded to whole vectors and tiles, with q = 0 there and for examples beyond a short batch. How many
-codes there are, in how many rows, and how many rows a chunk has, is the `extent` that `code_list` writes.
+the encoder's needs the costs of all codes. Tables q and f [codes, examples] hold q(z|x), 0 for examples beyond a short
+batch, and the cost of each code. How many codes there are, and how many a chunk has, is the `extent` that `code_list`
+writes; rows are worked on in whole vectors and tiles, and what comes out beyond the last code is not used.
 """
 import numpy as np
 
@@ -37,13 +37,10 @@ def turn(c, a, mem, examples):
 
 
 @kernel(SUMS)
-def probabilities(mem, ints, first, last, codes, D, index, qt, q, ld):
+def probabilities(mem, ints, first, last, D, index, qt, q, ld):
     """q(z|x_b) of codes first .. last, from qt [D K, examples]: rows of the table q."""
     for c in range(first, last):
         row = mem[q + c * ld:q + c * ld + ld]
-        if c >= codes:
-            row[:] = f4(0)
-            continue
         at = qt + ints[index + c * D] * ld
         row[:] = mem[at:at + ld]
         for d in range(1, D):
@@ -58,7 +55,7 @@ def code_weights(c, a, mem, ints):
     """Sums of q(z|x_b) over the batch; the table q serves as scratch."""
     group, codes, D, index, qt, q, ld, weights = a[2:10]
     first, last = c * group, min(c * group + group, codes)
-    probabilities(mem, ints, first, last, codes, D, index, qt, q, ld)
+    probabilities(mem, ints, first, last, D, index, qt, q, ld)
     for z in range(first, last):
         row, weight = mem[q + z * ld:q + z * ld + ld], f4(0)
         for b in range(ld):
@@ -68,7 +65,7 @@ def code_weights(c, a, mem, ints):
 
 @kernel(SUMS)
 def code_list(a, mem, ints):
-    """The codes that weigh enough, in order; rows of padding keep what they hold, codes of an earlier step."""
+    """The codes that weigh enough, in order."""
     codes, D, K, every, weights, longest, unit, parts, index, rows_list, ld_rows, rows_count, extent = a[2:15]
     ints[rows_count:rows_count + D * K] = 0
     n = 0
@@ -82,15 +79,14 @@ def code_list(a, mem, ints):
             ints[rows_count + j] += 1
         n += 1
     ints[extent] = n
-    ints[extent + 1] = -(-n // unit) * unit
-    ints[extent + 2] = min(longest, -(-n // (parts * unit)) * unit)
+    ints[extent + 1] = min(longest, -(-n // (parts * unit)) * unit)
 
 
 @kernel(SUMS)
 def rows_of(c, ints, extent):
     """Rows [first, last) of chunk c: none beyond the codes in use."""
-    rows, group = np.int64(ints[extent + 1]), np.int64(ints[extent + 2])
-    return min(c * group, rows), min(c * group + group, rows)
+    codes, group = np.int64(ints[extent]), np.int64(ints[extent + 1])
+    return min(c * group, codes), min(c * group + group, codes)
 
 
 @kernel(SUMS)
@@ -169,7 +165,7 @@ def code_cost(c, a, mem, ints, examples, scalars, scratch):
     extent, width, D, index, qt, logits, ld_logits, q, f, ld, x, ld_x, xt, zero = a[2:16]
     first, last = rows_of(c, ints, extent)
     ld_work, scale = -(-width // PANEL) * PANEL, mem[scalars + jobs.SCALE]
-    probabilities(mem, ints, first, last, ints[extent], D, index, qt, q, ld)
+    probabilities(mem, ints, first, last, D, index, qt, q, ld)
     for t in range(first, last, TILES * ROWS):
         end = min(t + TILES * ROWS, last)
         for p in range(0, ld, PANEL):
@@ -207,7 +203,7 @@ def code_cost_listed(c, a, mem, ints, examples, scalars, scratch):
     ones, ld_ones, count, lit, ld_lit, lit_count, zero = a[12:19]
     scale, G = mem[scalars + jobs.SCALE], PICK_PANEL
     first, last = rows_of(c, ints, extent)
-    probabilities(mem, ints, first, last, ints[extent], D, index, qt, q, ld)
+    probabilities(mem, ints, first, last, D, index, qt, q, ld)
     columns = -(-examples // LANES) * LANES
     at_l, at_q = scratch, scratch + -(-width // LANES) * LANES * G
     at_f = at_q + columns * G

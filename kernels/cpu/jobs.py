@@ -44,7 +44,7 @@ FIELDS = {
     "turn_weight": ("w", "w_rows", "inner", "target"),
     # chunk = codes [c * group, ...): the sum of each one's q(z|x) over the batch
     "code_weights": ("group", "codes", "latents", "i_codes", "qt", "q", "ld", "weights"),
-    # one chunk: the codes worth decoding, the rows of each category among them, and their extent (codes, rows, group)
+    # one chunk: the codes worth decoding, the rows of each category among them, and their extent (codes, group)
     "code_list": ("codes", "latents", "categories", "i_codes", "weights", "longest", "unit", "parts", "i_index",
                   "i_rows", "ld_rows", "i_rows_count", "i_extent"),
     # chunk = (panel, rows [.. * group, ...)), as "pick", "dense" and "backward" for codes

@@ -39,7 +39,7 @@ class ExactPlan(Plan):
         self.weights = region.take(self.C)
         self.all_codes, self.code_list = integers.take(self.C * D), integers.take(self.code_rows * D)
         self.rows_list, self.rows_count = integers.take(D * self.C), integers.take(D * K)
-        self.extent = integers.take(3)
+        self.extent = integers.take(2)
         self.scratch_size = up(max(
             self.scratch_size, fused_exact.TILES * ROWS * up(model.pixels, PANEL),
             (up(model.pixels, LANES) + 2 * up(batch, LANES) + 4) * PICK_PANEL, (3 + D * K) * SIDE), 16)
