@@ -73,6 +73,7 @@ CASES = {
     "none": dict(baseline="none"),
     "running mean": dict(baseline="running_mean"),
     "leave one out": dict(baseline="batch_leave_one_out", samples=2),
+    "leave one out, alone": dict(baseline="batch_leave_one_out", batch=1),
     "five samples": dict(baseline="none", samples=5),
     "rloo": dict(estimator="rloo", samples=4),
     "straight through": dict(estimator="straight_through", temperature=0.7, divide=True),
@@ -142,6 +143,22 @@ def test_fused_evaluation_equals_readable_evaluation(name):
     readable, fused = engines(**CASES[name])
     rows = readable.dataset.test
     assert np.abs(fused.evaluate(rows) - readable.evaluate(rows)).max() <= TOLERANCE * 20
+
+
+def test_posteriors_of_extreme_logits_are_those_of_their_own_latent():
+    """Latents whose logits lie hundreds apart: each is shifted by its own largest, wherever that one stands."""
+    D, K, G = 3, 4, 16
+    h = np.random.default_rng(6).normal(0, 300, (D, K, G)) + 900 * np.arange(1, -2, -1)[:, None, None]
+    h = h.astype(f4)
+    expected = REFERENCE.log_softmax(np.moveaxis(h, 1, 2).astype("f8"))     # [D, G, K]
+    log_q, q, top = h.ravel().copy(), np.full(h.size, np.nan, f4), np.empty(G, f4)
+    fused_latent.posterior(log_q, q, top, D, K, G)
+    for i in range(G):
+        row, p = np.full(D * K, np.nan, f4), np.full(D * K, np.nan, f4)
+        fused_latent.normalise(np.ascontiguousarray(h[:, :, i]).ravel(), row, p, D, K)
+        for found, shares in ((row, p), (log_q.reshape(D, K, G)[:, :, i].ravel(), q.reshape(D, K, G)[:, :, i].ravel())):
+            assert np.abs(found - expected[:, i].ravel()).max() <= 1e-3     # of up to 2000, with 24 bits
+            assert np.abs(shares - np.exp(expected[:, i].ravel())).max() <= 1e-3
 
 
 def test_side_by_side_sampling_picks_what_one_row_would():
