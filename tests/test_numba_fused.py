@@ -139,8 +139,10 @@ def test_fused_state_survives_saving_and_loading():
 
 
 @pytest.mark.parametrize("name", ["constant", "rloo", "grey bytes", "learned prior"])
-def test_fused_evaluation_equals_readable_evaluation(name):
-    readable, fused = engines(**CASES[name])
+@pytest.mark.parametrize("batch", [10, 4])
+def test_fused_evaluation_equals_readable_evaluation(name, batch):
+    """Of nine images: in one batch, or in three, whose random numbers are those of the whole."""
+    readable, fused = engines(**CASES[name], batch=batch)
     rows = readable.dataset.test
     assert np.abs(fused.evaluate(rows) - readable.evaluate(rows)).max() <= TOLERANCE * 20
 
