@@ -37,10 +37,15 @@ def images(pixels, kind, n=60):
         rows = (draw.integers(0, 256, (n, pixels)) * (draw.random((n, pixels)) < 0.3)).astype(np.uint8)
         rows[:, ::3] = np.where(rows[:, ::3] > 128, 255, rows[:, ::3])
         return Dataset("bytes", rows, rows[:9], (1, pixels))
+    if kind == "sixteen":
+        rows = (draw.integers(0, 17, (n, pixels)) * (draw.random((n, pixels)) < 0.3)).astype(np.uint8)
+        rows[::3, 4] = 8                        # the threshold itself
+        return Dataset("sixteen", rows, rows[:9], (1, pixels), levels=16)
     if kind == "bits":
         rows = (draw.random((n, pixels)) < 0.2).astype(np.uint8)
         return Dataset("bits", rows, rows[:9], (1, pixels), levels=1)
     rows = (draw.random((n, pixels)) * (draw.random((n, pixels)) < 0.5)).astype(f4)
+    rows[::3, 4] = 0.5                          # the threshold itself
     return Dataset("floats", rows, rows[:9], (1, pixels), levels=1)
 
 
@@ -84,6 +89,8 @@ CASES = {
     "grey floats": dict(kind="floats", binarize="none"),
     "drawn floats": dict(kind="floats", binarize="dynamic"),
     "threshold": dict(binarize="threshold"),
+    "sixteen levels": dict(kind="sixteen"),
+    "threshold of sixteen": dict(kind="sixteen", binarize="threshold"),
     "threshold floats": dict(kind="floats", binarize="threshold"),
     "radam": dict(optimiser="radam"),
     "learned prior": dict(prior="learned", free_bits=0.3, kl_weight=0.5),

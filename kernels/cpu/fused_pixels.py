@@ -37,9 +37,9 @@ def bytes_row(image, x, drawn_too, thresholds, levels, ints, lit, step, example,
     n = image.size
     grey = lit + (n + 3) // 4
     bits = grey + (n + 3) // 4 + LANES
-    half = np.uint8((levels + 1) // 2)
+    half = np.uint8(levels // 2)                # 2 k > levels where k > half, whether levels are odd or even
     for j in range(n):
-        x[j] = f4(1) if image[j] >= half else f4(0)
+        x[j] = f4(1) if image[j] > half else f4(0)
     blocks, drawn = 0, 0
     whole = image[:n // 4 * 4].view(np.uint32)
     for i in range(whole.size):
@@ -84,7 +84,7 @@ def floats_row(image, x, mode, ints, numbers, step, example, seed, stream):
             x[j] = f4(1) if (f4(drawn[j]) + f4(0.5)) * f4(2.0 ** -23) < image[j] else f4(0)
         return
     for j in range(n):
-        x[j] = f4(1) if image[j] >= f4(0.5) else f4(0)
+        x[j] = f4(1) if image[j] > f4(0.5) else f4(0)
 
 
 @kernel(CONTRACT)

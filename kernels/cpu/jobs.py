@@ -72,7 +72,7 @@ KINDS = {name: i for i, name in enumerate(FIELDS)}
  CODE_LATENT_BACKWARD, CODE_GRADIENT, CODE_PICK_GRADIENT) = range(len(FIELDS))
 
 LINEAR, RELU, LEAKY_RELU, TANH = range(4)       # activations
-THRESHOLDED, DRAWN, GREY = range(3)             # pixel modes: value >= half of all levels; drawn; as they are
+THRESHOLDED, DRAWN, GREY = range(3)             # pixel modes: more than half of all levels; drawn; as they are
 NO_BASELINE, SHIFTED, LEAVE_ONE_OUT, RLOO, EXACT, STRAIGHT_THROUGH, REINMAX = range(7)   # estimators
 
 STEP_SCALARS = 12                               # numbers of one step: s0 .. s4 of the update, then these
