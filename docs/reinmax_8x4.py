@@ -57,7 +57,7 @@ def draw(groups):
     import matplotlib
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
-    figure, axis = plt.subplots(figsize=(8, 4.2), layout="constrained")
+    figure, axis = plt.subplots(figsize=(8, 4.8), layout="constrained")
     for name, runs in groups.items():
         for i, r in enumerate(runs):
             axis.plot(range(1, len(r["train"]) + 1), r["train"], color=COLOURS[name], lw=1.4, alpha=0.9,
@@ -65,7 +65,7 @@ def draw(groups):
     axis.set(xlabel="epoch", ylabel="negative ELBO on train (nats)", xlim=(1, 160), ylim=(115, 165),
              title="MNIST in grey, 4 latents of 8 categories, Adam 5e-4")
     axis.grid(alpha=0.25)
-    axis.legend(frameon=False)
+    figure.legend(frameon=False, ncols=2, fontsize=9, loc="outside lower center")
     figure.savefig(FIGURE, dpi=120)
 
 
