@@ -19,7 +19,7 @@ def main():
     parser = argparse.ArgumentParser(prog="python -m bench.exact", description=__doc__)
     parser.add_argument("--peers", nargs="+", default=["torch", "torch.compile", "jax.jit"])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=2, help="MNIST epochs after the rounds (default 2)")
+    parser.add_argument("--epochs", type=int, default=2, help="MNIST epochs after the rounds, at least 1 (default 2)")
     arguments = parser.parse_args()
     contestants = [contest.Contestant(name, "exact") for name in ["npdvae", *arguments.peers]]
     errors = {c.name: c.ask("check") for c in contestants}

@@ -199,7 +199,7 @@ def test_precision_reaches_cublas():
     for precision, mode in (("float32", blas.DEFAULT_MATH), ("tf32", blas.TF32_MATH)):
         with cupy_stand_in.installed():
             made = cupy_backend.ops_of(0, precision).blas
-            assert made.library.seen.math == mode and made.precision == precision
+            assert made.cublas.seen.math == mode and made.precision == precision
 
 
 def test_products_of_wrong_shapes_or_types_are_refused():

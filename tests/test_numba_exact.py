@@ -16,7 +16,7 @@ from npdvae.engine import Readable
 from npdvae.estimators import get
 from npdvae.fused import exact, plan, reason_unsupported
 from npdvae.fused.engine import Fused
-from npdvae.kernels.cpu import fused_exact
+from npdvae.kernels.cpu import code_choice
 from npdvae.kernels.cpu import gradient_sums as sums_of_blocks
 from npdvae.kernels.cpu.target import GRADIENT_ROWS, PANEL
 from npdvae.model import DiscreteVAE
@@ -112,7 +112,7 @@ def test_only_codes_that_weigh_something_are_decoded():
         plan, ints = fused.plan, fused.ints
         n, group = ints[plan.extent:plan.extent + 2]
         kept = ints[plan.code_list:plan.code_list + 4 * n].reshape(n, 4) - 5 * np.arange(4)
-        assert np.array_equal(kept, np.argwhere(weights >= fused_exact.LEAST))
+        assert np.array_equal(kept, np.argwhere(weights >= code_choice.LEAST))
         assert group % exact.UNIT == 0 and group * plan.chunks >= n
         counts.append(n)
     assert counts[0] == 625 and 0 < counts[1] < 400

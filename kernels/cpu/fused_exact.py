@@ -1,8 +1,6 @@
 """The exact gradient of a fused step: codes decoded once for the whole batch, chunk by chunk of codes.
 
-A code counts as the sum of its q(z|x) over the batch, its weight, in every gradient and in the loss. Codes that weigh
-less than LEAST are left out: the most that 2**13 of them can add, 2**-27 of one example's cost, is below the rounding
-of float32. An untrained posterior keeps all codes, a trained one often a tenth of them.
+Codes of next to no probability are left out, see `code_choice`.
 
 The decoder's gradient needs only q(z|x), so a chunk goes from its codes to the gradients of its activations in one go;
 the encoder's needs the costs of all codes. Tables q and f [codes, examples] hold q(z|x), 0 for examples beyond a short
@@ -12,6 +10,7 @@ writes; rows are worked on in whole vectors and tiles, and what comes out beyond
 import numpy as np
 
 from npdvae.kernels.cpu import jobs
+from npdvae.kernels.cpu.code_choice import code_list, code_weights, probabilities, rows_of
 from npdvae.kernels.cpu.compiler import SUMS, helper, kernel
 from npdvae.kernels.cpu.elementary import exp_minus, log1p_short
 from npdvae.kernels.cpu.fused_layers import activate, activate_backward, long_gradient, update
@@ -22,7 +21,6 @@ f4 = np.float32
 LOG_2 = f4(np.log(2))
 TILES = 4                                       # tiles of codes whose products with the images share a panel of them
 PART = 64                                       # pixels, or codes, whose costs are summed apart
-LEAST = f4(2 ** -40)                            # of a code's weight: lighter ones are left out
 
 
 @kernel(SUMS)
@@ -34,59 +32,6 @@ def turn(c, a, mem, examples):
             transpose(mem, source + i * ld_source + j, ld_source, target + j * ld_target + i, ld_target)
         for k in range(j, j + LANES):
             mem[target + k * ld_target + examples:target + (k + 1) * ld_target] = f4(0)
-
-
-@kernel(SUMS)
-def probabilities(mem, ints, first, last, D, index, qt, q, ld):
-    """q(z|x_b) of codes first .. last, from qt [D K, examples]: rows of the table q."""
-    for c in range(first, last):
-        row = mem[q + c * ld:q + c * ld + ld]
-        at = qt + ints[index + c * D] * ld
-        row[:] = mem[at:at + ld]
-        for d in range(1, D):
-            at = qt + ints[index + c * D + d] * ld
-            factor = mem[at:at + ld]
-            for b in range(ld):
-                row[b] *= factor[b]
-
-
-@kernel(SUMS)
-def code_weights(c, a, mem, ints):
-    """Sums of q(z|x_b) over the batch; the table q serves as scratch."""
-    group, codes, D, index, qt, q, ld, weights = a[2:10]
-    first, last = c * group, min(c * group + group, codes)
-    probabilities(mem, ints, first, last, D, index, qt, q, ld)
-    for z in range(first, last):
-        row, weight = mem[q + z * ld:q + z * ld + ld], f4(0)
-        for b in range(ld):
-            weight += row[b]
-        mem[weights + z] = weight
-
-
-@kernel(SUMS)
-def code_list(a, mem, ints):
-    """The codes that weigh enough, in order."""
-    codes, D, K, every, weights, longest, unit, parts, index, rows_list, ld_rows, rows_count, extent = a[2:15]
-    ints[rows_count:rows_count + D * K] = 0
-    n = 0
-    for z in range(codes):
-        if mem[weights + z] < LEAST:            # not so of NaN, which shall be seen
-            continue
-        for d in range(D):
-            j = ints[every + z * D + d]
-            ints[index + n * D + d] = j
-            ints[rows_list + j * ld_rows + ints[rows_count + j]] = n
-            ints[rows_count + j] += 1
-        n += 1
-    ints[extent] = n
-    ints[extent + 1] = min(longest, -(-n // (parts * unit)) * unit)
-
-
-@kernel(SUMS)
-def rows_of(c, ints, extent):
-    """Rows [first, last) of chunk c: none beyond the codes in use."""
-    codes, group = np.int64(ints[extent]), np.int64(ints[extent + 1])
-    return min(c * group, codes), min(c * group + group, codes)
 
 
 @kernel(SUMS)

@@ -19,7 +19,7 @@ PARTS = 8                                       # or fewer, where so many chunks
 
 class ExactPlan(Plan):
     """As `Plan`, whose decoder of sampled codes serves evaluations; training decodes every code of the batch that has
-    any probability to speak of, see `fused_exact`."""
+    any probability to speak of, see `code_choice`."""
 
     def __init__(self, model, batch, gradient, mode, levels, sparse):
         super().__init__(model, batch, gradient, mode, levels, sparse)

@@ -45,9 +45,9 @@ class Blas:
         if precision not in PRECISIONS:
             raise ValueError(f"--matmul-precision: got {precision}, expected one of {', '.join(PRECISIONS)}")
         self.cupy, self.precision = cupy, precision
-        self.library = load_library(cupy.cuda.runtime.runtimeGetVersion() // 1000)
+        self.cublas = load_library(cupy.cuda.runtime.runtimeGetVersion() // 1000)
         for name, arguments in ARGUMENTS.items():
-            getattr(self.library, name).argtypes, getattr(self.library, name).restype = arguments, integer
+            getattr(self.cublas, name).argtypes, getattr(self.cublas, name).restype = arguments, integer
         handle = pointer()
         self.call("cublasCreate_v2", ctypes.byref(handle))
         self.handle = handle
@@ -58,7 +58,7 @@ class Blas:
 
     def call(self, name, *arguments):
         """One library call; BackendError unless it succeeds."""
-        status = getattr(self.library, name)(*arguments)
+        status = getattr(self.cublas, name)(*arguments)
         if status:
             raise BackendError(f"backend cupy: {name} failed: {STATUS.get(status, f'status {status}')}")
 

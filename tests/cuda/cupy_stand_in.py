@@ -235,15 +235,15 @@ class RawModule:
     def __init__(self, *, code, options=(), backend="nvrtc", name_expressions=None):
         refuse_capture("loading a module")
         assert backend == "nvrtc" and isinstance(options, tuple)
-        self.library = emulator.build(code)
+        self.compiled = emulator.build(code)
 
     def get_function(self, name):
-        if name not in self.library.names:
+        if name not in self.compiled.names:
             raise RuntimeError(f"CUDA_ERROR_NOT_FOUND: named symbol not found: {name}")
 
         def call(grid, block, args, *, shared_mem=0):
             assert isinstance(grid, tuple) and isinstance(block, tuple) and isinstance(args, tuple)
-            run = Launch(self.library, name, grid, block, args)
+            run = Launch(self.compiled, name, grid, block, args)
             state.launches += 1
             record(run)
         return call
@@ -253,7 +253,7 @@ class Launch:
     """One launch with its arguments as they are now; addresses and values, no more, go into a graph."""
 
     def __init__(self, library, name, grid, block, arguments):
-        self.library, self.name, self.grid, self.block = library, name, grid, block
+        self.compiled, self.name, self.grid, self.block = library, name, grid, block
         self.owners = [a for a in arguments if isinstance(a, ndarray)]
         for code, a in zip(library.codes[name], arguments):
             emulator.word(a.a if isinstance(a, ndarray) else a, code, name)
@@ -261,7 +261,7 @@ class Launch:
 
     def __call__(self):
         state.schedule = (state.schedule + 1) % 4 if state.fixed is None else state.fixed
-        self.library.run(self.name, self.grid, self.block, self.arguments, state.schedule)
+        self.compiled.run(self.name, self.grid, self.block, self.arguments, state.schedule)
         for a in self.owners:
             if not ((a.whole[:GUARD] == PATTERN).all() and (a.whole[-GUARD:] == PATTERN).all()):
                 raise emulator.Fault(f"{self.name} wrote outside an array of shape {a.shape}")
