@@ -1,4 +1,4 @@
-"""python -m bench.epoch: seconds per epoch with shuffling, dynamic binarisation and evaluation of the test split."""
+"""python -m bench.epoch: seconds per epoch with shuffling, dynamic binarization and evaluation of the test split."""
 import argparse
 
 from bench import contest, problem

@@ -1,6 +1,6 @@
 """python -m bench.gpu: microseconds per training step on a CUDA device, ours and the peers', validated, then in turns.
 
-Every contestant is a process of its own and trains on images that stay on the device, binarising and optimiser
+Every contestant is a process of its own and trains on images that stay on the device, binarizing and optimizer
 included. A turn is some steps between two synchronisations by the host's clock, which is what a user waits for;
 ours is timed by events around graph replays besides. Medians of rounds; a share of what the device could do.
 Without MNIST ($NPDVAE_DATA) random images of its size serve: time does not depend on their pixels.
@@ -40,15 +40,15 @@ def dataset():
 
 
 def engine(problem, images, ops, dtype=np.float32):
-    """Our engine for a problem on a data set: Adam, dynamic binarisation."""
+    """Our engine for a problem on a data set: Adam, dynamic binarization."""
     from npdvae import build, estimators
     from npdvae.engine import Recipe
     from npdvae.model import DiscreteVAE
-    from npdvae.optimisers import Optimiser
+    from npdvae.optimizers import Optimizer
     options = dict(baseline="constant", baseline_value=problem.baseline) if problem.estimator == "reinforce" else {}
     model = DiscreteVAE(images.pixels, problem.D, problem.K, problem.hidden,
                         estimators.get(problem.estimator, ops=ops, **options), ops)
-    recipe = Recipe(Optimiser("adam", ops), lambda step: problems.LR, lambda step: 1.0, problem.B, None, None,
+    recipe = Recipe(Optimizer("adam", ops), lambda step: problems.LR, lambda step: 1.0, problem.B, None, None,
                     "none" if images.binary else "dynamic", problem.seed, np.dtype(dtype))
     return build.choose_engine(model, recipe, images)
 
@@ -56,11 +56,11 @@ def engine(problem, images, ops, dtype=np.float32):
 def first_state(problem, images):
     """The state that all start from."""
     from npdvae import backends, rng
-    from npdvae.optimisers import Optimiser
+    from npdvae.optimizers import Optimizer
     from npdvae.state import TrainState
     numpy = backends.load("numpy")
     params = engine(problem, images, numpy).model.init(rng.Generator(problem.seed, rng.INIT), np.dtype(np.float32))
-    return TrainState(params, Optimiser("adam", numpy).init(params), None, 0)
+    return TrainState(params, Optimizer("adam", numpy).init(params), None, 0)
 
 
 def agreed(problem, images, examples=64):
@@ -105,7 +105,7 @@ class Ours:
 
     def extra(self):
         """What a step is made of, and microseconds of a graph replay by events."""
-        from npdvae.gpu import device
+        from npdvae.backends import cuda_device as device
         cupy, made = self.ops.xp, self.engine
         found = {"device": device.describe(device.find())}
         if not getattr(made, "graphs", None):
@@ -269,7 +269,7 @@ def main(argv=None):
         contestant(*arguments.contestant)
         return 0
     from npdvae.backends import BackendError
-    from npdvae.gpu import device
+    from npdvae.backends import cuda_device as device
     try:
         found = device.describe(device.find())
     except BackendError as error:

@@ -1,4 +1,4 @@
-"""What the machine can do at best, measured in the same run: matrix products, and memory traffic of an optimiser."""
+"""What the machine can do at best, measured in the same run: matrix products, and memory traffic of an optimizer."""
 import os
 import threading
 import time

@@ -51,7 +51,7 @@ def dataset(name):
 
 
 def job(problem, backend="numba", threads=None):
-    """Our own job: dynamic binarisation, Adam, float32."""
+    """Our own job: dynamic binarization, Adam, float32."""
     options = dict(baseline="constant", baseline_value=problem.baseline) if problem.estimator == "reinforce" else {}
     return build.build(config.Config(
         data=problem.data, data_dir=os.environ.get("NPDVAE_DATA"), binarize="dynamic", latents=problem.D,

@@ -37,7 +37,7 @@ def trained(epochs):
 def text():
     """The README's section between its two marks."""
     parts = []
-    for name, title in (("step", "One training step"), ("epoch", "One epoch with shuffling, binarisation, evaluation")):
+    for name, title in (("step", "One training step"), ("epoch", "One epoch with shuffling, binarization, evaluation")):
         if result := load(name):
             m = result["machine"]
             parts.append(f"{title}, float32, {m['cores']} cores ({m['processor']}"

@@ -1,4 +1,4 @@
-"""python -m bench.step: milliseconds per training step, binarising included, ours and the peers', in one sitting."""
+"""python -m bench.step: milliseconds per training step, binarizing included, ours and the peers', in one sitting."""
 import argparse
 
 from bench import contest, peaks, problem

@@ -12,10 +12,10 @@ import numpy as np
 
 from npdvae import backends, data, estimators, rng, schedules
 from npdvae.config import Config
-from npdvae.data.binarise import prepare
+from npdvae.data.binarize import prepare
 from npdvae.engine import Readable, Recipe
 from npdvae.model import DiscreteVAE
-from npdvae.optimisers import Optimiser
+from npdvae.optimizers import Optimizer
 from npdvae.state import TrainState
 
 
@@ -23,7 +23,7 @@ class Job(NamedTuple):
     """One run, ready to go."""
 
     config: Config                              # resolved: nothing is None that has a default
-    dataset: Any                                # binarised already where that is done once
+    dataset: Any                                # binarized already where that is done once
     validation: Any                             # rows held out, or None
     model: DiscreteVAE
     engine: Any
@@ -41,7 +41,7 @@ def with_defaults(config: Config) -> Config:
 
 
 def load_data(config: Config):
-    """The data set of a configuration, binarised once where the mode allows, and held-out rows or None."""
+    """The data set of a configuration, binarized once where the mode allows, and held-out rows or None."""
     dataset = prepare(data.load(config.data, config.data_dir), config.binarize, config.seed)
     if not config.validation:
         return dataset, None
@@ -82,7 +82,7 @@ def build(config: Config) -> Job:
     total = config.epochs * math.ceil(len(dataset.train) / config.batch_size)
     model.latent.estimator.check_length(total)
     recipe = Recipe(
-        Optimiser(config.optimizer, ops, config.momentum),
+        Optimizer(config.optimizer, ops, config.momentum),
         functools.partial(schedules.learning_rate, config.lr_schedule, config.lr, total=total, decay=config.lr_decay,
                           interval=config.lr_interval),
         functools.partial(schedules.kl_weight, config.kl_weight, config.kl_warmup),
@@ -112,7 +112,7 @@ def fresh_state(job: Job) -> TrainState:
     params = job.model.init(generator, np.dtype(config.dtype))
     estimator = job.model.latent.estimator.init(generator, config.latents, config.categories, job.dataset.pixels)
     state = None if estimator is None else {k: job.model.ops.to_host(v) for k, v in estimator.items()}
-    moments = Optimiser(config.optimizer, backends.load("numpy")).init(params)
+    moments = Optimizer(config.optimizer, backends.load("numpy")).init(params)
     return TrainState(params, moments, state, 0)
 
 

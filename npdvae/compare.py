@@ -12,7 +12,7 @@ import numpy as np
 from npdvae import backends, build, checkpoint, comparison, estimators, rng
 from npdvae.cli import guarded
 from npdvae.config import resolve
-from npdvae.estimators.baselines import BASELINES
+from npdvae.estimators.parts.baselines import BASELINES
 from npdvae.evaluation import MOST_CODES
 from npdvae.run import Run
 

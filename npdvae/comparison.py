@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from npdvae import rng
-from npdvae.optimisers import Optimiser
+from npdvae.optimizers import Optimizer
 from npdvae.verify.enumeration import exact_gradient
 from npdvae.verify.knowledge import countable
 from npdvae.verify.model_cost import ModelCost
@@ -170,7 +170,7 @@ def fitted_state(bench, estimator, seed, steps=500, size=32, lr=3e-3):
     state = estimator.init(rng.Generator(seed, rng.INIT), latent.latents, latent.categories, bench.x.shape[1])
     if state is None:
         return None
-    optimiser, generator = Optimiser("adam", bench.model.ops), rng.Generator(seed)
+    optimizer, generator = Optimizer("adam", bench.model.ops), rng.Generator(seed)
     moments: dict[str, Any] = {}
     for t in range(steps):
         first = t * size % max(len(bench.others) - size, 1)
@@ -186,6 +186,6 @@ def fitted_state(bench, estimator, seed, steps=500, size=32, lr=3e-3):
         grads = estimator.learn(draw, f, dcodes, state)
         if not grads and t > 60:                                    # running means have settled
             break
-        new, moments = optimiser.update({k: state[k] for k in grads}, grads, moments, t + 1, lr)
+        new, moments = optimizer.update({k: state[k] for k in grads}, grads, moments, t + 1, lr)
         state = {**estimator.advance(draw, f, state), **new}
     return state

@@ -8,7 +8,7 @@ import tomllib
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from npdvae import mlp, optimisers, schedules
+from npdvae import mlp, optimizers, schedules
 from npdvae.checkpoint import KEEP
 from npdvae.latents import categorical
 from npdvae.presets import PRESETS
@@ -53,7 +53,7 @@ class Config:
     lr_schedule: str = option("constant", "learning rate over the run", choices=schedules.NAMES)
     lr_decay: float = option(0.9, "factor of the exponential schedule per interval")
     lr_interval: int = option(1000, "steps per interval of the exponential schedule", metavar="STEPS")
-    optimizer: str = option("adam", "optimizer", choices=optimisers.NAMES)
+    optimizer: str = option("adam", "optimizer", choices=optimizers.NAMES)
     momentum: float = option(0.9, "momentum of sgd")
     clip_norm: float | None = option(None, "largest joint norm of the gradient", metavar="NORM")
     kl_weight: float = option(1.0, "weight of the KL term (1: the ELBO)", metavar="WEIGHT")

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from npdvae import evaluation, rng
-from npdvae.data.binarise import binarise
-from npdvae.optimisers import Optimiser, clip_norm
+from npdvae.data.binarize import binarize
+from npdvae.optimizers import Optimizer, clip_norm
 from npdvae.state import TrainState, merge
 from npdvae.step import step
 
@@ -16,7 +16,7 @@ from npdvae.step import step
 class Recipe(NamedTuple):
     """How to run the steps of one training run."""
 
-    optimiser: Optimiser
+    optimizer: Optimizer
     lr: Callable[[int], float]                  # of the 0-based step
     kl_weight: Callable[[int], float]
     batch_size: int
@@ -28,13 +28,13 @@ class Recipe(NamedTuple):
 
 
 class Readable:
-    """`npdvae.step` and `npdvae.optimisers`, one batch at a time, on any op table."""
+    """`npdvae.step` and `npdvae.optimizers`, one batch at a time, on any op table."""
 
     def __init__(self, model, recipe: Recipe, dataset):
         self.model, self.recipe, self.dataset, self.ops = model, recipe, dataset, model.ops
         self.state = TrainState({}, {}, None, 0)
         self.latent_rng = rng.Generator(recipe.seed, rng.LATENT, draw_uniform=self.ops.uniform)
-        self.pixel_rng = rng.Generator(recipe.seed, rng.BINARISE)
+        self.pixel_rng = rng.Generator(recipe.seed, rng.BINARIZE)
 
     def load(self, state: TrainState):
         """Take over a state of host arrays."""
@@ -59,7 +59,7 @@ class Readable:
         """One step on the images of index batch [B]: the batch's sums of cost and KL."""
         recipe, ops, s = self.recipe, self.ops, self.state
         images = self.dataset.to_probabilities(self.dataset.train[batch], recipe.dtype)
-        x = ops.xp.asarray(binarise(images, recipe.binarize, self.pixel_rng.at(s.step)))     # [B, P]
+        x = ops.xp.asarray(binarize(images, recipe.binarize, self.pixel_rng.at(s.step)))     # [B, P]
         size = recipe.microbatch or len(x)
         grads: dict[str, Any] = {}
         total, states = 0.0, []
@@ -72,7 +72,7 @@ class Readable:
         if recipe.clip_norm is not None:
             grads = clip_norm(grads, recipe.clip_norm)
         learned = {f"estimator.{k}": v for k, v in (s.estimator or {}).items() if f"estimator.{k}" in grads}
-        params, moments = recipe.optimiser.update({**s.params, **learned}, grads, s.moments, s.step + 1,
+        params, moments = recipe.optimizer.update({**s.params, **learned}, grads, s.moments, s.step + 1,
                                                   recipe.lr(s.step))
         estimator = merge(states)
         for k in learned:

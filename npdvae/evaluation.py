@@ -7,8 +7,8 @@ import numpy as np
 from tqdm import tqdm
 
 from npdvae import rng
-from npdvae.data.binarise import binarise
-from npdvae.estimators.outcomes import all_codes
+from npdvae.data.binarize import binarize
+from npdvae.estimators.parts.outcomes import all_codes
 
 MOST_CODES = 2 ** 20                            # log p(x) is enumerated up to this many codes
 ACTIVE = 0.01                                   # nats of KL above which a latent counts as active
@@ -16,10 +16,10 @@ ACTIVE = 0.01                                   # nats of KL above which a laten
 
 def batches(dataset, rows, mode, seed, step, dtype, xp, size=500):
     """Targets x [B, P] of rows, batch by batch with the index of their first: the draw is that of `step`."""
-    pixel_rng = rng.Generator(seed, rng.TEST_BINARISE)
+    pixel_rng = rng.Generator(seed, rng.TEST_BINARIZE)
     for i in range(0, len(rows), size):
         p = dataset.to_probabilities(rows[i:i + size], dtype)
-        yield i, xp.asarray(binarise(p, mode, pixel_rng.at(step, example=i)))
+        yield i, xp.asarray(binarize(p, mode, pixel_rng.at(step, example=i)))
 
 
 def posterior(model, params, x):

@@ -11,7 +11,7 @@ from npdvae import data, evaluation, metrics, page, plots, rng
 from npdvae.cli import guarded
 from npdvae.config import to_toml
 from npdvae.data.baselines import collapsed_baseline, irreducible_cost
-from npdvae.data.binarise import binarise
+from npdvae.data.binarize import binarize
 from npdvae.run import Run
 
 MOST_CODES = 2 ** 13                            # enumerated here; npdvae.evaluate takes the time for more
@@ -97,9 +97,9 @@ def reconstructions(run, dataset, count, seed=0):
     p = run.decode(codes)
     rows = {"input\nprobabilities": grey.to_probabilities(grey.test[chosen])}
     if run.config.binarize != "none" and not grey.binary:
-        rows["binarised\ninput"] = x
+        rows["binarized\ninput"] = x
     rows["reconstruction\nprobabilities"] = p
-    rows["reconstruction\nsample"] = binarise(p, "dynamic", rng.Generator(seed, rng.PRIOR, step=1))
+    rows["reconstruction\nsample"] = binarize(p, "dynamic", rng.Generator(seed, rng.PRIOR, step=1))
     captions = [f"{-v:.1f}" for v in run.elbo(x, 10, seed)]
     return rows, x, captions
 

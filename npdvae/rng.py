@@ -5,7 +5,7 @@ nothing else, so it is the same on every backend, for any split of a batch and a
 """
 import numpy as np
 
-INIT, SHUFFLE, BINARISE, LATENT, TEST_BINARISE, TEST_LATENT, VALIDATION, PRIOR, STATIC = range(9)   # streams
+INIT, SHUFFLE, BINARIZE, LATENT, TEST_BINARIZE, TEST_LATENT, VALIDATION, PRIOR, STATIC = range(9)   # streams
 
 M0, M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 W0, W1 = 0x9E3779B9, 0xBB67AE85

@@ -51,16 +51,16 @@ class Run:
         return cls(folder, config, state.params, state.step, tuple(json.loads(meta["shape"])), model)
 
     def dataset(self):
-        """The data set of the run (read or made again), binarised once where its mode is static or threshold."""
+        """The data set of the run (read or made again), binarized once where its mode is static or threshold."""
         return build.load_data(self.config)[0]
 
     @property
     def mode(self):
-        """How rows of `dataset()` are binarised batch by batch: dynamic or none; fixed modes are done already."""
+        """How rows of `dataset()` are binarized batch by batch: dynamic or none; fixed modes are done already."""
         return self.config.binarize if self.config.binarize == "dynamic" else "none"
 
     def targets(self, dataset, rows, step=0):
-        """Targets x [N, P] of rows of the data set; `step` numbers the draw where binarisation is dynamic."""
+        """Targets x [N, P] of rows of the data set; `step` numbers the draw where binarization is dynamic."""
         parts = evaluation.batches(dataset, rows, self.mode, self.config.seed, step, self.dtype, np)
         return np.concatenate([x for _, x in parts])
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from npdvae import plots, rng
 from npdvae.cli import guarded
-from npdvae.data.binarise import binarise
+from npdvae.data.binarize import binarize
 from npdvae.run import Run
 
 
@@ -52,7 +52,7 @@ def draw(run, count, binary=False, seed=0):
     """Codes from the prior int [N, D] and their pixel probabilities, or pixels drawn from them, [N, P]."""
     codes, images = run.sample(count, seed)
     if binary:
-        images = binarise(images, "dynamic", rng.Generator(seed, rng.PRIOR, step=1))
+        images = binarize(images, "dynamic", rng.Generator(seed, rng.PRIOR, step=1))
     return codes, images
 
 

@@ -8,7 +8,7 @@ class TrainState(NamedTuple):
     """All that the trajectory depends on besides the configuration and the data; host arrays by name."""
 
     params: dict[str, Any]
-    moments: dict[str, Any]                     # of the optimiser, learned estimator entries included
+    moments: dict[str, Any]                     # of the optimizer, learned estimator entries included
     estimator: dict[str, Any] | None
     step: int                                   # steps done
 

@@ -7,7 +7,7 @@ import pytest
 from npdvae import backends, comparison, estimators, rng, train
 from npdvae.compare import main
 from npdvae.comparison_plots import spread
-from npdvae.estimators.outcomes import all_codes
+from npdvae.estimators.parts.outcomes import all_codes
 from npdvae.estimators.rloo import RLOO
 from npdvae.model import DiscreteVAE
 from npdvae.verify import exact_gradient, moments

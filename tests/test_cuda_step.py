@@ -31,12 +31,12 @@ def ops(cupy):
 # estimator, its options, other settings: every kernel, every branch of the plan
 CASES = [
     ("rloo", {}, {}),
-    ("rloo", dict(samples=3), dict(dtype=f4, data="floats", optimiser="radam")),
+    ("rloo", dict(samples=3), dict(dtype=f4, data="floats", optimizer="radam")),
     ("rloo", {}, dict(hidden=(), prior="learned", activation="leaky_relu")),
     ("rloo", {}, dict(hidden=(40,), categories=40, latents=3, batch=23, data="binary", binarize="none")),
     ("rloo", dict(samples=30), dict(batch=23)),                     # sums over rows in two strips
     ("reinforce", dict(baseline="none"), dict(binarize="none", batch=7)),
-    ("reinforce", dict(baseline="constant", baseline_value=4.0), dict(optimiser="sgd", dtype=f4)),
+    ("reinforce", dict(baseline="constant", baseline_value=4.0), dict(optimizer="sgd", dtype=f4)),
     ("reinforce", dict(baseline="running_mean", decay=0.8), dict(dtype=f4)),
     ("reinforce", dict(baseline="running_mean", samples=2), dict(prior="learned", free_bits=0.2)),
     ("reinforce", dict(baseline="batch_leave_one_out", samples=2), {}),
@@ -44,7 +44,7 @@ CASES = [
     ("straight_through", {}, dict(activation="tanh")),
     ("straight_through", dict(samples=2, temperature=1.3, divide=True), dict(dtype=f4, binarize="threshold")),
     ("straight_through", dict(anneal="linear", anneal_rate=0.05, anneal_every=3), dict(clip=0.05)),
-    ("reinmax", dict(temperature=1.3, samples=2), dict(optimiser="radam", prior="learned")),
+    ("reinmax", dict(temperature=1.3, samples=2), dict(optimizer="radam", prior="learned")),
     ("reinmax", {}, dict(categories=33, dtype=f4)),
     ("zgr", dict(samples=2), {}),
     ("darn", {}, dict(free_bits=0.3)),
@@ -222,13 +222,13 @@ def test_orders_that_are_no_indices_are_refused(ops):
 @pytest.mark.parametrize("data", ["bytes", "floats"])
 @pytest.mark.parametrize("batch", [1, 6])
 def test_targets_equal_those_of_the_cpu_bit_for_bit(ops, dtype, data, batch):
-    from npdvae.data.binarise import binarise
+    from npdvae.data.binarize import binarize
     made = problem.engine(ops, "rloo", dtype=dtype, data=data, batch=batch, kind=Captured)
     made.state = made.state._replace(step=7)
     order = problem.order()[:batch]
     made.run(order)
     images = made.dataset.to_probabilities(made.dataset.train[order], dtype)
-    expected = binarise(images, "dynamic", made.pixel_rng.at(7))
+    expected = binarize(images, "dynamic", made.pixel_rng.at(7))
     assert 0.1 < expected.mean() < 0.9 and np.array_equal(made.plan.buffers["x"].get()[:batch], expected)
 
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from npdvae import backends, checkpoint, train
-from npdvae.backends import BackendError, cupy_backend
-from npdvae.gpu import blas, device
+from npdvae.backends import BackendError, cublas, cuda_device, cupy_backend
 from npdvae.gpu.engine import Captured
 from tests.cuda import cupy_stand_in, problem
 from tests.cuda.places import PLACES, place
@@ -87,7 +86,7 @@ def refused(arguments, folder, capsys):
 def stand_in(monkeypatch, **changes):
     """The stand-in for CuPy with parts of it changed."""
     monkeypatch.setitem(sys.modules, "cupy", cupy_stand_in)
-    monkeypatch.setattr(blas, "load_library", lambda major: cupy_stand_in.cublas())
+    monkeypatch.setattr(cublas, "load_library", lambda major: cupy_stand_in.cublas())
     for name, value in changes.items():
         monkeypatch.setattr(cupy_stand_in.runtime if hasattr(cupy_stand_in.runtime, name) else cupy_stand_in, name,
                             value)
@@ -141,18 +140,18 @@ class TestErrors:
         library = cupy_stand_in.cublas()
         library.cublasCreate_v2 = cupy_stand_in.ctypes.CFUNCTYPE(cupy_stand_in.ctypes.c_int,
                                                                  cupy_stand_in.ctypes.c_void_p)(lambda handle: 3)
-        monkeypatch.setattr(blas, "load_library", lambda major: library)
+        monkeypatch.setattr(cublas, "load_library", lambda major: library)
         assert "cublasCreate_v2 failed: out of memory" in refused(images, tmp_path / "run", capsys)
         monkeypatch.undo()
         with pytest.raises(BackendError, match=r"cannot load cuBLAS \(libcublas.so.99\)"):
-            blas.load_library(99)
+            cublas.load_library(99)
 
     def test_broken_cupy(self, monkeypatch):
         def fail(name):
             raise ImportError("libnvrtc.so.13: cannot open shared object file", name="cupy_backends")
-        monkeypatch.setattr(device.importlib, "import_module", fail)
+        monkeypatch.setattr(cuda_device.importlib, "import_module", fail)
         with pytest.raises(BackendError, match="installed but cannot be imported .libnvrtc"):
-            device.find()
+            cuda_device.find()
 
 
 @pytest.mark.gpu
@@ -196,7 +195,7 @@ def test_a_preset_on_a_device_reaches_what_the_cpu_reaches(tmp_path, preset):
 
 
 def test_precision_reaches_cublas():
-    for precision, mode in (("float32", blas.DEFAULT_MATH), ("tf32", blas.TF32_MATH)):
+    for precision, mode in (("float32", cublas.DEFAULT_MATH), ("tf32", cublas.TF32_MATH)):
         with cupy_stand_in.installed():
             made = cupy_backend.ops_of(0, precision).blas
             assert made.cublas.seen.math == mode and made.precision == precision

@@ -9,7 +9,7 @@ import pytest
 from npdvae import data, rng
 from npdvae.data import build_digits, digits
 from npdvae.data.baselines import collapsed_baseline, irreducible_cost
-from npdvae.data.binarise import binarise, prepare
+from npdvae.data.binarize import binarize, prepare
 
 
 def test_digits_equal_scikit_learns_copy(tmp_path):
@@ -57,7 +57,7 @@ def test_collapsed_baseline_is_the_cost_of_the_pixel_means():
     assert collapsed_baseline(dataset.train, dataset.test) == pytest.approx(24.305, abs=1e-3)      # the pinned anchor
 
 
-def test_collapsed_baseline_of_grey_images_is_the_expectation_over_binarisations():
+def test_collapsed_baseline_of_grey_images_is_the_expectation_over_binarizations():
     dataset = data.load("digits")
     grey = collapsed_baseline(dataset.train, dataset.test, 16)
     floats = dataset.to_probabilities(dataset.train, np.float64), dataset.to_probabilities(dataset.test, np.float64)
@@ -116,5 +116,5 @@ def test_mnist_itself_has_its_known_constants():
     assert collapsed_baseline(mnist.train, mnist.test, 255) == pytest.approx(205.80, abs=0.01)
     assert irreducible_cost(mnist.train, 255) == pytest.approx(45.76, abs=0.005)
     assert irreducible_cost(mnist.test, 255) == pytest.approx(45.53, abs=0.005)
-    x = binarise(mnist.to_probabilities(mnist.train[:10_000]), "dynamic", rng.Generator(0, rng.BINARISE))
+    x = binarize(mnist.to_probabilities(mnist.train[:10_000]), "dynamic", rng.Generator(0, rng.BINARIZE))
     assert x.mean() == pytest.approx(0.131, abs=0.002)

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from npdvae import estimators, rng
-from npdvae.estimators import binary_tree, copula, simplex_cells
 from npdvae.estimators.base import Draw
-from npdvae.estimators.outcomes import all_codes
+from npdvae.estimators.parts import binary_tree, copula, simplex_cells
+from npdvae.estimators.parts.outcomes import all_codes
 from npdvae.verify import costs, enumeration
 
 

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from npdvae import backends, estimators
-from npdvae.estimators import baselines
-from npdvae.estimators.antithetic import bit_cells
-from npdvae.estimators.distinct_codes import draw_outside, log_outside
-from npdvae.estimators.outcomes import all_codes
-from npdvae.estimators.simplex_cells import cells, nodes, root
+from npdvae.estimators.parts import baselines
+from npdvae.estimators.parts.antithetic import bit_cells
+from npdvae.estimators.parts.distinct_codes import draw_outside, log_outside
+from npdvae.estimators.parts.outcomes import all_codes
+from npdvae.estimators.parts.simplex_cells import cells, nodes, root
 from npdvae.rng import Generator
 from npdvae.verify import costs
 from npdvae.verify.moments import prepared

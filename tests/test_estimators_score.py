@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from npdvae import estimators
-from npdvae.estimators import distinct_codes, unordered_set
+from npdvae.estimators import unordered_set
+from npdvae.estimators.parts import distinct_codes
 from npdvae.rng import Generator
 from npdvae.verify import costs, exact_gradient
 from npdvae.verify.moments import enumerate_moments
@@ -98,7 +99,7 @@ def test_nvil_remembers_the_moments_of_past_costs():
     for key, value in (("cost_sum", residual), ("square_sum", centred ** 2), ("weight_sum", np.ones(1))):
         assert np.abs(after[key] - (0.75 * state[key] + 0.25 * value.mean())).max() <= 1e-12
     for key in ("hidden_weight", "hidden_bias", "output_weight", "output_bias"):
-        assert np.array_equal(after[key], state[key])               # the optimiser's, not ours
+        assert np.array_equal(after[key], state[key])               # the optimizer's, not ours
 
 
 def test_running_mean_is_of_past_costs_only():

@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 
 from npdvae import estimators
 from npdvae.backends import load
-from npdvae.estimators.outcomes import all_codes, codes_log_prob
+from npdvae.estimators.parts.outcomes import all_codes, codes_log_prob
 from npdvae.latents.categorical import Categorical
 from npdvae.verify import costs
 

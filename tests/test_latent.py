@@ -1,4 +1,4 @@
-"""The categorical latent layer, schedules, optimiser and clipping: what the op tests do not reach. Share: 3 s."""
+"""The categorical latent layer, schedules, optimizer and clipping: what the op tests do not reach. Share: 3 s."""
 import math
 
 import numpy as np
@@ -7,7 +7,7 @@ import pytest
 from npdvae import backends, estimators, rng, schedules
 from npdvae.latents.categorical import Categorical
 from npdvae.mlp import MLP
-from npdvae.optimisers import Optimiser, clip_norm
+from npdvae.optimizers import Optimizer, clip_norm
 from npdvae.state import merge
 
 OPS = backends.load("numpy")
@@ -79,15 +79,15 @@ def test_clip_norm_scales_to_the_limit_and_keeps_directions():
     assert np.isnan(clip_norm({"a": np.array([np.nan])}, 1.0)["a"]).all()
 
 
-def test_optimiser_starts_the_moments_of_learned_entries_when_they_appear():
-    adam = Optimiser("adam", OPS)
+def test_optimizer_starts_the_moments_of_learned_entries_when_they_appear():
+    adam = Optimizer("adam", OPS)
     moments = adam.init({"w": np.zeros(2)})
     params, moments = adam.update({"w": np.zeros(2), "estimator.eta": np.array(1.0)},
                                   {"w": np.ones(2), "estimator.eta": np.array(2.0)}, moments, 1, 0.1)
     assert params["estimator.eta"] == pytest.approx(0.9, abs=1e-7)  # the first step of Adam is lr * sign(g)
     assert {"m.estimator.eta", "v.estimator.eta"} <= moments.keys()
     with pytest.raises(ValueError, match="unknown optimizer"):
-        Optimiser("adamw", OPS)
+        Optimizer("adamw", OPS)
 
 
 @pytest.mark.parametrize("how, bound", [("pytorch", 1 / math.sqrt(50)), ("glorot", math.sqrt(6 / 450)),

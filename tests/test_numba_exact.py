@@ -38,7 +38,7 @@ CASES = {                                       # the last batch is short in all
     "leaky": dict(activation="leaky_relu", hidden=(70, 33, 9)),
     "one hidden layer": dict(hidden=(17,)),
     "learned prior": dict(prior="learned", free_bits=0.3, kl_weight=0.5, D=2, K=3),
-    "radam": dict(optimiser="radam"),
+    "radam": dict(optimizer="radam"),
     "small chunks": dict(chunks=(24, 2, 3)),
     "small chunks, tanh": dict(chunks=(24, 1, 2), activation="tanh", binarize="none"),
     "wide": dict(pixels=131, hidden=(150, 140), D=4, K=5, batch=27),

@@ -19,7 +19,7 @@ from npdvae.fused.engine import gradient_of
 from npdvae.kernels.cpu import fused_latent
 from npdvae.kernels.cpu.categorical import invert
 from npdvae.model import DiscreteVAE
-from npdvae.optimisers import Optimiser
+from npdvae.optimizers import Optimizer
 from npdvae.state import TrainState
 
 REFERENCE = backends.load("numpy")
@@ -50,16 +50,16 @@ def images(pixels, kind, n=60):
 
 
 def engines(estimator="reinforce", pixels=19, kind="bytes", binarize="dynamic", hidden=(20, 11), D=3, K=4, batch=10,
-            optimiser="adam", activation="relu", prior="uniform", free_bits=0.0, kl_weight=1.0, threads=2,
+            optimizer="adam", activation="relu", prior="uniform", free_bits=0.0, kl_weight=1.0, threads=2,
             way="chained", **options):
     dataset = images(pixels, kind)
     model = DiscreteVAE(pixels, D, K, hidden, get(estimator, **options), REFERENCE, activation, prior=prior,
                         free_bits=free_bits)
-    recipe = Recipe(Optimiser(optimiser, REFERENCE), lambda step: 1e-3 / (step + 1), lambda step: kl_weight, batch,
+    recipe = Recipe(Optimizer(optimizer, REFERENCE), lambda step: 1e-3 / (step + 1), lambda step: kl_weight, batch,
                     None, None, binarize, 3, np.dtype(f4))
     draw = np.random.default_rng(1)
     params = {k: draw.normal(0, 0.5, v.shape).astype(f4) for k, v in model.init(rng.Generator(0), f4).items()}
-    moments = Optimiser(optimiser, REFERENCE).init(params)
+    moments = Optimizer(optimizer, REFERENCE).init(params)
     state = TrainState(params, moments, model.latent.estimator.init(rng.Generator(1), D, K, pixels), 4)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in WAYS[way].items():
@@ -92,7 +92,7 @@ CASES = {
     "sixteen levels": dict(kind="sixteen"),
     "threshold of sixteen": dict(kind="sixteen", binarize="threshold"),
     "threshold floats": dict(kind="floats", binarize="threshold"),
-    "radam": dict(optimiser="radam"),
+    "radam": dict(optimizer="radam"),
     "learned prior": dict(prior="learned", free_bits=0.3, kl_weight=0.5),
     "one hidden layer": dict(hidden=(17,)),
     "three hidden layers": dict(hidden=(70, 33, 9), activation="leaky_relu"),
@@ -190,7 +190,7 @@ def test_fused_refuses_what_it_cannot_do():
     assert "float64" in reason_unsupported(model, recipe._replace(dtype=np.dtype("f8")))
     assert "clipping" in reason_unsupported(model, recipe._replace(clip_norm=1.0))
     assert "microbatches" in reason_unsupported(model, recipe._replace(microbatch=3))
-    assert "sgd" in reason_unsupported(model, recipe._replace(optimiser=Optimiser("sgd", REFERENCE)))
+    assert "sgd" in reason_unsupported(model, recipe._replace(optimizer=Optimizer("sgd", REFERENCE)))
     assert gradient_of(get("gumbel_softmax")) is None
     for bad in ([60], [-1], [[0, 1]]):
         with pytest.raises(ValueError, match="order must be indices"):

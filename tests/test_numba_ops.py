@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from npdvae import backends, rng
-from npdvae.data import binarise
+from npdvae.data import binarize
 from npdvae.kernels.cpu import bernoulli, categorical, entropy, philox
-from npdvae.kernels.cpu import binarise as binarise_kernel
+from npdvae.kernels.cpu import binarize as binarize_kernel
 
 f4, f8 = np.float32, np.float64
 REFERENCE, NUMBA = backends.load("numpy"), backends.load("numba")
@@ -173,12 +173,12 @@ def test_numba_philox_known_answers(counter, key, words):
 
 
 @pytest.mark.parametrize("pixels", [8, 9, 15, 21])
-def test_numba_binarisation_equals_numpy_bit_for_bit(pixels):
+def test_numba_binarization_equals_numpy_bit_for_bit(pixels):
     p = draw.choice(f4([0, 0, 0, 0.3, 0.999, 1]), (4, pixels))
     p[0, 0] = philox.to_float(philox.philox(*map(np.uint64, (9, 100, 0, 1, 5, 2)))[0])      # its own uniform: no one
-    expected = binarise.draw_ones(p, 5, 2, 9, 100, 1)
+    expected = binarize.draw_ones(p, 5, 2, 9, 100, 1)
     ones = ~expected                                                # every pixel must be written
-    binarise_kernel.draw_ones(p, 5, 2, 9, 100, 1, ones)
+    binarize_kernel.draw_ones(p, 5, 2, 9, 100, 1, ones)
     assert np.array_equal(ones, expected) and not ones[0, 0]
 
 

@@ -98,7 +98,7 @@ def test_sixty_square_images_leave_no_empty_place():
 
 @pytest.mark.parametrize("N, shape", [(1, (8, 8)), (10, (28, 28))])
 def test_rows_of_images_are_named(N, shape):
-    names = ["input", "binarised", "probabilities", "sample"]
+    names = ["input", "binarized", "probabilities", "sample"]
     f = plots.rows_of_images({n: DRAWS.random((N, shape[0] * shape[1])) for n in names}, shape, "images", ["1.0"] * N)
     assert [t.get_text() for t in f.axes[0].get_yticklabels()] == names
     assert len(f.axes[0].get_xticklabels()) == N

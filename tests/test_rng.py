@@ -74,8 +74,8 @@ def test_generator_words_differ_by_seed_stream_step_example_and_latent():
             [(0, 0, 0, 0), (1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 3)]]
     values = np.concatenate([u.ravel() for u in base])
     assert len(set(values)) >= values.size - 1  # 300 values on a grid of 2^23
-    assert Generator(4).stream == rng.LATENT and len({rng.INIT, rng.SHUFFLE, rng.BINARISE, rng.LATENT,
-                                                      rng.TEST_BINARISE, rng.TEST_LATENT, rng.VALIDATION, rng.PRIOR,
+    assert Generator(4).stream == rng.LATENT and len({rng.INIT, rng.SHUFFLE, rng.BINARIZE, rng.LATENT,
+                                                      rng.TEST_BINARIZE, rng.TEST_LATENT, rng.VALIDATION, rng.PRIOR,
                                                       rng.STATIC}) == 9
 
 

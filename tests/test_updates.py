@@ -86,9 +86,9 @@ def test_updates_keep_types_and_leave_their_inputs(dtype):
     ("SGD", {"lr": 1e-2}, {"lr": 1e-2, "momentum": 0.9})])
 def test_update_agrees_with_torch(torch, name, options, torch_options):
     t = torch.tensor(START, requires_grad=True)
-    optimiser = getattr(torch.optim, name)([t], **torch_options)
+    optimizer = getattr(torch.optim, name)([t], **torch_options)
     for g in GRADIENTS:
         t.grad = torch.tensor(g)
-        optimiser.step()
+        optimizer.step()
     update, moments = {"Adam": (adam, 2), "RAdam": (radam, 2), "SGD": (sgd, 1)}[name]
     close(run(update, moments, **options)[0], t.detach().numpy(), 1e-12)

@@ -8,7 +8,7 @@ import pytest
 from npdvae import estimators
 from npdvae.backends import load
 from npdvae.estimators.base import Draw
-from npdvae.estimators.outcomes import all_codes, codes_log_prob
+from npdvae.estimators.parts.outcomes import all_codes, codes_log_prob
 from npdvae.estimators.rloo import RLOO
 from npdvae.verify import costs, exact_gradient, moments
 from npdvae.verify.enumeration import importance_costs

@@ -9,7 +9,7 @@ from npdvae.estimators import relax as relax_module
 from npdvae.estimators.carms import CARMS
 from npdvae.estimators.disarm import DisARM
 from npdvae.estimators.gr_mc import GRMC
-from npdvae.estimators.gumbel_noise import conditional_gumbels
+from npdvae.estimators.parts.gumbel_noise import conditional_gumbels
 from npdvae.estimators.reinforce import Reinforce
 from npdvae.estimators.reinmax import ReinMax
 from npdvae.estimators.rloo import RLOO

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from npdvae import estimators
-from npdvae.estimators.baselines import BASELINES
+from npdvae.estimators.parts.baselines import BASELINES
 from npdvae.estimators.reinmax import ReinMax
 from npdvae.estimators.rloo import RLOO
 from npdvae.verify import claims, costs

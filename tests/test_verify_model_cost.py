@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from npdvae import backends, estimators, rng
-from npdvae.estimators.outcomes import all_codes
+from npdvae.estimators.parts.outcomes import all_codes
 from npdvae.model import DiscreteVAE
 from npdvae.verify import model_cost
 from npdvae.verify.model_cost import ModelCost

@@ -28,7 +28,7 @@ class TorchGPU(TorchPeer):
             self.capture()
 
     def capture(self):
-        """Record one step, pixels and optimiser included, after three on a side stream to warm up."""
+        """Record one step, pixels and optimizer included, after three on a side stream to warm up."""
         self.index = torch.zeros(self.problem.B, dtype=torch.int64, device=self.device)
         self.total = torch.zeros((), device=self.device)
         before = {k: p.detach().clone() for k, p in self.params.items()}

@@ -1,4 +1,4 @@
-"""Targets of a batch, binarised with Philox where needed, bit-equal to npdvae.data.binarise; and lists of ones."""
+"""Targets of a batch, binarized with Philox where needed, bit-equal to npdvae.data.binarize; and lists of ones."""
 import numpy as np
 
 from npdvae.kernels.cpu.compiler import CONTRACT, kernel

@@ -2,7 +2,7 @@
 
 All operands lie in one float32 array `mem`, addressed by offsets and strides in elements, which the plan that calls
 them has checked against its size. Sums stay in registers over the whole inner loop; a tile is
-`product` (bias + A W), `gradient` (A^T dY, then the optimiser's update of p, m, v), or the same over picked rows.
+`product` (bias + A W), `gradient` (A^T dY, then the optimizer's update of p, m, v), or the same over picked rows.
 """
 import numpy as np
 from llvmlite import ir

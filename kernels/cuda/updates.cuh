@@ -1,4 +1,4 @@
-// The optimisers, as npdvae.ops.updates has them; rate and scale hold what depends on the number of the update, and
+// The optimizers, as npdvae.ops.updates has them; rate and scale hold what depends on the number of the update, and
 // fresh1 = 1 - beta1 and fresh2 = 1 - beta2 are rounded once, on the host: 1 - 0.999f would be off by 5e-5.
 struct Moments { real p, m, v; };
 

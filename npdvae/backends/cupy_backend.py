@@ -11,8 +11,8 @@ import math
 import numpy as np
 
 from npdvae.backends import Ops
-from npdvae.gpu import device as devices
-from npdvae.gpu.blas import Blas
+from npdvae.backends import cuda_device as devices
+from npdvae.backends.cublas import Blas
 from npdvae.kernels.cuda import launch
 from npdvae.ops.updates import radam_rectifier
 

@@ -5,7 +5,7 @@ import numpy as np
 def collapsed_baseline(train, test, levels=1):
     """Negative ELBO on `test` when the decoder predicts each pixel's training mean and q is the prior, in nats.
 
-    train [N, P], test [M, P]: values 0..levels. For dynamic binarisation it is the expectation (the cost is linear
+    train [N, P], test [M, P]: values 0..levels. For dynamic binarization it is the expectation (the cost is linear
     in the targets). Means are kept half an image away from 0 and from 1, so that no pixel costs infinity.
     """
     margin = 0.5 / len(train)

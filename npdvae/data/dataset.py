@@ -48,7 +48,7 @@ class Dataset:
 
     @property
     def binary(self):
-        """Whether every pixel is 0 or 1 by its type, so that no binarisation is left to do."""
+        """Whether every pixel is 0 or 1 by its type, so that no binarization is left to do."""
         return self.train.dtype == np.uint8 and self.levels == 1
 
     def to_probabilities(self, rows, dtype=np.float32):

@@ -1,7 +1,7 @@
 """ARM: augment, REINFORCE, merge; for binary latents."""
 from npdvae.estimators import register
-from npdvae.estimators.antithetic import bit_cells, bit_logits, bit_logits_backward, bit_pair
 from npdvae.estimators.base import Draw, Estimator
+from npdvae.estimators.parts.antithetic import bit_cells, bit_logits, bit_logits_backward, bit_pair
 
 
 @register

@@ -3,7 +3,7 @@ import itertools
 
 from npdvae.estimators import register
 from npdvae.estimators.base import Draw, Estimator
-from npdvae.estimators.simplex_cells import nodes, swaps
+from npdvae.estimators.parts.simplex_cells import nodes, swaps
 
 MOST_CATEGORIES = 4                             # beyond, the regions of the noise are too many to enumerate
 

@@ -1,9 +1,10 @@
 """CARMS: REINFORCE leave-one-out on jointly antithetic samples, reweighted to stay unbiased."""
 import itertools
 
-from npdvae.estimators import copula, register
+from npdvae.estimators import register
 from npdvae.estimators.base import Draw, Estimator
-from npdvae.estimators.outcomes import all_codes, coupled_tuples
+from npdvae.estimators.parts import copula
+from npdvae.estimators.parts.outcomes import all_codes, coupled_tuples
 
 
 @register

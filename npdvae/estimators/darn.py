@@ -1,6 +1,6 @@
 """DARN: REINFORCE with a first-order Taylor expansion as its baseline."""
 from npdvae.estimators import register
-from npdvae.estimators.hard_codes import HardCodes
+from npdvae.estimators.parts.hard_codes import HardCodes
 
 CENTRES = ("uniform", "probabilities")
 

@@ -1,7 +1,7 @@
 """Decoupled straight-through: one temperature to draw the codes, another for the gradient."""
 from npdvae.estimators import register
-from npdvae.estimators.hard_codes import HardCodes
-from npdvae.estimators.temperature import Tempered
+from npdvae.estimators.parts.hard_codes import HardCodes
+from npdvae.estimators.parts.temperature import Tempered
 
 
 @register

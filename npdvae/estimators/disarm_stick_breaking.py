@@ -1,7 +1,7 @@
 """DisARM for categoricals: the coupled bits of stick-breaking."""
 from npdvae.estimators import register
-from npdvae.estimators.binary_tree import stick_breaking
-from npdvae.estimators.coupled_pairs import CoupledPairs
+from npdvae.estimators.parts.binary_tree import stick_breaking
+from npdvae.estimators.parts.coupled_pairs import CoupledPairs
 
 
 @register

@@ -1,7 +1,7 @@
 """DisARM for categoricals: the coupled bits of a balanced binary tree."""
 from npdvae.estimators import register
-from npdvae.estimators.binary_tree import balanced
-from npdvae.estimators.coupled_pairs import CoupledPairs
+from npdvae.estimators.parts.binary_tree import balanced
+from npdvae.estimators.parts.coupled_pairs import CoupledPairs
 
 
 @register

@@ -1,6 +1,6 @@
 """Double control variates: RLOO with a linear control variate from the gradients at the other samples."""
 from npdvae.estimators import register
-from npdvae.estimators.hard_codes import HardCodes
+from npdvae.estimators.parts.hard_codes import HardCodes
 
 
 @register

@@ -1,7 +1,7 @@
 """Gapped straight-through: the surrogate's logits are moved so that the drawn category wins by a gap."""
 from npdvae.estimators import register
-from npdvae.estimators.hard_codes import HardCodes
-from npdvae.estimators.temperature import Tempered
+from npdvae.estimators.parts.hard_codes import HardCodes
+from npdvae.estimators.parts.temperature import Tempered
 
 
 @register

@@ -1,6 +1,6 @@
 """Gumbel-Rao: straight-through Gumbel averaged over the noise that leads to the same codes."""
 from npdvae.estimators import register
-from npdvae.estimators.gumbel_noise import GumbelNoise, conditional_straight_through
+from npdvae.estimators.parts.gumbel_noise import GumbelNoise, conditional_straight_through
 
 
 @register

@@ -1,7 +1,7 @@
 """Gumbel-softmax (Concrete): relaxed rows are decoded and differentiated as they are."""
 from npdvae.estimators import register
 from npdvae.estimators.base import Draw
-from npdvae.estimators.gumbel_noise import GumbelNoise
+from npdvae.estimators.parts.gumbel_noise import GumbelNoise
 
 
 @register

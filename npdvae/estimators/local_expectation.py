@@ -1,8 +1,8 @@
 """Local expectation gradient: each latent in turn is summed out, the others stay as drawn."""
 from npdvae.estimators import register
 from npdvae.estimators.base import Draw, Estimator
-from npdvae.estimators.neighbours import cost_table, neighbours, row_weights
-from npdvae.estimators.outcomes import code_tuples
+from npdvae.estimators.parts.neighbours import cost_table, neighbours, row_weights
+from npdvae.estimators.parts.outcomes import code_tuples
 
 
 @register

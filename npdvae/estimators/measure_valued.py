@@ -3,8 +3,8 @@ import itertools
 
 from npdvae.estimators import register
 from npdvae.estimators.base import Draw, Estimator
-from npdvae.estimators.neighbours import cost_table, neighbours, row_weights
-from npdvae.estimators.outcomes import code_tuples
+from npdvae.estimators.parts.neighbours import cost_table, neighbours, row_weights
+from npdvae.estimators.parts.outcomes import code_tuples
 
 
 @register

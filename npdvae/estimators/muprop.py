@@ -1,7 +1,7 @@
 """MuProp: REINFORCE on what a first-order expansion at the mean-field point leaves over."""
 from npdvae.estimators import register
 from npdvae.estimators.base import Draw
-from npdvae.estimators.hard_codes import HardCodes
+from npdvae.estimators.parts.hard_codes import HardCodes
 
 
 @register

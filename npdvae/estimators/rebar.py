@@ -1,7 +1,7 @@
 """REBAR: REINFORCE with the relaxed cost as control variate, reparameterised with and without the code given."""
 from npdvae.estimators import register
 from npdvae.estimators.base import Draw
-from npdvae.estimators.gumbel_noise import GumbelNoise, conditional_gumbels, conditional_gumbels_backward
+from npdvae.estimators.parts.gumbel_noise import GumbelNoise, conditional_gumbels, conditional_gumbels_backward
 
 
 @register

@@ -1,8 +1,8 @@
 """REINFORCE, the score-function estimator, with a choice of baselines."""
 from npdvae.estimators import register
 from npdvae.estimators.base import Draw, Estimator
-from npdvae.estimators.baselines import make
-from npdvae.estimators.outcomes import code_tuples, joint_code_tuples
+from npdvae.estimators.parts.baselines import make
+from npdvae.estimators.parts.outcomes import code_tuples, joint_code_tuples
 
 
 @register

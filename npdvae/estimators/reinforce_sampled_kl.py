@@ -1,6 +1,6 @@
 """REINFORCE for the whole negative ELBO: the KL is sampled with the code instead of taken analytically."""
 from npdvae.estimators import register
-from npdvae.estimators.outcomes import draw_log_prob
+from npdvae.estimators.parts.outcomes import draw_log_prob
 from npdvae.estimators.reinforce import Reinforce
 
 ENTROPIES = ("sampled", "analytic")

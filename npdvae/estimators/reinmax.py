@@ -1,7 +1,7 @@
 """ReinMax: straight-through made second-order accurate by Heun's method."""
 from npdvae.estimators import register
-from npdvae.estimators.hard_codes import HardCodes
-from npdvae.estimators.temperature import Tempered
+from npdvae.estimators.parts.hard_codes import HardCodes
+from npdvae.estimators.parts.temperature import Tempered
 
 
 @register

@@ -1,6 +1,6 @@
 """ReinMax-CV: ReinMax with straight-through Gumbel as a control variate."""
 from npdvae.estimators import register
-from npdvae.estimators.gumbel_noise import GumbelNoise, conditional_straight_through
+from npdvae.estimators.parts.gumbel_noise import GumbelNoise, conditional_straight_through
 from npdvae.estimators.reinmax_rao import log_midpoint
 
 

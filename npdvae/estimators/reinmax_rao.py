@@ -2,7 +2,7 @@
 import math
 
 from npdvae.estimators import register
-from npdvae.estimators.gumbel_noise import GumbelNoise, conditional_straight_through
+from npdvae.estimators.parts.gumbel_noise import GumbelNoise, conditional_straight_through
 
 
 def log_midpoint(ops, log_p, codes):

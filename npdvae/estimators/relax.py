@@ -1,8 +1,9 @@
 """RELAX: REINFORCE with a learned surrogate of the cost as control variate."""
-from npdvae.estimators import register, relax_surrogate
+from npdvae.estimators import register
 from npdvae.estimators.base import Draw
-from npdvae.estimators.baselines import RunningMean
-from npdvae.estimators.gumbel_noise import GumbelNoise, conditional_gumbels, conditional_gumbels_backward
+from npdvae.estimators.parts import relax_surrogate
+from npdvae.estimators.parts.baselines import RunningMean
+from npdvae.estimators.parts.gumbel_noise import GumbelNoise, conditional_gumbels, conditional_gumbels_backward
 
 
 @register

@@ -1,7 +1,7 @@
 """REINFORCE with a leave-one-out baseline over the samples of one example."""
 from npdvae.estimators import register
 from npdvae.estimators.base import Draw, Estimator
-from npdvae.estimators.outcomes import code_tuples
+from npdvae.estimators.parts.outcomes import code_tuples
 
 
 @register

@@ -1,9 +1,9 @@
 """RODEO: RLOO with control variates that a discrete Stein operator makes of surrogates of the cost."""
 from npdvae.estimators import register
-from npdvae.estimators.hard_codes import HardCodes
-from npdvae.estimators.surrogate import backward as surrogate_backward
-from npdvae.estimators.surrogate import forward as surrogate
-from npdvae.estimators.surrogate import init as init_surrogate
+from npdvae.estimators.parts.hard_codes import HardCodes
+from npdvae.estimators.parts.surrogate import backward as surrogate_backward
+from npdvae.estimators.parts.surrogate import forward as surrogate
+from npdvae.estimators.parts.surrogate import init as init_surrogate
 
 
 @register

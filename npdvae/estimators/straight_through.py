@@ -1,7 +1,7 @@
 """Straight-through: the sampling step is passed over as if it were the softmax."""
 from npdvae.estimators import register
-from npdvae.estimators.hard_codes import HardCodes
-from npdvae.estimators.temperature import Tempered
+from npdvae.estimators.parts.hard_codes import HardCodes
+from npdvae.estimators.parts.temperature import Tempered
 
 
 @register

@@ -1,6 +1,6 @@
 """Straight-through Gumbel-softmax: hard codes forward, the relaxation's Jacobian backward."""
 from npdvae.estimators import register
-from npdvae.estimators.gumbel_noise import GumbelNoise
+from npdvae.estimators.parts.gumbel_noise import GumbelNoise
 
 
 @register

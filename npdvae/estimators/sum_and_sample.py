@@ -1,9 +1,9 @@
 """Sum-and-sample: the most probable codes exactly, one code drawn from the rest."""
 from npdvae.estimators import register
 from npdvae.estimators.base import Draw, Estimator
-from npdvae.estimators.distinct_codes import draw_outside, log_outside, most_probable
-from npdvae.estimators.log_sum_exp import LOG_ZERO
-from npdvae.estimators.outcomes import all_codes, codes_log_prob
+from npdvae.estimators.parts.distinct_codes import draw_outside, log_outside, most_probable
+from npdvae.estimators.parts.log_sum_exp import LOG_ZERO
+from npdvae.estimators.parts.outcomes import all_codes, codes_log_prob
 
 BASELINES = ("summed", "none")
 

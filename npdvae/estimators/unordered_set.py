@@ -4,9 +4,9 @@ import itertools
 
 from npdvae.estimators import register
 from npdvae.estimators.base import Draw, Estimator
-from npdvae.estimators.distinct_codes import log_outside, without_replacement
-from npdvae.estimators.log_sum_exp import LOG_ZERO, log_sum_exp
-from npdvae.estimators.outcomes import all_codes, codes_log_prob
+from npdvae.estimators.parts.distinct_codes import log_outside, without_replacement
+from npdvae.estimators.parts.log_sum_exp import LOG_ZERO, log_sum_exp
+from npdvae.estimators.parts.outcomes import all_codes, codes_log_prob
 
 MOST_CODES = 10                                 # the recursion visits 2**k subsets
 

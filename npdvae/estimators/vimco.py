@@ -1,8 +1,8 @@
 """VIMCO: the gradient of the importance-weighted bound, each sample's baseline made of the others."""
 from npdvae.estimators import register
-from npdvae.estimators.hard_codes import HardCodes
-from npdvae.estimators.log_sum_exp import log_sum_exp
-from npdvae.estimators.outcomes import draw_log_prob
+from npdvae.estimators.parts.hard_codes import HardCodes
+from npdvae.estimators.parts.log_sum_exp import log_sum_exp
+from npdvae.estimators.parts.outcomes import draw_log_prob
 
 
 @register

@@ -1,6 +1,6 @@
 """ZGR: half straight-through, half DARN."""
 from npdvae.estimators import register
-from npdvae.estimators.hard_codes import HardCodes
+from npdvae.estimators.parts.hard_codes import HardCodes
 
 
 @register

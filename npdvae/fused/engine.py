@@ -54,8 +54,8 @@ def reason_unsupported(model, recipe) -> str | None:
         return reason
     if np.dtype(recipe.dtype) != np.float32:
         return f"{np.dtype(recipe.dtype)} arithmetic"
-    if recipe.optimiser.name not in ("adam", "radam"):
-        return f"optimizer {recipe.optimiser.name}"
+    if recipe.optimizer.name not in ("adam", "radam"):
+        return f"optimizer {recipe.optimizer.name}"
     if recipe.clip_norm is not None:
         return "clipping needs the whole gradient"
     if recipe.microbatch is not None and recipe.microbatch < recipe.batch_size:
@@ -166,7 +166,7 @@ class Fused(Readable):
         table = self.mem[self.plan.scalars:self.plan.scalars + (steps + 1) * jobs.STEP_SCALARS]
         table = table.reshape(steps + 1, jobs.STEP_SCALARS)
         estimator, state = self.model.latent.estimator, self.state.estimator
-        update = adam_scalars if self.recipe.optimiser.name == "adam" else radam_scalars
+        update = adam_scalars if self.recipe.optimizer.name == "adam" else radam_scalars
         for i in range(steps):
             table[i, :5] = update(first + i + 1, self.recipe.lr(first + i))
             examples = min(self.recipe.batch_size, len(order) - i * self.recipe.batch_size)
@@ -177,7 +177,7 @@ class Fused(Readable):
             else:
                 table[i, jobs.BASELINE] = self.baseline()
         out = np.zeros((steps, 2))
-        self.launch(self.training, self.dataset.train, order, first, 1, (rng.BINARISE, rng.LATENT), out)
+        self.launch(self.training, self.dataset.train, order, first, 1, (rng.BINARIZE, rng.LATENT), out)
         if self.plan.gradient.tracks:
             state = {**state, "cost_sum": self.running[:1].copy(), "weight_sum": self.running[1:2].copy()}
         self.state = TrainState({}, {}, state, first + steps)
@@ -196,7 +196,7 @@ class Fused(Readable):
         for i in range(0, len(rows), MOST_STEPS * size):
             some = rows[i:i + MOST_STEPS * size]
             out = np.zeros((math.ceil(len(some) / size), 2))
-            self.launch(self.evaluation, some, np.arange(len(some)), step, 0, (rng.TEST_BINARISE, rng.TEST_LATENT),
+            self.launch(self.evaluation, some, np.arange(len(some)), step, 0, (rng.TEST_BINARIZE, rng.TEST_LATENT),
                         out, i)
             total += out.sum(0)
         return total / len(rows)

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from npdvae.estimators.outcomes import all_codes
+from npdvae.estimators.parts.outcomes import all_codes
 from npdvae.fused.memory import SIDE, matrix, up
 from npdvae.fused.plan import Plan, encode
 from npdvae.kernels.cpu import fused_exact, jobs

@@ -1,1 +1,1 @@
-"""The CUDA side of training: device, matrix products, buffers and the captured step. Imports CuPy only when used."""
+"""The captured engine: a training step as a CUDA graph over buffers that never move. Imports CuPy only when used."""

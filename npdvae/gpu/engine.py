@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from npdvae.backends import cuda_device as devices
 from npdvae.backends import cupy_backend
 from npdvae.engine import Readable
-from npdvae.estimators.temperature import Tempered
-from npdvae.gpu import device as devices
+from npdvae.estimators.parts.temperature import Tempered
 from npdvae.gpu.gradient import RUNNING, gradient_of
 from npdvae.gpu.plan import ACTIVATIONS, MODES, SETTINGS, Plan
 from npdvae.latents.categorical import Categorical
@@ -159,7 +159,7 @@ class Captured(Readable):
         first, estimator = self.state.step, self.state.estimator or {}
         begun, tau = int(estimator.get("step", 0)), float(estimator.get("temperature", 1.0))
         rule = {"adam": cupy_backend.adam_scalars, "radam": cupy_backend.radam_scalars,
-                "sgd": lambda t, lr: (lr, 1.0)}[recipe.optimiser.name]
+                "sgd": lambda t, lr: (lr, 1.0)}[recipe.optimizer.name]
         for i in range(steps):
             rate, scale = rule(first + i + 1, recipe.lr(first + i))
             table[i] = rate, scale, recipe.kl_weight(first + i), self.temperature(begun + i) if self.annealed else tau

@@ -3,10 +3,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from npdvae.estimators import baselines
 from npdvae.estimators.darn import DARN
 from npdvae.estimators.exact import Exact
 from npdvae.estimators.gumbel_softmax import GumbelSoftmax
+from npdvae.estimators.parts import baselines
 from npdvae.estimators.reinforce import Reinforce
 from npdvae.estimators.reinmax import ReinMax
 from npdvae.estimators.rloo import RLOO

@@ -12,9 +12,9 @@ import contextlib
 import numpy as np
 
 from npdvae import rng
+from npdvae.backends.cublas import Blas
 from npdvae.backends.cupy_backend import BINS, COLUMNS, IDENTITY, STRIPS, strips
-from npdvae.estimators.outcomes import all_codes
-from npdvae.gpu.blas import Blas
+from npdvae.estimators.parts.outcomes import all_codes
 from npdvae.gpu.gradient import BATCH, MEAN, RUNNING, Gradient
 from npdvae.gpu.memory import Buffers, Flat
 from npdvae.kernels.cuda.launch import THREADS, elementwise, one_block_each, row_groups
@@ -49,7 +49,7 @@ class Plan:
         if self.prior:
             shapes["latent.prior"] = (self.D, self.K)
         self.params, self.grads = Flat(self.xp, shapes, recipe.dtype), Flat(self.xp, shapes, recipe.dtype)
-        self.moments = {kind: Flat(self.xp, shapes, recipe.dtype) for kind in recipe.optimiser.kinds}
+        self.moments = {kind: Flat(self.xp, shapes, recipe.dtype) for kind in recipe.optimizer.kinds}
         self.images = self.xp.asarray(np.ascontiguousarray(dataset.train))
         self.buffers = Buffers(self.xp)
         self.allocate(len(dataset.train), steps)
@@ -150,9 +150,9 @@ class Plan:
     def draw_targets(self, B):
         """x [B, P] from the resident images."""
         x, P = self.rows("x", B), self.encoder[0]
-        self.launch("binarise_bytes" if self.bytes else "binarise_floats", elementwise(B * -(-P // 4)), self.images,
+        self.launch("binarize_bytes" if self.bytes else "binarize_floats", elementwise(B * -(-P // 4)), self.images,
                     self.buffers["order"], self.buffers["clock"], x, self.levels, MODES[self.recipe.binarize],
-                    rng.BINARISE, self.batch, B, P)
+                    rng.BINARIZE, self.batch, B, P)
         return x
 
     def encode(self, x, B):
@@ -322,13 +322,13 @@ class Plan:
             self.launch("sum_strips", elementwise(grad.size), part, grad, R, grad.size)
 
     def update(self):
-        """The optimiser on all parameters at once, with the gradient clipped where asked."""
+        """The optimizer on all parameters at once, with the gradient clipped where asked."""
         p, g, b, n = self.params.array, self.grads.array, self.buffers, self.params.size
         clip = None
         if self.recipe.clip_norm is not None:
             clip = b["clip"]
             self.launch("squares", ((NORM_BLOCKS,), (THREADS,)), g, b["norm"], n)
             self.launch("clip_factor", one_block_each(1), b["norm"], clip, NORM_BLOCKS, self.recipe.clip_norm)
-        moments, name = [f.array for f in self.moments.values()], self.recipe.optimiser.name
-        constants = (self.recipe.optimiser.momentum,) if name == "sgd" else (1 - 0.9, 1 - 0.999, 1e-8)
+        moments, name = [f.array for f in self.moments.values()], self.recipe.optimizer.name
+        constants = (self.recipe.optimizer.momentum,) if name == "sgd" else (1 - 0.9, 1 - 0.999, 1e-8)
         self.launch(f"{name}_scheduled", elementwise(n), p, g, *moments, n, b["settings"], b["clock"], clip, *constants)

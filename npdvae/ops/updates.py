@@ -1,4 +1,4 @@
-"""Parameter updates of the optimisers: one array in, the updated array and moments out.
+"""Parameter updates of the optimizers: one array in, the updated array and moments out.
 
 g is the gradient, t the 1-based number of the update. Formulas and defaults are PyTorch's.
 """

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from npdvae import estimators
-from npdvae.estimators.baselines import BASELINES
+from npdvae.estimators.parts.baselines import BASELINES
 from npdvae.verify import costs
 from npdvae.verify.moments import enumerate_moments
 from npdvae.verify.problems import BATCH, enumerable_size, random_problem

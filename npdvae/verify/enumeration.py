@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from npdvae.backends import load
-from npdvae.estimators.outcomes import all_codes, codes_log_prob
+from npdvae.estimators.parts.outcomes import all_codes, codes_log_prob
 
 OBJECTIVES = ("expectation", "sampled_kl", "importance_weighted")
 MOST_TERMS = 2 ** 24                                                # codes, or tuples of codes

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npdvae.estimators.outcomes import all_codes
+from npdvae.estimators.parts.outcomes import all_codes
 from npdvae.verify.enumeration import evaluate
 from npdvae.verify.moments import enumerate_moments, prepared
 from npdvae.verify.quadrature import gumbel_moments

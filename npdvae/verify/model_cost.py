@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from npdvae.estimators.outcomes import all_codes
+from npdvae.estimators.parts.outcomes import all_codes
 
 MOST_BYTES = 2 ** 29                            # of the table of code gradients
 ROWS = 2048                                     # decoder evaluations at a time

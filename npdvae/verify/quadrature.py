@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from npdvae.backends import load
-from npdvae.estimators.outcomes import all_codes, codes_log_prob
+from npdvae.estimators.parts.outcomes import all_codes, codes_log_prob
 from npdvae.rng import Generator
 from npdvae.verify.enumeration import check_logits
 from npdvae.verify.moments import prepared, wanted_gradient

@@ -476,8 +476,8 @@ def installed():
     """`import cupy` and its cuBLAS are the stand-in within this context; yields the module."""
     import sys
 
+    from npdvae.backends import cublas as blas
     from npdvae.backends import cupy_backend
-    from npdvae.gpu import blas
     before, load = sys.modules.get("cupy"), blas.load_library
     sys.modules["cupy"], blas.load_library = sys.modules[__name__], lambda major: cublas()
     cupy_backend.ops_of.cache_clear()

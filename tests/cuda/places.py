@@ -15,7 +15,7 @@ PLACES = ["emulator", pytest.param("gpu", marks=pytest.mark.gpu)]
 def place(name):
     """The cupy module of a place; a skip with its reason where it cannot be had."""
     if name == "gpu":
-        from npdvae.gpu import device
+        from npdvae.backends import cuda_device as device
         try:
             yield device.find().cupy
         except BackendError as error:

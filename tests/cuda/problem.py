@@ -7,7 +7,7 @@ from npdvae import backends, estimators, rng
 from npdvae.data.dataset import Dataset
 from npdvae.engine import Readable, Recipe
 from npdvae.model import DiscreteVAE
-from npdvae.optimisers import Optimiser
+from npdvae.optimizers import Optimizer
 from npdvae.state import TrainState
 
 IMAGES, PIXELS = 23, 14                         # neither a multiple of the batch nor of four
@@ -27,13 +27,13 @@ def dataset(kind="bytes"):
     return Dataset("small", rows[6:], rows[:6], (2, 7), levels)
 
 
-def engine(ops, name, options=None, *, latents=2, categories=3, hidden=(9, 7), dtype=np.float64, optimiser="adam",
+def engine(ops, name, options=None, *, latents=2, categories=3, hidden=(9, 7), dtype=np.float64, optimizer="adam",
            batch=5, microbatch=None, clip=None, binarize="dynamic", data="bytes", activation="relu", prior="uniform",
            free_bits=0.0, kind=Readable):
     """An engine of `kind` with fresh state: learning rate and KL weight change at every step."""
     model = DiscreteVAE(PIXELS, latents, categories, hidden, estimators.get(name, ops=ops, **(options or {})), ops,
                         activation, "pytorch", prior, free_bits)
-    recipe = Recipe(Optimiser(optimiser, ops), lambda s: 1e-2 * 0.9 ** s, lambda s: min(1.0, (s + 1) / 4), batch,
+    recipe = Recipe(Optimizer(optimizer, ops), lambda s: 1e-2 * 0.9 ** s, lambda s: min(1.0, (s + 1) / 4), batch,
                     microbatch, clip, binarize, 3, np.dtype(dtype))
     made = kind(model, recipe, dataset(data))
     made.load(fresh(made))
@@ -49,7 +49,7 @@ def fresh(made):
         params["latent.prior"] = np.random.default_rng(5).normal(size=params["latent.prior"].shape).astype(dtype)
     estimator = model.latent.estimator.init(generator, model.latent.latents, model.latent.categories, PIXELS)
     estimator = None if estimator is None else {k: np.asarray(made.ops.to_host(v)) for k, v in estimator.items()}
-    moments = Optimiser(made.recipe.optimiser.name, backends.load("numpy")).init(params)
+    moments = Optimizer(made.recipe.optimizer.name, backends.load("numpy")).init(params)
     return TrainState(params, moments, estimator, 0)
 
 

@@ -156,6 +156,6 @@ def quick_core():
 
 def kernel_core():
     """The CPU kernels of single operations, which run as plain Python under NUMBA_DISABLE_JIT=1."""
-    return [f"npdvae.kernels.cpu.{name}" for name in ("activations", "bernoulli", "binarise", "categorical",
+    return [f"npdvae.kernels.cpu.{name}" for name in ("activations", "bernoulli", "binarize", "categorical",
                                                       "elementary", "entropy", "gumbel", "linear", "philox",
                                                       "softmax", "updates")]

@@ -326,5 +326,7 @@ def packages(*names):
     found = []
     for name in names:
         package = importlib.import_module(f"npdvae.{name}")
-        found += [f"npdvae.{name}.{m.name}" for m in pkgutil.iter_modules(package.__path__) if m.name not in COMMANDS]
+        for m in pkgutil.walk_packages(package.__path__, f"npdvae.{name}."):
+            if not m.ispkg and m.name.rpartition(".")[2] not in COMMANDS:
+                found.append(m.name)
     return found

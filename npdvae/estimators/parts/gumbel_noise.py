@@ -1,6 +1,6 @@
 """Gumbel noise: perturbed logits, and perturbed logits given which category won."""
 from npdvae.estimators.base import Draw
-from npdvae.estimators.temperature import Tempered
+from npdvae.estimators.parts.temperature import Tempered
 
 
 class GumbelNoise(Tempered):

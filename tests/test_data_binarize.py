@@ -1,11 +1,11 @@
-"""Binarisation: the rule word by word, reproducibility, frequencies, modes. Share of the suite: 3 s."""
+"""Binarization: the rule word by word, reproducibility, frequencies, modes. Share of the suite: 3 s."""
 import dataclasses
 
 import numpy as np
 import pytest
 
 from npdvae import data, rng
-from npdvae.data.binarise import MODES, binarise, prepare
+from npdvae.data.binarize import MODES, binarize, prepare
 
 
 def loop_rule(p, seed, stream, step, example, draw):
@@ -29,14 +29,14 @@ def grey_images(B, P, seed=0, levels=255):
 
 @pytest.mark.parametrize("P", [1, 3, 4, 13, 64])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_binarise_equals_its_rule_pixel_by_pixel(P, dtype):
+def test_binarize_equals_its_rule_pixel_by_pixel(P, dtype):
     p = grey_images(5, P).astype(dtype) / dtype(255)
-    generator = rng.Generator(7, rng.BINARISE, step=3, example=2 ** 32 - 6)
-    x = binarise(p, "dynamic", generator)
-    again = binarise(p, "dynamic", generator)                       # the next draw of the same step
+    generator = rng.Generator(7, rng.BINARIZE, step=3, example=2 ** 32 - 6)
+    x = binarize(p, "dynamic", generator)
+    again = binarize(p, "dynamic", generator)                       # the next draw of the same step
     assert x.dtype == dtype and again.dtype == dtype
-    np.testing.assert_array_equal(x, loop_rule(p, 7, rng.BINARISE, 3, 2 ** 32 - 6, 0))
-    np.testing.assert_array_equal(again, loop_rule(p, 7, rng.BINARISE, 3, 2 ** 32 - 6, 1))
+    np.testing.assert_array_equal(x, loop_rule(p, 7, rng.BINARIZE, 3, 2 ** 32 - 6, 0))
+    np.testing.assert_array_equal(again, loop_rule(p, 7, rng.BINARIZE, 3, 2 ** 32 - 6, 1))
 
 
 @pytest.mark.parametrize("levels", [1, 16, 255])
@@ -44,43 +44,43 @@ def test_float64_and_float32_runs_see_the_same_images(levels):
     images = grey_images(20, 64, levels=levels)
     images[0, 0] = levels                                           # never binary by chance
     dataset = data.Dataset("made", images, images, (8, 8), levels)
-    x32 = binarise(dataset.to_probabilities(images), "dynamic", rng.Generator(1, rng.BINARISE))
-    x64 = binarise(dataset.to_probabilities(images, np.float64), "dynamic", rng.Generator(1, rng.BINARISE))
+    x32 = binarize(dataset.to_probabilities(images), "dynamic", rng.Generator(1, rng.BINARIZE))
+    x64 = binarize(dataset.to_probabilities(images, np.float64), "dynamic", rng.Generator(1, rng.BINARIZE))
     np.testing.assert_array_equal(x32, x64)
 
 
-def test_binarise_does_not_depend_on_how_the_batch_is_split():
+def test_binarize_does_not_depend_on_how_the_batch_is_split():
     p = grey_images(12, 30).astype(np.float32) / np.float32(255)
-    whole = binarise(p, "dynamic", rng.Generator(5, rng.BINARISE, step=9))
-    parts = [binarise(p[i:i + 4], "dynamic", rng.Generator(5, rng.BINARISE).at(9, example=i)) for i in (0, 4, 8)]
+    whole = binarize(p, "dynamic", rng.Generator(5, rng.BINARIZE, step=9))
+    parts = [binarize(p[i:i + 4], "dynamic", rng.Generator(5, rng.BINARIZE).at(9, example=i)) for i in (0, 4, 8)]
     np.testing.assert_array_equal(whole, np.concatenate(parts))
 
 
-def test_binarise_frequencies_are_the_probabilities():
+def test_binarize_frequencies_are_the_probabilities():
     p = np.linspace(0, 1, 52, dtype=np.float32)[None].repeat(20_000, 0)
-    mean = binarise(p, "dynamic", rng.Generator(0, rng.BINARISE)).mean(0, dtype=np.float64)
+    mean = binarize(p, "dynamic", rng.Generator(0, rng.BINARIZE)).mean(0, dtype=np.float64)
     sigma = np.sqrt(p[0] * (1 - p[0]) / len(p))
     assert mean[0] == 0 and mean[-1] == 1
     assert np.all(np.abs(mean - p[0]) <= 5 * sigma)                 # fixed seed: a constant, not a gamble
 
 
-def test_binarise_steps_seeds_and_streams_differ():
+def test_binarize_steps_seeds_and_streams_differ():
     p = np.full((4, 64), 0.5, np.float32)
-    draws = [binarise(p, "dynamic", rng.Generator(s, stream, step=t)).tobytes()
-             for s in (0, 1) for stream in (rng.BINARISE, rng.TEST_BINARISE) for t in (0, 1)]
+    draws = [binarize(p, "dynamic", rng.Generator(s, stream, step=t)).tobytes()
+             for s in (0, 1) for stream in (rng.BINARIZE, rng.TEST_BINARIZE) for t in (0, 1)]
     assert len(set(draws)) == len(draws)
 
 
-def test_binarise_threshold_and_none():
+def test_binarize_threshold_and_none():
     p = np.array([[0, 0.499, 0.5, 0.501, 1]], np.float32)
-    np.testing.assert_array_equal(binarise(p, "threshold"), [[0, 0, 0, 1, 1]])
-    assert binarise(p, "none") is p
+    np.testing.assert_array_equal(binarize(p, "threshold"), [[0, 0, 0, 1, 1]])
+    assert binarize(p, "none") is p
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_binarise_leaves_binary_images_alone(mode):
+def test_binarize_leaves_binary_images_alone(mode):
     x = (np.random.default_rng(0).random((10, 13)) < 0.3).astype(np.float32)
-    np.testing.assert_array_equal(binarise(x, mode, rng.Generator(0, rng.BINARISE)), x)
+    np.testing.assert_array_equal(binarize(x, mode, rng.Generator(0, rng.BINARIZE)), x)
 
 
 def test_prepare_static_is_one_draw_per_image_of_the_whole_set():
@@ -88,7 +88,7 @@ def test_prepare_static_is_one_draw_per_image_of_the_whole_set():
     static = prepare(digits, "static", 11)
     assert static.binary and static.levels == 1 and set(np.unique(static.train)) == {0, 1}
     both = digits.to_probabilities(np.concatenate([digits.train, digits.test]))
-    expected = binarise(both, "static", rng.Generator(11, rng.STATIC))
+    expected = binarize(both, "static", rng.Generator(11, rng.STATIC))
     np.testing.assert_array_equal(np.concatenate([static.train, static.test]), expected)
     assert not np.array_equal(static.train, prepare(digits, "static", 12).train)
 
@@ -102,6 +102,6 @@ def test_prepare_threshold_none_and_dynamic():
 
 
 def test_unknown_mode_is_refused():
-    for call in (lambda: binarise(np.zeros((1, 1)), "sometimes"), lambda: prepare(data.load("digits"), "sometimes", 0)):
-        with pytest.raises(ValueError, match="unknown binarisation 'sometimes', expected one of dynamic, static"):
+    for call in (lambda: binarize(np.zeros((1, 1)), "sometimes"), lambda: prepare(data.load("digits"), "sometimes", 0)):
+        with pytest.raises(ValueError, match="unknown binarization 'sometimes', expected one of dynamic, static"):
             call()

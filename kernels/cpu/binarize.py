@@ -1,4 +1,4 @@
-"""Binarisation with Philox, bit-equal to npdvae.data.binarise: pixel j is 1 where u < p."""
+"""Binarization with Philox, bit-equal to npdvae.data.binarize: pixel j is 1 where u < p."""
 import numpy as np
 
 from npdvae.kernels.cpu.compiler import CONTRACT, kernel

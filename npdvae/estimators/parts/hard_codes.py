@@ -1,6 +1,6 @@
 """Estimators that decode S independent hard codes z ~ softmax(phi): one sampler, one enumeration."""
 from npdvae.estimators.base import Draw, Estimator
-from npdvae.estimators.outcomes import code_tuples
+from npdvae.estimators.parts.outcomes import code_tuples
 
 
 class HardCodes(Estimator):

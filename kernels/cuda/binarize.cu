@@ -7,7 +7,7 @@
 #define THRESHOLDED 2
 
 // Targets x [B, P] of the batch that clock points at: rows order[i batch + b] of the resident images, i counting
-// the batches of this run. mode: GREY p itself, DRAWN 1 where u < p in float32, u as npdvae.data.binarise has it,
+// the batches of this run. mode: GREY p itself, DRAWN 1 where u < p in float32, u as npdvae.data.binarize has it,
 // THRESHOLDED 1 where p > 1/2.
 template <class T>
 __device__ void gather(const T* images, const long long* order, const long long* clock, real* x, real levels,
@@ -37,12 +37,12 @@ __device__ void gather(const T* images, const long long* order, const long long*
     }
 }
 
-KERNEL binarise_bytes(const unsigned char* images, const long long* order, const long long* clock, real* x,
+KERNEL binarize_bytes(const unsigned char* images, const long long* order, const long long* clock, real* x,
                       real levels, int mode, unsigned stream, int batch, int B, int P) {
     gather(images, order, clock, x, levels, mode, stream, batch, B, P);
 }
 
-KERNEL binarise_floats(const float* images, const long long* order, const long long* clock, real* x, real levels,
+KERNEL binarize_floats(const float* images, const long long* order, const long long* clock, real* x, real levels,
                        int mode, unsigned stream, int batch, int B, int P) {
     gather(images, order, clock, x, levels, mode, stream, batch, B, P);
 }

@@ -1,4 +1,4 @@
-"""Binarisation: grey pixels to zeros and ones, with the project's own generator.
+"""Binarization: grey pixels to zeros and ones, with the project's own generator.
 
 The rule, which every backend reproduces bit for bit: pixel j of example b is 1 exactly where u < p in float32, p its
 probability and u the uniform of word j % 4 of the Philox block at counter (step, example + b, j // 4, draw).
@@ -16,11 +16,11 @@ MODES = ("dynamic", "static", "threshold", "none")
 def check_mode(mode):
     """Raise ValueError for a mode that does not exist."""
     if mode not in MODES:
-        raise ValueError(f"unknown binarisation {mode!r}, expected one of {', '.join(MODES)}")
+        raise ValueError(f"unknown binarization {mode!r}, expected one of {', '.join(MODES)}")
 
 
 def prepare(dataset, mode, seed):
-    """What can be binarised before training: the Dataset whose rows `binarise` will see.
+    """What can be binarized before training: the Dataset whose rows `binarize` will see.
 
     static: sampled once, stream STATIC, step 0, example = index of the image, the test images counted after the
     training images; threshold: p > 0.5. Both give uint8 rows of 0 and 1. dynamic and none: the data set as it is.
@@ -34,7 +34,7 @@ def prepare(dataset, mode, seed):
     return dataclasses.replace(dataset, train=train, test=test, levels=1)
 
 
-def binarise(probabilities, mode="dynamic", rng=None):
+def binarize(probabilities, mode="dynamic", rng=None):
     """Pixel probabilities [B, P] to targets [B, P] of the same float type.
 
     dynamic, static: drawn as the rule above says, with rng's seed, stream, step, example and draw (which advances);
@@ -70,5 +70,5 @@ def _in_chunks(dataset, rows, mode, generator, first, size=1000):
     binary = np.empty(rows.shape, np.uint8)
     for start in range(0, len(rows), size):
         p = dataset.to_probabilities(rows[start:start + size])
-        binary[start:start + size] = binarise(p, mode, generator.at(0, first + start))
+        binary[start:start + size] = binarize(p, mode, generator.at(0, first + start))
     return binary

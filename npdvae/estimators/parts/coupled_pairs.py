@@ -1,7 +1,7 @@
 """Two codes per example from antithetic bits on a binary tree: what the three categorical DisARM estimators share."""
 from npdvae.estimators.base import Draw, Estimator
-from npdvae.estimators.binary_tree import leaf_pair, leaf_pair_joint, node_logits, node_logits_backward
-from npdvae.estimators.outcomes import coupled_tuples
+from npdvae.estimators.parts.binary_tree import leaf_pair, leaf_pair_joint, node_logits, node_logits_backward
+from npdvae.estimators.parts.outcomes import coupled_tuples
 
 
 class CoupledPairs(Estimator):

@@ -1,10 +1,10 @@
-"""Optimisers over the flat dict of parameters: SGD with momentum, Adam, RAdam; global-norm clipping."""
+"""Optimizers over the flat dict of parameters: SGD with momentum, Adam, RAdam; global-norm clipping."""
 import math
 
 NAMES = ("adam", "radam", "sgd")
 
 
-class Optimiser:
+class Optimizer:
     """Updates every parameter that has a gradient; moments are arrays by name that the caller owns."""
 
     def __init__(self, name, ops, momentum=0.9):

@@ -1,0 +1,1 @@
+"""What several estimators share: noise, enumerations of it, baselines, temperatures, surrogates."""
