@@ -41,26 +41,25 @@ def dataset():
 
 def engine(problem, images, ops, dtype=np.float32):
     """Our engine for a problem on a data set: Adam, dynamic binarization."""
-    from npdvae import build, estimators
-    from npdvae.engine import Recipe
+    from npdvae import build, optimizers
+    from npdvae.describe import Recipe
+    from npdvae.latents.categorical import Categorical
     from npdvae.model import DiscreteVAE
-    from npdvae.optimizers import Optimizer
     options = dict(baseline="constant", baseline_value=problem.baseline) if problem.estimator == "reinforce" else {}
-    model = DiscreteVAE(images.pixels, problem.D, problem.K, problem.hidden,
-                        estimators.get(problem.estimator, ops=ops, **options), ops)
-    recipe = Recipe(Optimizer("adam", ops), lambda step: problems.LR, lambda step: 1.0, problem.B, None, None,
+    model = DiscreteVAE(images.pixels, problem.hidden,
+                        Categorical(problem.D, problem.K, problem.estimator, ops, **options))
+    recipe = Recipe(optimizers.get("adam", ops=ops), lambda step: problems.LR, lambda step: 1.0, problem.B, None, None,
                     "none" if images.binary else "dynamic", problem.seed, np.dtype(dtype))
     return build.choose_engine(model, recipe, images)
 
 
 def first_state(problem, images):
     """The state that all start from."""
-    from npdvae import backends, rng
-    from npdvae.optimizers import Optimizer
+    from npdvae import backends, optimizers, rng
     from npdvae.state import TrainState
     numpy = backends.load("numpy")
     params = engine(problem, images, numpy).model.init(rng.Generator(problem.seed, rng.INIT), np.dtype(np.float32))
-    return TrainState(params, Optimizer("adam", numpy).init(params), None, 0)
+    return TrainState(params, optimizers.get("adam", ops=numpy).init(params), None, 0)
 
 
 def agreed(problem, images, examples=64):

@@ -39,7 +39,7 @@ def main():
     dataset, _ = build.load_data(config)
     collapsed = collapsed_baseline(dataset.train, dataset.test, dataset.levels)
     plots.save(plots.comparison(curves, collapsed, args.title), args.out)
-    print(f"{args.out}: " + "; ".join(f"{k} {v[-1]['test_negative_elbo']:.2f}" for k, v in curves.items())
+    print(f"{args.out}: " + "; ".join(f"{k} {metrics.elbo(v[-1], 'test').negative_elbo:.2f}" for k, v in curves.items())
           + f"; collapsed posterior {collapsed:.2f}")
 
 

@@ -9,6 +9,8 @@ import statistics
 import sys
 import tomllib
 
+from npdvae import metrics
+
 FOLDER = pathlib.Path(__file__).parent
 STORE, FIGURE, PAGE = FOLDER / "reinmax_8x4.json", FOLDER / "reinmax_8x4.png", FOLDER / "recipes.md"
 BEGIN, END = "<!-- python docs/reinmax_8x4.py -->", "<!-- end -->"
@@ -21,9 +23,9 @@ COLOURS = dict(zip(LABELS, ("#222222", "#d1495b", "#00798c", "#edae49", "#8d6a9f
 def read(folder):
     """One run: estimator, seed, and the negative ELBO after every epoch, in nats."""
     config = tomllib.loads((folder / "config.toml").read_text())
-    epochs = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = metrics.read(folder)
     return {"estimator": config["estimator"], "seed": config["seed"],
-            **{split: [round(e[f"{split}_negative_elbo"], 3) for e in epochs] for split in ("train", "test")}}
+            **{split: [round(e.negative_elbo, 3) for e in metrics.curve(lines, split)] for split in ("train", "test")}}
 
 
 def store(folders):

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from npdvae import backends, data, estimators, rng, schedules
-from npdvae.config import Config
+from npdvae import backends, data, latents, likelihoods, optimizers, rng, schedules
+from npdvae.config import Config, with_defaults
 from npdvae.data.binarize import prepare
 from npdvae.engine import Readable, Recipe
+from npdvae.evaluation import Split
 from npdvae.model import DiscreteVAE
-from npdvae.optimizers import Optimizer
 from npdvae.state import TrainState
 
 
@@ -31,13 +31,6 @@ class Job(NamedTuple):
     @property
     def steps_per_epoch(self):
         return math.ceil(len(self.dataset.train) / self.config.batch_size)
-
-
-def with_defaults(config: Config) -> Config:
-    """The configuration with the defaults that depend on the data set filled in."""
-    digits = config.data == "digits"
-    return replace(config, hidden=config.hidden or ([128, 64] if digits else [512, 256]),
-                   binarize=config.binarize or ("threshold" if digits else "dynamic"))
 
 
 def load_data(config: Config):
@@ -64,13 +57,17 @@ def load_backend(name: str, device: int = 0, matmul_precision: str = "float32"):
 
 def build_model(config: Config, pixels: int, ops) -> DiscreteVAE:
     """The model of a resolved configuration."""
-    estimator = estimators.get(config.estimator, ops=ops, **config.estimator_arguments())
-    if config.kl_weight != 1 or config.kl_warmup:
-        if estimator.objective != "expectation":
-            raise ValueError(f"estimator {config.estimator} has no analytic KL, so --kl-weight and --kl-warmup "
-                             "cannot apply")
-    return DiscreteVAE(pixels, config.latents, config.categories, config.hidden, estimator, ops, config.activation,
-                       config.init, config.prior, config.free_bits)
+    latent = latents.get(config.latent, latents=config.latents, ops=ops, **config.latent_arguments())
+    likelihood = likelihoods.get(config.likelihood, ops=ops, **config.likelihood_options)
+    if (config.kl_weight != 1 or config.kl_warmup) and not latent.weighs_kl:
+        raise ValueError(f"{config.method} has no analytic KL, so --kl-weight and --kl-warmup cannot apply")
+    return DiscreteVAE(pixels, config.hidden, latent, likelihood, config.activation, config.init)
+
+
+def build_optimizer(config: Config, ops):
+    """The optimizer of a configuration, with the momentum where it takes one."""
+    momentum = {"momentum": config.momentum} if "momentum" in optimizers.registry.takes(config.optimizer) else {}
+    return optimizers.get(config.optimizer, ops=ops, **momentum)
 
 
 def build(config: Config) -> Job:
@@ -80,9 +77,9 @@ def build(config: Config) -> Job:
     dataset, held = load_data(config)
     model = build_model(config, dataset.pixels, ops)
     total = config.epochs * math.ceil(len(dataset.train) / config.batch_size)
-    model.latent.estimator.check_length(total)
+    model.latent.check_length(total)
     recipe = Recipe(
-        Optimizer(config.optimizer, ops, config.momentum),
+        build_optimizer(config, ops),
         functools.partial(schedules.learning_rate, config.lr_schedule, config.lr, total=total, decay=config.lr_decay,
                           interval=config.lr_interval),
         functools.partial(schedules.kl_weight, config.kl_weight, config.kl_warmup),
@@ -96,24 +93,37 @@ def choose_engine(model, recipe, dataset, threads=None):
     if model.ops.name == "numba":
         from npdvae.fused.engine import Fused, reason_unsupported
         from npdvae.kernels.cpu import compiler
-        if reason_unsupported(model, recipe) is None:
+        if (why := reason_unsupported(model, recipe)) is None:
             if compiler.cold() and not compiler.config.DISABLE_JIT:
                 print("compiling the CPU kernels, once: up to a minute", file=sys.stderr)
             return Fused(model, recipe, dataset, threads)
+        return Readable(model, recipe, dataset, why)
     if model.ops.name == "cupy":
         from npdvae.gpu.engine import engine
         return engine(model, recipe, dataset)
-    return Readable(model, recipe, dataset)
+    return Readable(model, recipe, dataset, f"backend {model.ops.name} has no other")
 
 
 def fresh_state(job: Job) -> TrainState:
     """The state before the first step."""
     config, generator = job.config, rng.Generator(job.config.seed, rng.INIT)
-    params = job.model.init(generator, np.dtype(config.dtype))
-    estimator = job.model.latent.estimator.init(generator, config.latents, config.categories, job.dataset.pixels)
-    state = None if estimator is None else {k: job.model.ops.to_host(v) for k, v in estimator.items()}
-    moments = Optimizer(config.optimizer, backends.load("numpy")).init(params)
-    return TrainState(params, moments, state, 0)
+    model, host = job.model, backends.load("numpy")
+    params = started(job, model.init(generator, np.dtype(config.dtype)), generator)
+    state = model.latent.init_state(generator, job.dataset.pixels)
+    state = None if state is None else {k: model.ops.to_host(v) for k, v in state.items()}
+    return TrainState(params, build_optimizer(config, host).init(params), state, 0)
+
+
+def started(job: Job, params, generator):
+    """First parameters, with those of the latent fitted to encoder outputs where it asks for that; on the host."""
+    count = job.model.latent.starts_from
+    if not count:
+        return params
+    host = build_model(job.config, job.dataset.pixels, backends.load("numpy"))      # every backend starts alike
+    split = Split(job.dataset, job.dataset.train[:count], job.engine.recipe.binarize, job.config.seed,
+                  dtype=job.engine.recipe.dtype)
+    h = np.concatenate([host.encoder.forward(params, x)[0] for _, x in split.batches(np)])      # [N, E]
+    return host.latent.start(params, h, generator)
 
 
 def fingerprint(dataset) -> str:

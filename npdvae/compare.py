@@ -11,9 +11,9 @@ import numpy as np
 
 from npdvae import backends, build, checkpoint, comparison, estimators, rng
 from npdvae.cli import guarded
-from npdvae.config import resolve
+from npdvae.config import resolve, with_defaults
 from npdvae.estimators.parts.baselines import BASELINES
-from npdvae.evaluation import MOST_CODES
+from npdvae.latents.discrete import MOST_CODES
 from npdvae.run import Run
 
 OTHERS = 2000                                   # images on which learned baselines are fitted
@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
 def fresh_run(args) -> Run:
     """A model as training would start with it."""
     given = {k: v for k, v in vars(args).items() if k in ("data", "data_dir", "latents", "categories", "hidden")}
-    config = build.with_defaults(resolve({**given, "seed": args.seed}, args.preset))
+    config = with_defaults(resolve({**given, "seed": args.seed}, args.preset))
     dataset, _ = build.load_data(config)
     model = build.build_model(config, dataset.pixels, backends.load("numpy"))
     params = model.init(rng.Generator(config.seed, rng.INIT), np.dtype(config.dtype))
@@ -157,6 +157,9 @@ def main(argv=None) -> int:
     dataset, start = None, time.perf_counter()
     for run in runs(args):
         dataset = run.dataset() if dataset is None else dataset
+        if run.config.latent != "categorical":
+            raise ValueError(f"{args.run}: latent {run.config.latent}: only gradients of a categorical latent can be "
+                             "compared with the exact one")
         D, K = run.config.latents, run.config.categories
         if K ** D > MOST_CODES:
             raise ValueError(f"the exact gradient takes categories**latents = {K}**{D} codes, more than {MOST_CODES}")

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from npdvae import rng
-from npdvae.optimizers import Optimizer
+from npdvae import optimizers, rng
 from npdvae.verify.enumeration import exact_gradient
 from npdvae.verify.knowledge import countable
 from npdvae.verify.model_cost import ModelCost
@@ -51,14 +50,14 @@ class Bench:
     def __post_init__(self):
         latent = self.model.latent
         h, _ = self.model.encoder.forward(self.params, self.x)
-        self.logits = h.reshape(len(self.x), latent.latents, latent.categories).astype(np.float64)
+        self.logits = latent.logits(h).astype(np.float64)           # [B, D, K]
         self.cost = ModelCost(self.model, self.params, self.x)
-        self.joint = self.cost.with_prior(latent.log_prior(self.params))
+        self.joint = self.cost.with_prior(latent.prior.log_rows(self.params))
         self.exact: dict[tuple, np.ndarray] = {}
 
     def cost_of(self, estimator):
         """The cost as the estimator's objective defines it: -log p(x | z), or -log p(x, z)."""
-        return self.cost if estimator.objective == "expectation" else self.joint
+        return self.cost if estimator.analytic_kl else self.joint
 
     def true(self, estimator):
         """The exact gradient of the estimator's objective: [B, D, K]."""
@@ -170,17 +169,17 @@ def fitted_state(bench, estimator, seed, steps=500, size=32, lr=3e-3):
     state = estimator.init(rng.Generator(seed, rng.INIT), latent.latents, latent.categories, bench.x.shape[1])
     if state is None:
         return None
-    optimizer, generator = Optimizer("adam", bench.model.ops), rng.Generator(seed)
+    optimizer, generator = optimizers.get("adam", ops=bench.model.ops), rng.Generator(seed)
     moments: dict[str, Any] = {}
     for t in range(steps):
         first = t * size % max(len(bench.others) - size, 1)
         x = bench.others[first:first + size]                        # [size, P]
         h, _ = bench.model.encoder.forward(bench.params, x)
-        logits = h.reshape(len(x), latent.latents, latent.categories)
+        logits = latent.logits(h)                                   # [size, D, K]
         draw = estimator.sample(logits, generator, state, x)
         cost = ModelCost(bench.model, bench.params, x, tabulate=False)
-        if estimator.objective != "expectation":
-            cost = cost.with_prior(latent.log_prior(bench.params))
+        if not estimator.analytic_kl:
+            cost = cost.with_prior(latent.prior.log_rows(bench.params))
         f = cost(draw.codes).astype(dtype)
         dcodes = cost.gradient(draw.codes).astype(dtype) if estimator.needs_dcodes else None
         grads = estimator.learn(draw, f, dcodes, state)

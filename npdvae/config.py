@@ -8,9 +8,9 @@ import tomllib
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from npdvae import mlp, optimizers, schedules
+from npdvae import estimators, latents, likelihoods, mlp, optimizers, priors, schedules
 from npdvae.checkpoint import KEEP
-from npdvae.latents import categorical
+from npdvae.data.binarize import MODES
 from npdvae.presets import PRESETS
 
 
@@ -29,17 +29,25 @@ class Config:
     data_dir: str | None = option(None, "folder of the MNIST files (else $NPDVAE_DATA, the user cache, a download)")
     binarize: str | None = option(None, "pixels to 0/1: fresh every step, once from the seed, at 0.5, or grey targets "
                                   "(default: threshold for digits, else dynamic)",
-                                  choices=("dynamic", "static", "threshold", "none"))
+                                  choices=MODES)
     validation: float = option(0.0, "fraction of the training images held out; the best checkpoint by it is kept",
                                metavar="FRACTION")
-    latents: int = option(4, "categorical latent variables D", metavar="D")
-    categories: int = option(8, "categories K of each latent", metavar="K")
+    latent: str = option("categorical", f"latent layer: {', '.join(latents.names())}, or module:Class of your own",
+                         metavar="NAME")
+    latent_options: dict[str, Any] = option({}, "further options of the latent", nargs="+", metavar="KEY=VALUE")
+    latents: int = option(4, "latent variables D", metavar="D")
+    categories: int | None = option(None, "categories K of each latent, where it is discrete (default: 8)", metavar="K")
     hidden: list[int] | None = option(None, "hidden sizes of the encoder; the decoder mirrors them "
                                       "(default: 128 64 for digits, else 512 256)", nargs="+", type=int, metavar="H")
     activation: str = option("relu", "activation of the hidden layers", choices=mlp.ACTIVATIONS)
     init: str = option("pytorch", "initialisation of the linear layers", choices=mlp.INITIALISATIONS)
-    prior: str = option("uniform", "prior over the codes", choices=categorical.PRIORS)
-    estimator: str = option("rloo", "gradient estimator by name, or module:Class of your own", metavar="NAME")
+    likelihood: str = option("bernoulli", f"p(x | z): {', '.join(likelihoods.names())}, or module:Class of your own",
+                             metavar="NAME")
+    likelihood_options: dict[str, Any] = option({}, "options of the likelihood", nargs="+", metavar="KEY=VALUE")
+    prior: str | None = option(None, f"prior over the codes: {', '.join(priors.names())} (default: uniform)",
+                               metavar="NAME")
+    estimator: str | None = option(None, "gradient estimator of a categorical latent by name, or module:Class of your "
+                                   "own (default: rloo)", metavar="NAME")
     samples: int | None = option(None, "samples per image, for estimators that take several", metavar="S")
     baseline: str | None = option(None, "baseline of reinforce: none, constant, running_mean, batch_leave_one_out, "
                                   "nvil", metavar="NAME")
@@ -53,7 +61,8 @@ class Config:
     lr_schedule: str = option("constant", "learning rate over the run", choices=schedules.NAMES)
     lr_decay: float = option(0.9, "factor of the exponential schedule per interval")
     lr_interval: int = option(1000, "steps per interval of the exponential schedule", metavar="STEPS")
-    optimizer: str = option("adam", "optimizer", choices=optimizers.NAMES)
+    optimizer: str = option("adam", f"optimizer: {', '.join(optimizers.names())}, or module:Class of your own",
+                            metavar="NAME")
     momentum: float = option(0.9, "momentum of sgd")
     clip_norm: float | None = option(None, "largest joint norm of the gradient", metavar="NORM")
     kl_weight: float = option(1.0, "weight of the KL term (1: the ELBO)", metavar="WEIGHT")
@@ -92,22 +101,73 @@ class Config:
         for seed in [self.seed, *(self.seeds or [])]:
             require(0 <= seed < 2 ** 32, "seed", seed, "between 0 and 2**32 - 1")
         require(not self.hidden or min(self.hidden) >= 1, "hidden", self.hidden, "sizes of at least 1")
+        for part in PARTS:
+            check_name(part, getattr(self, part))
         return self
 
     def estimator_arguments(self) -> dict[str, Any]:
         """Options for the estimator's constructor: those that were set."""
-        named = {k: getattr(self, k) for k in ("samples", "baseline", "baseline_value", "temperature")}
-        return {**{k: v for k, v in named.items() if v is not None}, **self.estimator_options}
+        return {**self.given("samples", "baseline", "baseline_value", "temperature"), **self.estimator_options}
+
+    def latent_arguments(self) -> dict[str, Any]:
+        """Options for the latent's constructor: those that were set. ValueError for one that it cannot use."""
+        takes = latents.registry.takes(self.latent)
+        free_bits = {"free_bits": self.free_bits} if self.free_bits else {}
+        offered = {**self.given("categories", "prior", "estimator"), **free_bits, **self.estimator_arguments()}
+        for name in offered:
+            if name not in takes and "estimator" not in takes:      # an estimator takes the rest, or refuses it
+                flag = self.flag(name if name in FIELDS else "estimator_options")
+                raise ValueError(f"{flag}: latent {self.latent} cannot use it")
+        return {**offered, **self.latent_options}
+
+    def given(self, *names: str) -> dict[str, Any]:
+        """Those of these settings that are not None."""
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    @property
+    def method(self) -> str:
+        """What tables and titles call the run: latent and estimator, as far as they are not the only kind."""
+        return " ".join(filter(None, (self.latent if self.latent != "categorical" else None, self.estimator)))
+
+    @property
+    def sizes(self) -> str:
+        """D, and K where the latent is discrete."""
+        return f"D={self.latents}" + (f" K={self.categories}" if self.categories is not None else "")
 
     def flag(self, name: str) -> str:
         """The command-line spelling of a field."""
         return "--" + name.replace("_", "-")
 
 
+PARTS = {r.kind: r for r in (latents.registry, estimators.registry, priors.registry, likelihoods.registry,
+                             optimizers.registry)}                  # settings that name a class
+
+
+def check_name(part, name, source=""):
+    """Raise a ValueError for a name that no class has; "module:Class" is left until it is built."""
+    if name is not None and ":" not in name:
+        try:
+            PARTS[part].find(name)
+        except ValueError as error:
+            raise ValueError(f"{source}{error}") from None
+
+
 def require(good, name, value, expected):
     """Raise a ValueError that names the option, its value and what was expected."""
     if not good:
         raise ValueError(f"--{name.replace('_', '-')}: got {value}, expected {expected}")
+
+
+LATENT_DEFAULTS = {"categories": 8, "prior": "uniform", "estimator": "rloo"}    # where the latent takes them
+PAIRS = ("estimator_options", "latent_options", "likelihood_options")
+
+
+def with_defaults(config: Config) -> Config:
+    """The configuration with the defaults that depend on the data set and on the latent filled in."""
+    digits, takes = config.data == "digits", latents.registry.takes(config.latent)
+    filled: dict[str, Any] = {k: v for k, v in LATENT_DEFAULTS.items() if k in takes and getattr(config, k) is None}
+    return dataclasses.replace(config, hidden=config.hidden or ([128, 64] if digits else [512, 256]),
+                               binarize=config.binarize or ("threshold" if digits else "dynamic"), **filled)
 
 
 FIELDS = {f.name: f for f in fields(Config)}
@@ -151,21 +211,31 @@ def coerce(name, value, source):
         raise ValueError(f"{source}: {name} must be {kind}, got {value!r}")
     if choices and value is not None and value not in choices:
         raise ValueError(f"{source}: {name} must be one of {', '.join(choices)}, got {value!r}")
+    if name in PARTS:
+        check_name(name, value, f"{source}: ")
     return float(value) if base == "float" and value is not None else value
 
 
-def parse_pairs(pairs: list[str]) -> dict[str, Any]:
+def parse_pairs(flag: str, pairs: list[str]) -> dict[str, Any]:
     """KEY=VALUE words to a dict; values are read as TOML where they can be, else kept as text."""
     options = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key:
-            raise ValueError(f"--estimator-options: expected KEY=VALUE, got {pair!r}")
+            raise ValueError(f"{flag}: expected KEY=VALUE, got {pair!r}")
         try:
             options[key] = tomllib.loads(f"v = {value}")["v"]
         except tomllib.TOMLDecodeError:
             options[key] = value
     return options
+
+
+OWNED = {                                       # settings that go with the choice of a part
+    "estimator": ("samples", "baseline", "baseline_value", "temperature", "estimator_options"),
+    "latent": ("samples", "baseline", "baseline_value", "temperature", "estimator_options", "latent_options",
+               "estimator", "categories", "prior", "free_bits"),
+    "likelihood": ("likelihood_options",),
+}
 
 
 def resolve(arguments: dict[str, Any], preset: str | None = None, file: str | None = None) -> Config:
@@ -179,11 +249,12 @@ def resolve(arguments: dict[str, Any], preset: str | None = None, file: str | No
         settings |= PRESETS[preset]
     if file is not None:
         settings |= from_mapping(load_toml(file), file)
-    if isinstance(arguments.get("estimator_options"), list):
-        arguments = {**arguments, "estimator_options": parse_pairs(arguments["estimator_options"])}
-    if "estimator" in arguments and arguments["estimator"] != settings.get("estimator"):
-        for name in ("samples", "baseline", "baseline_value", "temperature", "estimator_options"):
-            settings.pop(name, None)            # the options of a preset's estimator are not another's
+    for name in PAIRS:
+        if isinstance(arguments.get(name), list):
+            arguments = {**arguments, name: parse_pairs("--" + name.replace("_", "-"), arguments[name])}
+    for part, options in OWNED.items():         # the options of a preset's estimator are not another's
+        if part in arguments and arguments[part] != settings.get(part, FIELDS[part].default):
+            settings = {k: v for k, v in settings.items() if k not in options}
     return Config(**{**settings, **arguments}).check()
 
 

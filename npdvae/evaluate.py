@@ -7,7 +7,6 @@ import sys
 
 from npdvae import evaluation
 from npdvae.cli import guarded
-from npdvae.data.baselines import collapsed_baseline
 from npdvae.run import Run
 
 
@@ -35,10 +34,8 @@ def main(argv=None) -> int:
     if dataset.pixels != run.pixels:
         raise ValueError(f"{args.run}: the run is for {run.pixels} pixels, the data set {run.config.data} has "
                          f"{dataset.pixels}")
-    figures = evaluation.summary(run.model, run.params, dataset, dataset.test, run.mode, run.config.seed, run.step,
-                                 args.samples, run.dtype)
-    figures = {"run": str(run.folder), "step": run.step, **figures,
-               "collapsed_posterior": collapsed_baseline(dataset.train, dataset.test, dataset.levels)}
+    figures = evaluation.summary(run.model, run.params, run.split(dataset, dataset.test), args.samples)
+    figures = {"run": str(run.folder), "step": run.step, **figures, "collapsed_posterior": run.collapsed(dataset)}
     if args.json == "-":
         print(json.dumps(figures, indent=2))
         return 0
@@ -51,17 +48,22 @@ def main(argv=None) -> int:
 
 def table(f) -> str:
     """The figures as text."""
-    exact = f"{f['log_prob']:10.3f}" if f["log_prob"] is not None else "   (too many codes to enumerate)"
+    exact = f"{f['log_prob']:10.3f}" if f["log_prob"] is not None else "   (its codes cannot be enumerated)"
     lines = [f"{f['run']}, step {f['step']}, {f['images']} test images, nats per image", "",
              f"  ELBO                          {-f['negative_elbo']:10.3f}   "
              f"= -(cost {f['cost']:.3f} + KL {f['kl']:.3f})",
              f"  importance-weighted bound     {f['importance_weighted_bound']:10.3f}   "
              f"{f['importance_samples']} samples",
-             f"  log p(x), exact               {exact}",
-             f"  collapsed posterior           {-f['collapsed_posterior']:10.3f}   each pixel's training mean",
-             f"  bits per dimension            {f['bits_per_dimension']:10.4f}   of the ELBO", "",
-             f"  active latents {f['active_latents']} of {len(f['kl_per_latent'])} (KL above {evaluation.ACTIVE} nats)",
-             "", "  latent      KL  perplexity  use of each category, %"]
+             f"  log p(x), exact               {exact}"]
+    if f["collapsed_posterior"] is not None:
+        lines.append(f"  collapsed posterior           {-f['collapsed_posterior']:10.3f}   each pixel's training mean")
+    if f["bits_per_dimension"] is not None:
+        lines.append(f"  bits per dimension            {f['bits_per_dimension']:10.4f}   of the ELBO")
+    lines += ["", f"  active latents {f['active_latents']} of {len(f['kl_per_latent'])} "
+              f"(KL above {evaluation.ACTIVE} nats)", "",
+              "  latent      KL" + ("  perplexity  use of each category, %" if f["code_use"] else "")]
+    if not f["code_use"]:
+        return "\n".join([*lines, *(f"  {d:6d}  {kl:6.3f}" for d, kl in enumerate(f["kl_per_latent"]))])
     for d, (kl, ppl, use) in enumerate(zip(f["kl_per_latent"], f["perplexity_per_latent"], f["code_use"])):
         shown = " ".join(f"{100 * u:3.0f}" for u in use[:16]) + (" ..." if len(use) > 16 else "")
         lines.append(f"  {d:6d}  {kl:6.3f}  {ppl:10.2f}  {shown}")

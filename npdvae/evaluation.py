@@ -2,50 +2,54 @@
 from __future__ import annotations
 
 import math
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from npdvae import rng
 from npdvae.data.binarize import binarize
-from npdvae.estimators.parts.outcomes import all_codes
+from npdvae.latents.discrete import MOST_CODES
 
-MOST_CODES = 2 ** 20                            # log p(x) is enumerated up to this many codes
 ACTIVE = 0.01                                   # nats of KL above which a latent counts as active
 
 
-def batches(dataset, rows, mode, seed, step, dtype, xp, size=500):
-    """Targets x [B, P] of rows, batch by batch with the index of their first: the draw is that of `step`."""
-    pixel_rng = rng.Generator(seed, rng.TEST_BINARIZE)
-    for i in range(0, len(rows), size):
-        p = dataset.to_probabilities(rows[i:i + size], dtype)
-        yield i, xp.asarray(binarize(p, mode, pixel_rng.at(step, example=i)))
+class Split(NamedTuple):
+    """Rows of a data set as targets, and all that their draws depend on: `step` numbers the draw."""
+
+    dataset: Any
+    rows: np.ndarray                            # of `dataset`, [N, P]
+    mode: str                                   # how rows are binarized batch by batch
+    seed: int = 0
+    step: int = 0
+    dtype: Any = np.float32
+
+    def batches(self, xp, size=500):
+        """Targets x [B, P], batch by batch, with the index of their first."""
+        pixel_rng = rng.Generator(self.seed, rng.TEST_BINARIZE)
+        for i in range(0, len(self.rows), size):
+            p = self.dataset.to_probabilities(self.rows[i:i + size], self.dtype)
+            yield i, xp.asarray(binarize(p, self.mode, pixel_rng.at(self.step, example=i)))
+
+    def latent_rng(self, ops):
+        """The generator of z; `at(step, example)` moves it to a batch."""
+        return rng.Generator(self.seed, rng.TEST_LATENT, draw_uniform=ops.uniform)
 
 
-def posterior(model, params, x):
-    """Encoder output as log q: x [B, P] -> Kept with log_q [B, D, K] and kl [B, D]."""
-    h, _ = model.encoder.forward(params, x)
-    return model.latent.posterior(params, h.reshape(len(h), model.latent.latents, model.latent.categories))
+def cost_and_kl(model, params, split, samples=1):
+    """Mean cost and mean KL over rows (eq. 86), with fresh z from q: two floats; their sum is the negative ELBO."""
+    total, latent_rng = np.zeros(2), split.latent_rng(model.ops)
+    for i, x in split.batches(model.ops.xp):
+        q = model.encode(params, x)
+        z = model.latent.sample(params, q, latent_rng.at(split.step, example=i), samples)
+        cost = cost_of(model, params, z, x).mean(0)                 # [B]
+        total += [float(cost.astype("f8").sum()), float(q.kl.astype("f8").sum())]
+    return total / len(split.rows)
 
 
-def hard_codes(model, log_q, latent_rng, samples):
-    """Codes from q: int [S, B, D]."""
-    B, D, _ = log_q.shape
-    u = latent_rng.uniform((samples, B, D), log_q.dtype)
-    return model.ops.inverse_cdf(model.ops.xp.exp(log_q), u)
-
-
-def elbo(model, params, dataset, rows, mode, seed, step, samples=1, dtype=np.float32):
-    """Mean cost and mean KL over rows (eq. 86), with fresh hard codes: two floats; their sum is the negative ELBO."""
-    total = np.zeros(2)
-    latent_rng = rng.Generator(seed, rng.TEST_LATENT, draw_uniform=model.ops.uniform)
-    for i, x in batches(dataset, rows, mode, seed, step, dtype, model.ops.xp):
-        kept = posterior(model, params, x)
-        codes = hard_codes(model, kept.log_q, latent_rng.at(step, example=i), samples)
-        logits, _ = model.decode(params, codes)                     # [S, B, P]
-        cost = model.ops.bce(logits, x).mean(0)                     # [B]
-        total += [float(cost.astype("f8").sum()), float(kept.kl.astype("f8").sum())]
-    return total / len(rows)
+def cost_of(model, params, z, x):
+    """-log p(x | z) of z [S, B, ...] for images x [B, P]: [S, B]."""
+    return model.likelihood.forward(params, model.decode(params, z)[0], x)
 
 
 def log_mean_exp(values, axis=0):
@@ -54,37 +58,37 @@ def log_mean_exp(values, axis=0):
     return (np.log(np.exp(values - top).mean(axis, keepdims=True)) + top).squeeze(axis)
 
 
-def importance_weighted(model, params, dataset, rows, mode, seed, step, samples, dtype=np.float32, chunk=10):
+def importance_weighted(model, params, split, samples, chunk=10):
     """Mean over rows of log 1/S sum_s p(x, z_s) / q(z_s | x) (Burda et al. 2016, eq. 8), in nats; S in chunks."""
-    ops, total = model.ops, 0.0
-    latent_rng = rng.Generator(seed, rng.TEST_LATENT, draw_uniform=ops.uniform)
-    log_p = model.latent.log_prior(params)                          # [D, K]
-    for i, x in batches(dataset, rows, mode, seed, step, dtype, ops.xp):
-        log_q, log_w = posterior(model, params, x).log_q, []
-        here = latent_rng.at(step, example=i)
+    ops, latent, total = model.ops, model.latent, 0.0
+    latent_rng = split.latent_rng(ops)
+    for i, x in split.batches(ops.xp):
+        q, log_w = model.encode(params, x), []
+        here = latent_rng.at(split.step, example=i)
         for first in range(0, samples, chunk):
-            codes = hard_codes(model, log_q, here, min(chunk, samples - first))          # [s, B, D]
-            logits, _ = model.decode(params, codes)
-            log_w.append(ops.to_host(ops.log_prob(log_p, codes) - ops.log_prob(log_q, codes)
-                                     - ops.bce(logits, x)).astype("f8"))
+            z = latent.sample(params, q, here, min(chunk, samples - first))         # [s, B, ...]
+            log_w.append(ops.to_host(latent.log_ratio(params, q, z) - cost_of(model, params, z, x)).astype("f8"))
         total += log_mean_exp(np.concatenate(log_w)).sum()
-    return total / len(rows)
+    return total / len(split.rows)
 
 
 def log_prob(model, params, x, tile=512, images=2000):
-    """Exact log p(x) by enumeration (eq. 29): x [N, P] -> float64 [N], nats; codes in tiles, shared by all x."""
-    ops, D, K = model.ops, model.latent.latents, model.latent.categories
-    if K ** D > MOST_CODES:
-        raise ValueError(f"log p(x) enumerates categories**latents = {K}**{D} codes, more than {MOST_CODES}")
-    log_p = model.latent.log_prior(params).astype(x.dtype)          # [D, K]
+    """Exact log p(x) by enumeration (eq. 29): x [N, P] -> float64 [N], nats; codes in tiles, shared by all x.
+
+    ValueError where the latent has no codes to enumerate, or too many.
+    """
+    ops, latent = model.ops, model.latent
+    if (codes := latent.codes()) is None:
+        raise ValueError("log p(x) cannot be enumerated: " + (
+            "the latent is continuous" if latent.categories is None else
+            f"categories**latents = {latent.categories}**{latent.latents} codes, more than {MOST_CODES}"))
     top, total = np.full(len(x), -np.inf), np.zeros(len(x))         # running log-sum-exp
-    codes = all_codes(ops.xp, D, K)
     for i in tqdm(range(0, len(codes), tile), "log p(x)", unit="tile", disable=None, leave=False, delay=2):
         some = codes[i:i + tile]                                    # [C, D]
-        logits, _ = model.decode(params, some)                      # [C, P]
-        log_prior = ops.log_prob(log_p, some)[:, None]              # [C, 1]
+        a = model.decode(params, some)[0][:, None]                  # [C, 1, P]
+        log_prior = latent.log_prior(params, some, x.dtype)[:, None]            # [C, 1]
         for n in range(0, len(x), images):
-            joint = ops.to_host(log_prior - ops.bce_shared(logits, x[n:n + images]))     # [C, n]
+            joint = ops.to_host(log_prior - model.likelihood.forward(params, a, x[n:n + images]))     # [C, n]
             here = slice(n, n + images)
             above = np.maximum(top[here], joint.max(0))             # [n]; exact in the type of joint
             joint -= above.astype(joint.dtype)
@@ -93,33 +97,37 @@ def log_prob(model, params, x, tile=512, images=2000):
     return np.log(total) + top
 
 
-def code_use(model, params, dataset, rows, mode, seed, step, dtype=np.float32):
-    """KL per latent [D] in nats, and how often each category is drawn [D, K], over rows."""
-    ops, kl, use = model.ops, 0.0, 0.0
-    for _, x in batches(dataset, rows, mode, seed, step, dtype, ops.xp):
-        kept = posterior(model, params, x)
-        kl = kl + ops.to_host(kept.kl).astype("f8").sum(0)
-        use = use + np.exp(ops.to_host(kept.log_q).astype("f8")).sum(0)
-    return kl / len(rows), use / len(rows)
+def code_use(model, params, split):
+    """KL per latent [D] in nats, and how often each category is drawn [D, K] (None where z is continuous)."""
+    ops, discrete = model.ops, model.latent.categories is not None
+    kl, use = 0.0, 0.0
+    for _, x in split.batches(ops.xp):
+        q = model.encode(params, x)
+        kl = kl + ops.to_host(q.kl).astype("f8").sum(0)
+        if discrete:
+            use = use + ops.to_host(model.latent.readout(q)).astype("f8").sum(0)
+    return kl / len(split.rows), use / len(split.rows) if discrete else None
 
 
-def summary(model, params, dataset, rows, mode, seed, step, samples=100, dtype=np.float32,
-            most_codes=MOST_CODES):
-    """All of it as plain numbers and lists; log_prob is None where there are more than `most_codes` codes."""
-    cost, kl = elbo(model, params, dataset, rows, mode, seed, step, dtype=dtype)
-    kl_per_latent, use = code_use(model, params, dataset, rows, mode, seed, step, dtype)
+def summary(model, params, split, samples=100, most_codes=MOST_CODES):
+    """All of it as plain numbers and lists; None for what the latent does not have, or for over `most_codes` codes."""
+    latent, N = model.latent, len(split.rows)
+    cost, kl = cost_and_kl(model, params, split)
+    kl_per_latent, use = code_use(model, params, split)
     exact = None
-    if model.latent.categories ** model.latent.latents <= most_codes:
-        parts = [log_prob(model, params, x) for _, x in
-                 batches(dataset, rows, mode, seed, step, dtype, model.ops.xp, size=10_000)]
+    if latent.categories is not None and latent.categories ** latent.latents <= most_codes:
+        parts = [log_prob(model, params, x) for _, x in split.batches(model.ops.xp, size=10_000)]
         exact = float(np.concatenate(parts).mean())
-    entropy = -(use * np.log(np.maximum(use, 1e-300))).sum(1)       # [D], of the aggregate posterior
-    return {
-        "images": len(rows), "negative_elbo": float(cost + kl), "cost": float(cost), "kl": float(kl),
-        "importance_weighted_bound": float(importance_weighted(model, params, dataset, rows, mode, seed, step, samples,
-                                                               dtype)),
+    figures = {
+        "images": N, "negative_elbo": float(cost + kl), "cost": float(cost), "kl": float(kl),
+        "importance_weighted_bound": float(importance_weighted(model, params, split, samples)),
         "importance_samples": samples, "log_prob": exact,
-        "bits_per_dimension": float((cost + kl) / (dataset.pixels * math.log(2))),
+        "bits_per_dimension": None if model.likelihood.density else
+        float((cost + kl) / (split.dataset.pixels * math.log(2))),
         "kl_per_latent": kl_per_latent.tolist(), "active_latents": int((kl_per_latent > ACTIVE).sum()),
-        "code_use": use.tolist(), "perplexity_per_latent": np.exp(entropy).tolist(),
+        "code_use": None, "perplexity_per_latent": None,
     }
+    if use is not None:
+        entropy = -(use * np.log(np.maximum(use, 1e-300))).sum(1)   # [D], of the aggregate posterior
+        figures |= {"code_use": use.tolist(), "perplexity_per_latent": np.exp(entropy).tolist()}
+    return figures

@@ -4,7 +4,31 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
+
+
+class Elbo(NamedTuple):
+    """The negative ELBO of a split and its parts, nats per image: cost + kl."""
+
+    negative_elbo: float
+    cost: float
+    kl: float
+
+
+def named(split, cost, kl, images=1) -> dict[str, float]:
+    """Sums of cost and KL over some images as the entries of a line for a split."""
+    parts = Elbo((cost + kl) / images, cost / images, kl / images)
+    return {f"{split}_{name}": value for name, value in parts._asdict().items()}
+
+
+def elbo(line, split) -> Elbo:
+    """What `named` wrote for a split (train, test, validation)."""
+    return Elbo(*(line[f"{split}_{name}"] for name in Elbo._fields))
+
+
+def curve(lines, split) -> list[Elbo]:
+    """The same of every line; empty where the lines do not have the split."""
+    return [elbo(line, split) for line in lines if f"{split}_cost" in line]
 
 
 def read(folder) -> list[dict[str, Any]]:

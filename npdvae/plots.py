@@ -10,6 +10,8 @@ import math
 
 import numpy as np
 
+from npdvae.metrics import curve
+
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")   # Okabe & Ito: for all eyes
 GAP = 1                                         # pixels between the images of a mosaic
 
@@ -50,25 +52,24 @@ def curves(lines, collapsed=None, title=""):
     epochs = [line["epoch"] for line in lines]
     marker = "o" if len(lines) <= 10 else None
     for split, colour in (("train", COLOURS[0]), ("validation", COLOURS[2]), ("test", COLOURS[1])):
-        key = f"{split}_negative_elbo"
-        if key in lines[-1]:
-            left.plot(epochs, [line[key] for line in lines], color=colour, marker=marker, lw=1.6,
-                      label=f"{split} {lines[-1][key]:.2f}")
+        if values := [e.negative_elbo for e in curve(lines, split)]:
+            left.plot(epochs, values, color=colour, marker=marker, lw=1.6, label=f"{split} {values[-1]:.2f}")
     if collapsed is not None:
         left.axhline(collapsed, color="#666666", ls="--", lw=1, label=f"collapsed posterior {collapsed:.2f}")
-    shown = [[line[f"{split}_negative_elbo"] for line in lines] for split in ("train", "test")]
+    shown = [[e.negative_elbo for e in curve(lines, split)] for split in ("train", "test")]
+    test = curve(lines, "test")
     _limit(left, shown, collapsed)
     left.set(xlabel="epoch", ylabel="negative ELBO, nats per image", title="Negative ELBO")
-    cost, = right.plot(epochs, [line["test_cost"] for line in lines], color=COLOURS[1], marker=marker, lw=1.6)
+    cost, = right.plot(epochs, [e.cost for e in test], color=COLOURS[1], marker=marker, lw=1.6)
     other = right.twinx()
-    kl, = other.plot(epochs, [line["test_kl"] for line in lines], color=COLOURS[3], marker=marker, lw=1.6)
-    _limit(right, [[line["test_cost"] for line in lines]])
+    kl, = other.plot(epochs, [e.kl for e in test], color=COLOURS[3], marker=marker, lw=1.6)
+    _limit(right, [[e.cost for e in test]])
     right.set(xlabel="epoch", title="Its parts, test")
     right.set_ylabel("reconstruction cost, nats", color=COLOURS[1])
     other.set_ylabel("KL to the prior, nats", color=COLOURS[3])
-    other.set_ylim(0, max(line["test_kl"] for line in lines) * 1.15 + 1e-3)
+    other.set_ylim(0, max(e.kl for e in test) * 1.15 + 1e-3)
     left.legend(edgecolor="none", framealpha=0.85)
-    other.legend([cost, kl], [f"cost {lines[-1]['test_cost']:.2f}", f"KL {lines[-1]['test_kl']:.2f}"],
+    other.legend([cost, kl], [f"cost {test[-1].cost:.2f}", f"KL {test[-1].kl:.2f}"],
                  edgecolor="none", framealpha=0.85, loc="center right")
     for axes in (left, right):
         _whole(axes)
@@ -82,9 +83,9 @@ def comparison(runs, collapsed=None, title="", split="test"):
     """Negative ELBO of several runs against epoch: {label: lines of metrics.jsonl}; each ends in its figure."""
     f = figure(8, 4.2)
     axes = f.subplots()
-    key, ends, shown = f"{split}_negative_elbo", [], []
+    ends, shown = [], []
     for (label, lines), colour in zip(runs.items(), COLOURS):
-        values = [line[key] for line in lines]
+        values = [e.negative_elbo for e in curve(lines, split)]
         axes.plot([line["epoch"] for line in lines], values, color=colour, lw=1.8)
         ends.append((values[-1], f"{label}  {values[-1]:.1f}", colour))
         shown.append(values)
@@ -128,8 +129,8 @@ def grid(images, shape, title="", columns=None):
 def traversal(images, code, latents, categories, shape, title=""):
     """What one category changes: row of latent d, column of category k: the code with z_d = k.
 
-    images [R, C, P]; code [R]: the category that the untouched code has in each row, framed; latents [R] and
-    categories [C]: the numbers written beside the rows and columns.
+    images [R, C, P]; code [R]: the column that shows the image's own z in each row, framed (None: none does);
+    latents [R] and categories [C]: the numbers written beside the rows and columns.
     """
     from matplotlib.patches import Rectangle
     H, W = shape[0] + GAP, shape[1] + GAP
@@ -169,6 +170,16 @@ def code_use(use, kl, title=""):
     right.axvline(math.log(K), color="#666666", ls="--", lw=1)
     right.set(xlabel=f"nats, of at most {math.log(K):.2f}", title="KL", xlim=(0, max(math.log(K), 0.1) * 1.05))
     f.suptitle(title)
+    return f
+
+
+def kl_bars(kl, title=""):
+    """The KL of each latent [D]."""
+    f = figure(7, 3.2)
+    axes = f.subplots()
+    axes.bar(range(len(kl)), kl, color=COLOURS[3])
+    axes.set(xlabel="latent", ylabel="nats", title=title)
+    _whole(axes)
     return f
 
 

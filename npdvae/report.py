@@ -10,11 +10,11 @@ import numpy as np
 from npdvae import data, evaluation, metrics, page, plots, rng
 from npdvae.cli import guarded
 from npdvae.config import to_toml
-from npdvae.data.baselines import collapsed_baseline, irreducible_cost
+from npdvae.data.baselines import irreducible_cost
 from npdvae.data.binarize import binarize
 from npdvae.run import Run
 
-MOST_CODES = 2 ** 13                            # enumerated here; npdvae.evaluate takes the time for more
+MOST_ENUMERATED = 2 ** 13                       # codes here; npdvae.evaluate takes the time for more
 MOST = 24                                       # rows or columns of a traversal
 CAPTIONS = {
     "elbo": "Negative ELBO by epoch (train: running mean of the epoch's batches; test: one pass with fresh samples), "
@@ -24,6 +24,7 @@ CAPTIONS = {
     "traversals": "The most probable code of one test image with one latent at a time set to each of its categories. "
                   "Framed: the category that the image has.",
     "prior": "Pixel probabilities of codes drawn from the prior.",
+    "kl": "KL of each latent to the prior, mean over the test images.",
     "code_use": "Mean of q(z | x) over the test images, the perplexity of that mean, and the KL of each latent to "
                 "the prior. Dashed: the most that K categories allow.",
 }
@@ -58,9 +59,9 @@ def main(argv=None) -> int:
                          f"{dataset.pixels}")
     folder = pathlib.Path(args.out or args.run)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    figures = evaluation.summary(run.model, run.params, dataset, dataset.test, run.mode, run.config.seed, run.step,
-                                 args.samples, run.dtype, MOST_CODES)
-    figures["collapsed_posterior"] = collapsed_baseline(dataset.train, dataset.test, dataset.levels)
+    figures = evaluation.summary(run.model, run.params, run.split(dataset, dataset.test), args.samples,
+                                 MOST_ENUMERATED)
+    figures["collapsed_posterior"] = run.collapsed(dataset)
     figures["irreducible"] = irreducible_cost(dataset.test, dataset.levels) if run.config.binarize == "none" else 0.0
     lines = [line for line in metrics.read(run.folder) if line["step"] <= run.step]
     images = draw(run, dataset, figures, lines, args.images, args.seed)
@@ -75,8 +76,7 @@ def main(argv=None) -> int:
 def draw(run, dataset, figures, lines, count=10, seed=0):
     """The figures of a run as PNG bytes by name, in the order of the page."""
     c = run.config
-    name = f"{c.estimator}, D={c.latents} K={c.categories}, {c.data}"
-    use, kl = np.array(figures["code_use"]), np.array(figures["kl_per_latent"])
+    name, kl = f"{c.method}, {c.sizes}, {c.data}", np.array(figures["kl_per_latent"])
     drawn = {"elbo": plots.curves(lines, figures["collapsed_posterior"], name)} if lines else {}
     rows, x, captions = reconstructions(run, dataset, count, seed)
     title = "Test images and the negative ELBO of each, nats"
@@ -84,7 +84,11 @@ def draw(run, dataset, figures, lines, count=10, seed=0):
     title = "One latent at a time" + (f", the {MOST} of largest KL" if c.latents > MOST else "")
     drawn["traversals"] = plots.traversal(*traversal(run, x[min(3, len(x) - 1)], kl), run.shape, title)
     drawn["prior"] = plots.grid(run.sample(60, seed)[1], run.shape, "Prior samples, pixel probabilities")
-    drawn["code_use"] = plots.code_use(use, kl, f"Code of {figures['images']} test images")
+    if figures["code_use"]:
+        use = np.array(figures["code_use"])
+        drawn["code_use"] = plots.code_use(use, kl, f"Code of {figures['images']} test images")
+    else:
+        drawn["kl"] = plots.kl_bars(kl, f"KL of {figures['images']} test images")
     return {key: plots.png(f) for key, f in drawn.items()}
 
 
@@ -93,8 +97,7 @@ def reconstructions(run, dataset, count, seed=0):
     chosen = examples(dataset, count)
     grey = data.load(run.config.data, run.config.data_dir)
     x = run.targets(dataset, dataset.test, run.step)[chosen]
-    codes = _draw_codes(run, x, seed)
-    p = run.decode(codes)
+    p = run.decode(run.draw(x, seed, step=1))
     rows = {"input\nprobabilities": grey.to_probabilities(grey.test[chosen])}
     if run.config.binarize != "none" and not grey.binary:
         rows["binarized\ninput"] = x
@@ -117,42 +120,41 @@ def examples(dataset, count):
 
 
 def traversal(run, image, kl):
-    """Arguments of plots.traversal for the most probable code of an image [P]: the latents of the largest KL first."""
-    D, K = run.config.latents, run.config.categories
-    code = run.encode(image[None])[0].argmax(-1)                    # [D]
+    """Arguments of plots.traversal for the most probable z of an image [P]: the latents of the largest KL."""
+    z = run.mode_of(image[None])[0]
     latents = np.sort(np.argsort(-kl, kind="stable")[:MOST])
-    categories = np.arange(min(K, MOST))
-    codes = np.broadcast_to(code, (len(latents), len(categories), D)).copy()
-    for r, d in enumerate(latents):
-        codes[r, :, d] = categories
-    images = run.decode(codes.reshape(-1, D)).reshape(len(latents), len(categories), -1)
-    return images, code[latents], latents, categories
+    rows = [run.model.latent.traverse(run.params, z, d)[:MOST] for d in latents]    # [n, ...] each
+    images = np.stack([run.decode(row) for row in rows])            # [latents, n, P]
+    framed = [int(z[d]) if run.config.categories else None for d in latents]
+    return images, framed, latents, np.arange(images.shape[1])
 
 
 def write(run, f, lines, images):
     """The page as text."""
     c, epochs = run.config, lines[-1]["epoch"] if lines else 0
-    too_many = f"{c.categories}^{c.latents} codes: see npdvae.evaluate up to 2^20"
-    gain = f["collapsed_posterior"] - f["negative_elbo"]
     rows = [
         ("negative ELBO", f["negative_elbo"], f"cost {f['cost']:.2f} + KL {f['kl']:.2f}"),
-        ("negative importance-weighted bound", -f["importance_weighted_bound"], f"{f['importance_samples']} samples"),
-        ("negative log p(x), exact", "-" if f["log_prob"] is None else -f["log_prob"],
-         too_many if f["log_prob"] is None else f"all {c.categories ** c.latents} codes"),
-        ("collapsed posterior", f["collapsed_posterior"], "each pixel's training mean; the ELBO is "
-         f"{abs(gain):.2f} nats {'better' if gain >= 0 else 'worse'}"),
-        ("active latents", f["active_latents"], f"of {c.latents} (KL above {evaluation.ACTIVE} nats)"),
-        ("bits per dimension", f["bits_per_dimension"], "of the ELBO"),
-    ]
+        ("negative importance-weighted bound", -f["importance_weighted_bound"], f"{f['importance_samples']} samples")]
+    if c.categories:
+        too_many = f"{c.categories}^{c.latents} codes: see npdvae.evaluate up to 2^20"
+        rows.append(("negative log p(x), exact", "-" if f["log_prob"] is None else -f["log_prob"],
+                     too_many if f["log_prob"] is None else f"all {c.categories ** c.latents} codes"))
+    if f["collapsed_posterior"] is not None:
+        gain = f["collapsed_posterior"] - f["negative_elbo"]
+        rows.append(("collapsed posterior", f["collapsed_posterior"], "each pixel's training mean; the ELBO is "
+                     f"{abs(gain):.2f} nats {'better' if gain >= 0 else 'worse'}"))
     if f["irreducible"]:
-        rows.insert(4, ("floor of grey targets", f["irreducible"], "entropy of the pixels: no model costs less"))
+        rows.append(("floor of grey targets", f["irreducible"], "entropy of the pixels: no model costs less"))
+    rows.append(("active latents", f["active_latents"], f"of {c.latents} (KL above {evaluation.ACTIVE} nats)"))
+    if f["bits_per_dimension"] is not None:
+        rows.append(("bits per dimension", f["bits_per_dimension"], "of the ELBO"))
     head = ("epoch", "train", "test", "test cost", "test KL", "ms/step")
-    keys = ("epoch", "train_negative_elbo", "test_negative_elbo", "test_cost", "test_kl")
     some = lines[::max(1, len(lines) // 10)]
     some += [] if not lines or some[-1] is lines[-1] else [lines[-1]]
-    history = [tuple(line[k] for k in keys) + (1e3 * line["seconds_per_step"],) for line in some]
+    history = [(line["epoch"], metrics.elbo(line, "train").negative_elbo, *metrics.elbo(line, "test"),
+                1e3 * line["seconds_per_step"]) for line in some]
     titles = {"elbo": "Training", "reconstructions": "Reconstructions", "traversals": "Latent traversals",
-              "prior": "Prior samples", "code_use": "Use of the code"}
+              "prior": "Prior samples", "code_use": "Use of the code", "kl": "KL of each latent"}
     sections = [("Test split, nats per image", [page.table(rows)])]
     for name, content in images.items():
         blocks = [page.picture(content, CAPTIONS[name])]
@@ -161,15 +163,9 @@ def write(run, f, lines, images):
         sections.append((titles[name], blocks))
     sections.append(("Settings", [page.folded("config.toml", to_toml(c))]))
     sizes = "-".join(map(str, [run.pixels, *(c.hidden or [])]))
-    subtitle = (f"{c.data}, {f['images']} test images, binarize {c.binarize}; D={c.latents} latents of "
-                f"K={c.categories} categories, {sizes}; {epochs} epochs, step {run.step}, seed {c.seed}")
-    return page.html(f"{c.estimator} on {pathlib.Path(c.data).stem}: {f['negative_elbo']:.2f} nats", subtitle, sections)
-
-
-def _draw_codes(run, x, seed):
-    """Codes drawn from q(z | x): int [N, D]."""
-    log_q = np.log(np.maximum(run.encode(x), np.finfo(run.dtype).tiny))
-    return evaluation.hard_codes(run.model, log_q, rng.Generator(seed, rng.TEST_LATENT, step=1), 1)[0]
+    subtitle = (f"{c.data}, {f['images']} test images, binarize {c.binarize}; {c.sizes}, "
+                f"{sizes}; {epochs} epochs, step {run.step}, seed {c.seed}")
+    return page.html(f"{c.method} on {pathlib.Path(c.data).stem}: {f['negative_elbo']:.2f} nats", subtitle, sections)
 
 
 if __name__ == "__main__":

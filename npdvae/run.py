@@ -8,7 +8,8 @@ import tomllib
 import numpy as np
 
 from npdvae import backends, build, checkpoint, evaluation, rng
-from npdvae.config import Config, from_mapping
+from npdvae.config import Config, from_mapping, with_defaults
+from npdvae.data.baselines import collapsed_baseline
 from npdvae.state import unpack
 
 
@@ -41,7 +42,7 @@ class Run:
                 raise ValueError(f"{path}: no such checkpoint" + (
                     " (the run had no --validation)" if which == "best" else ""))
             arrays, meta = checkpoint.load(path)
-        config = Config(**from_mapping(tomllib.loads(meta["config"]), str(path)))
+        config = with_defaults(Config(**from_mapping(tomllib.loads(meta["config"]), str(path))))
         model = build.build_model(config, int(meta["pixels"]), backends.load("numpy"))
         state = unpack(arrays, int(meta["step"]))
         expected = {k: v.shape for k, v in model.init(rng.Generator(0, rng.INIT), np.float32).items()}
@@ -59,40 +60,54 @@ class Run:
         """How rows of `dataset()` are binarized batch by batch: dynamic or none; fixed modes are done already."""
         return self.config.binarize if self.config.binarize == "dynamic" else "none"
 
+    def split(self, dataset, rows, step=None):
+        """Rows of the data set as `npdvae.evaluation` takes them; `step` numbers the draws (default: the run's)."""
+        step = self.step if step is None else step
+        return evaluation.Split(dataset, rows, self.mode, self.config.seed, step, self.dtype)
+
     def targets(self, dataset, rows, step=0):
         """Targets x [N, P] of rows of the data set; `step` numbers the draw where binarization is dynamic."""
-        parts = evaluation.batches(dataset, rows, self.mode, self.config.seed, step, self.dtype, np)
-        return np.concatenate([x for _, x in parts])
+        return np.concatenate([x for _, x in self.split(dataset, rows, step).batches(np)])
 
     def encode(self, x):
-        """q(z | x): probabilities [N, D, K]."""
-        return np.exp(evaluation.posterior(self.model, self.params, self._check(x)).log_q)
+        """q(z | x): probabilities [N, D, K] where z is discrete, else arrays by name."""
+        return self.model.latent.readout(self.posterior(x))
 
-    def decode(self, codes):
-        """p(x = 1 | z): codes int [N, D] or rows [N, D, K] -> pixel probabilities [N, P]."""
-        codes = np.asarray(codes)
-        D, K = self.config.latents, self.config.categories
-        if codes.dtype.kind not in "iu":
-            codes = codes.astype(self.dtype, copy=False)
-        if codes.shape[1:] != ((D,) if codes.dtype.kind in "iu" else (D, K)):
-            raise ValueError(f"codes must be int [N, {D}] or float [N, {D}, {K}], got {codes.dtype} "
-                             f"{list(codes.shape)}")
-        if codes.dtype.kind in "iu" and codes.size and not (0 <= codes.min() and codes.max() < K):
-            raise ValueError(f"codes must be categories 0 to {K - 1}, got {codes.min()} to {codes.max()}")
-        return self.model.ops.sigmoid(self.model.decode(self.params, codes)[0])
+    def posterior(self, x):
+        """q(z | x) as the latent keeps it: a NamedTuple whose `kl` is [N, D], nats."""
+        return self.model.encode(self.params, self._check(x))
+
+    def mode_of(self, x):
+        """The most probable z of each image: codes int [N, D] where z is discrete."""
+        return self.model.latent.mode(self.params, self.posterior(x))
+
+    def draw(self, x, seed=0, step=0):
+        """One z of each image, drawn from q(z | x): codes int [N, D] where z is discrete."""
+        generator = rng.Generator(seed, rng.TEST_LATENT, step=step)
+        return self.model.latent.sample(self.params, self.posterior(x), generator, 1)[0]
+
+    def decode(self, z):
+        """E[x | z]: codes int [N, D] (or rows [N, D, K], or what the latent draws) -> pixels [N, P] in [0, 1]."""
+        z = np.asarray(z)
+        z = z if z.dtype.kind in "iu" else z.astype(self.dtype, copy=False)
+        a, _ = self.model.decode(self.params, self.model.latent.check_z(z))
+        return self.model.likelihood.mean(self.params, a)
 
     def sample(self, n, seed=0):
-        """n codes from the prior and their pixel probabilities: int [n, D], [n, P]."""
-        codes = self.model.latent.sample_prior(self.params, rng.Generator(seed, rng.PRIOR), n)
-        return codes, self.decode(codes)
+        """n draws from the prior and their images: codes int [n, D] where z is discrete, [n, P]."""
+        z = self.model.latent.sample_prior(self.params, rng.Generator(seed, rng.PRIOR), n)
+        return z, self.decode(z)
 
     def elbo(self, x, samples=1, seed=0):
-        """Estimate of the ELBO of each image (eq. 86) with hard codes from q: [N]."""
-        x = self._check(x)
-        kept = evaluation.posterior(self.model, self.params, x)
-        codes = evaluation.hard_codes(self.model, kept.log_q, rng.Generator(seed, rng.TEST_LATENT), samples)
-        logits, _ = self.model.decode(self.params, codes)           # [S, N, P]
-        return -self.model.ops.bce(logits, x).mean(0) - kept.kl.sum(-1)
+        """Estimate of the ELBO of each image (eq. 86) with z drawn from q: [N], nats."""
+        x, q = self._check(x), self.posterior(x)
+        z = self.model.latent.sample(self.params, q, rng.Generator(seed, rng.TEST_LATENT), samples)
+        return -evaluation.cost_of(self.model, self.params, z, x).mean(0) - q.kl.sum(-1)
+
+    def collapsed(self, dataset):
+        """Negative ELBO of predicting each pixel's training mean, on the test split, in nats; None for a density."""
+        return None if self.model.likelihood.density else collapsed_baseline(dataset.train, dataset.test,
+                                                                             dataset.levels)
 
     def log_prob(self, x):
         """Exact log p(x) of each image by enumeration of all K**D codes: [N]. ValueError above 2**20 codes."""

@@ -2,6 +2,7 @@
 import math
 
 NAMES = ("constant", "cosine", "exponential")
+OVER_THE_RUN = ("cosine",)                      # those that depend on the length of the run
 
 
 def learning_rate(name, lr, step, total, decay=0.9, interval=1000):

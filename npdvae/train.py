@@ -8,14 +8,14 @@ import sys
 from dataclasses import replace
 
 from npdvae import build as building
-from npdvae import metrics, report
+from npdvae import metrics, report, schedules
 from npdvae.cli import guarded
-from npdvae.config import FIELDS, Config, add_arguments, from_mapping, load_toml, resolve
+from npdvae.config import FIELDS, Config, add_arguments, from_mapping, load_toml, resolve, to_toml, with_defaults
 from npdvae.presets import PRESETS
 from npdvae.trainer import Interrupted, Trainer
 
-MAY_CHANGE = ("epochs", "backend", "threads", "device", "checkpoint_every", "tensorboard", "figures",
-              "data_dir", "out")
+MAY_CHANGE = ("epochs", "backend", "threads", "device", "checkpoint_every", "keep_checkpoints", "tensorboard",
+              "figures", "data_dir", "out")         # nothing of these is a part of the trajectory
 
 
 def parser() -> argparse.ArgumentParser:
@@ -63,10 +63,10 @@ def several(config: Config, seeds: list[int]) -> int:
             return code
         ends.append(metrics.read(folder / f"seed{seed}")[-1])
     print(f"\n{len(ends)} seeds: {' '.join(map(str, seeds))}")
-    for key in ("train_negative_elbo", "test_negative_elbo"):
-        values = [line[key] for line in ends]
+    for split in ("train", "test"):
+        values = [metrics.elbo(line, split).negative_elbo for line in ends]
         spread = f" +- {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-        print(f"  {key.replace('_', ' '):22s}{statistics.mean(values):8.2f}{spread} nats "
+        print(f"  {f'{split} negative elbo':22s}{statistics.mean(values):8.2f}{spread} nats "
               f"({', '.join(f'{v:.2f}' for v in values)})")
     return 0
 
@@ -78,14 +78,18 @@ def resume(folder: pathlib.Path, arguments, file, preset) -> int:
         raise ValueError(f"--resume {folder}: no run there (no config.toml)")
     if preset is not None:
         raise ValueError("--resume goes on with the run's own settings: drop --preset")
-    saved = Config(**from_mapping(load_toml(str(path)), str(path)))
-    wanted = building.with_defaults(resolve({**vars(saved), **arguments}, file=file) if arguments or file else saved)
+    saved = with_defaults(Config(**from_mapping(load_toml(str(path)), str(path))))
+    wanted = with_defaults(resolve({**vars(saved), **arguments}, file=file) if arguments or file else saved)
     for name in FIELDS:
         if name not in MAY_CHANGE and getattr(wanted, name) != getattr(saved, name):
             raise ValueError(f"--resume {folder}: {saved.flag(name)} is {getattr(saved, name)} in the run and "
                              f"{getattr(wanted, name)} here; the run can only go on as it began")
+    if wanted.epochs != saved.epochs and wanted.lr_schedule in schedules.OVER_THE_RUN:
+        raise ValueError(f"--resume {folder}: --epochs is {saved.epochs} in the run and {wanted.epochs} here, but its "
+                         f"{wanted.lr_schedule} learning rate falls over the whole run: another length is another run")
     trainer = Trainer(building.build(wanted), folder)
     trainer.resume()
+    metrics.write_text(folder / "config.toml", to_toml(wanted))     # its new length, so that it can be resumed again
     step, total = trainer.engine.state.step, wanted.epochs * trainer.job.steps_per_epoch
     if step >= total:
         print(f"nothing to do: {folder} has done its {wanted.epochs} epochs; give more with --epochs")
@@ -96,22 +100,24 @@ def resume(folder: pathlib.Path, arguments, file, preset) -> int:
 
 def finish(trainer: Trainer) -> int:
     """Train to the end and sum up."""
-    c, d = trainer.config, trainer.job.dataset
+    c, d, model, engine = trainer.config, trainer.job.dataset, trainer.job.model, trainer.engine
     print(f"{c.data}: {len(d.train)} training and {len(d.test)} test images of {d.pixels} pixels, binarize "
-          f"{c.binarize}; D={c.latents} K={c.categories}, {'-'.join(map(str, [d.pixels, *trainer.job.model.hidden]))}, "
-          f"{c.estimator}; backend {trainer.job.model.ops.name}, {c.dtype}, seed {c.seed}")
+          f"{c.binarize}; {c.sizes}, {'-'.join(map(str, [d.pixels, *model.hidden]))}, {c.method}; backend "
+          f"{model.ops.name}, {c.dtype}, seed {c.seed}\n{engine.name} engine{f' ({engine.why})' if engine.why else ''}")
     try:
         end = trainer.train()
     except Interrupted:
         print(f"interrupted; saved at step {trainer.engine.state.step}. Go on with:\n"
               f"  python -m npdvae.train --resume {trainer.folder}")
         return 130
-    collapsed = trainer.collapsed()
-    gap = collapsed - end["test_negative_elbo"]
-    print(f"test negative ELBO {end['test_negative_elbo']:.2f} nats, {abs(gap):.2f} {'below' if gap > 0 else 'above'} "
-          f"the collapsed posterior's {collapsed:.2f} (each pixel's training mean)")
-    if trainer.job.model.latent.estimator.relaxed:
-        print(f"{c.estimator} trains on another cost than the ELBO; the test figures are ELBOs with hard codes from q")
+    collapsed, reached = trainer.collapsed(), metrics.elbo(end, "test").negative_elbo
+    beside = ""
+    if collapsed is not None:
+        beside = (f", {abs(collapsed - reached):.2f} {'below' if collapsed > reached else 'above'} the collapsed "
+                  f"posterior's {collapsed:.2f} (each pixel's training mean)")
+    print(f"test negative ELBO {reached:.2f} nats{beside}")
+    if model.latent.relaxed:
+        print(f"{c.method} trains on another cost than the ELBO; the test figures are ELBOs with hard codes from q")
     print(f"{end['seconds']:.1f} s; run folder {trainer.folder}; all its figures with:\n"
           f"  python -m npdvae.evaluate {trainer.folder}")
     return report.main([str(trainer.folder)]) if c.figures else 0
@@ -120,8 +126,10 @@ def finish(trainer: Trainer) -> int:
 def free_folder(config: Config) -> pathlib.Path:
     """A run folder of its own: runs/<data>-<estimator>-<K>x<D>-seed<seed>, numbered where that exists."""
     data = pathlib.Path(config.data).stem
-    estimator = config.estimator.split(":")[-1]
-    name = f"{data}-{estimator}-{config.categories}x{config.latents}"
+    config = with_defaults(config)
+    method = "-".join(word.split(":")[-1] for word in config.method.split())
+    size = f"{config.categories}x{config.latents}" if config.categories else f"{config.latents}"
+    name = f"{data}-{method}-{size}"
     name += f"-seed{config.seed}" if config.seeds is None else "-seeds"
     folder, n = pathlib.Path("runs") / name, 1
     while folder.exists():

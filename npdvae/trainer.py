@@ -130,15 +130,13 @@ class Trainer:
         """Evaluate, record, save: metrics first, so that a checkpoint never lacks its line."""
         n, cost, kl = self.sums
         step, job = self.engine.state.step, self.job
-        line = {"epoch": epoch + 1, "step": step, "train_negative_elbo": (cost + kl) / n, "train_cost": cost / n,
-                "train_kl": kl / n}
+        line = {"epoch": epoch + 1, "step": step, **metrics.named("train", cost, kl, n)}
         for name, rows in (("test", job.dataset.test), ("validation", job.validation)):
             if rows is not None:
-                c, k = self.engine.evaluate(rows)
-                line |= {f"{name}_negative_elbo": c + k, f"{name}_cost": c, f"{name}_kl": k}
+                line |= metrics.named(name, *self.engine.evaluate(rows))
         recipe = self.engine.recipe
         line |= {"lr": recipe.lr(step - 1), "kl_weight": recipe.kl_weight(step - 1)}
-        line |= {f"estimator_{k}": float(v) for k, v in (self.engine.save().estimator or {}).items()
+        line |= {f"estimator_{k}": float(v) for k, v in (self.engine.save().latent or {}).items()
                  if v.ndim == 0 and v.dtype.kind == "f"}
         line |= {"seconds": time.perf_counter() - self.began, "seconds_per_epoch": seconds, "seconds_per_step": pace}
         line = {k: float(v) if isinstance(v, np.floating) else v for k, v in line.items()}
@@ -146,16 +144,19 @@ class Trainer:
         for k, v in line.items() if self.tensorboard else ():
             self.tensorboard.add_scalar(k, v, step)
         self.sums = np.zeros(3)
-        better = job.validation is not None and line["validation_negative_elbo"] < self.best
+        reached = {name: metrics.elbo(line, name) for name in ("train", "test", "validation")
+                   if name != "validation" or job.validation is not None}
+        better = "validation" in reached and reached["validation"].negative_elbo < self.best
         if better:
-            self.best = line["validation_negative_elbo"]
+            self.best = reached["validation"].negative_elbo
         path = self.save()
         if better:
             self.save(self.folder / "best.safetensors")
-        held = f"  validation {line['validation_negative_elbo']:.2f}" if job.validation is not None else ""
+        held = f"  validation {reached['validation'].negative_elbo:.2f}" if "validation" in reached else ""
+        test = reached["test"]
         bar.write(f"epoch {epoch + 1:>{len(str(self.config.epochs))}}/{self.config.epochs}  negative ELBO: train "
-                  f"{line['train_negative_elbo']:.2f}{held}  test {line['test_negative_elbo']:.2f} "
-                  f"(cost {line['test_cost']:.2f} + KL {line['test_kl']:.2f})  {pace * 1e3:.2f} ms/step  {path.name}")
+                  f"{reached['train'].negative_elbo:.2f}{held}  test {test.negative_elbo:.2f} "
+                  f"(cost {test.cost:.2f} + KL {test.kl:.2f})  {pace * 1e3:.2f} ms/step  {path.name}")
         if self.stop and step < self.config.epochs * self.job.steps_per_epoch:
             raise Interrupted
         return line
@@ -165,6 +166,8 @@ class Trainer:
         self.stop = True
 
     def collapsed(self):
-        """Negative ELBO of predicting each pixel's training mean, on the test split, in nats."""
+        """Negative ELBO of predicting each pixel's training mean, on the test split, in nats; None for a density."""
         d = self.job.dataset
+        if self.job.model.likelihood.density:
+            return None
         return collapsed_baseline(d.train, d.test, d.levels)

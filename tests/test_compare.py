@@ -9,6 +9,7 @@ from npdvae.compare import main
 from npdvae.comparison_plots import spread
 from npdvae.estimators.parts.outcomes import all_codes
 from npdvae.estimators.rloo import RLOO
+from npdvae.latents.categorical import Categorical
 from npdvae.model import DiscreteVAE
 from npdvae.verify import exact_gradient, moments
 
@@ -18,7 +19,7 @@ SMALL = ["--latents", "2", "--categories", "3", "--hidden", "8", "--images", "3"
 
 @pytest.fixture(scope="module")
 def bench():
-    model = DiscreteVAE(10, 2, 3, (7, 6), estimators.get("exact"), OPS, prior="learned")
+    model = DiscreteVAE(10, (7, 6), Categorical(2, 3, "exact", prior="learned"))
     params = model.init(rng.Generator(3, rng.INIT), np.float64)
     noise = np.random.default_rng(4)
     params["latent.prior"] = noise.normal(size=(2, 3))
@@ -28,7 +29,7 @@ def bench():
 
 
 def test_model_cost_with_the_prior_adds_its_log_probability(bench):
-    log_prior = bench.model.latent.log_prior(bench.params)
+    log_prior = bench.model.latent.prior.log_rows(bench.params)
     codes = all_codes(np, 2, 3)[:, None]                            # [9, 1, D]
     added = bench.joint(codes) - bench.cost(codes)                  # [9, B]
     expected = -(log_prior[0, codes[:, 0, 0]] + log_prior[1, codes[:, 0, 1]])

@@ -36,7 +36,7 @@ def test_another_estimator_drops_the_options_of_the_presets():
     ("epochs = 3.5", "epochs must be int, got 3.5"),
     ("epochs = true", "epochs must be int"),
     ("hidden = [3, 'a']", "hidden must be list"),
-    ("optimizer = 'adma'", "must be one of adam, radam, sgd"),
+    ("optimizer = 'adma'", "unknown optimizer 'adma'; did you mean adam"),
     ("lr = 'fast'", "lr must be float"),
     ("a = ", "not valid TOML"),
 ])

@@ -2,9 +2,10 @@
 import numpy as np
 import pytest
 
-from npdvae import backends, estimators, rng
+from npdvae import backends, estimators, optimizers, rng
+from npdvae.latents.categorical import Categorical
 from npdvae.model import DiscreteVAE
-from npdvae.optimizers import Optimizer
+from npdvae.state import learned, take_back
 from npdvae.step import step
 from tests.cuda.places import PLACES, place
 from tests.strategies import CASES
@@ -21,8 +22,8 @@ def two_steps(backend, case):
     ops = backends.load(backend)
     estimator = estimators.get(case.name, ops=ops, **case.options)
     B, D, K, P = 3, 2, 2 if estimator.binary else 3, 4
-    model = DiscreteVAE(P, D, K, [5], estimator, ops)
-    optimizer, generator = Optimizer("adam", ops), rng.Generator(0, rng.INIT)
+    model = DiscreteVAE(P, [5], Categorical(D, K, estimator))
+    optimizer, generator = optimizers.get("adam", ops=ops), rng.Generator(0, rng.INIT)
     params = {k: ops.xp.asarray(v) for k, v in model.init(generator, np.float64).items()}
     state = estimator.init(generator, D, K, P)
     state = None if state is None else {k: ops.xp.asarray(ops.to_host(v)) for k, v in state.items()}
@@ -31,9 +32,8 @@ def two_steps(backend, case):
     for t in range(2):
         latent = rng.Generator(1, draw_uniform=ops.uniform).at(t)
         done = step(model, params, x, latent, state)
-        learned = {f"estimator.{k}": v for k, v in (state or {}).items() if f"estimator.{k}" in done.grads}
-        params, moments = optimizer.update({**params, **learned}, done.grads, moments, t + 1, 0.01)
-        state = None if done.state is None else {**done.state, **{k[10:]: params.pop(k) for k in learned}}
+        params, moments = optimizer.update({**params, **learned(state, done.grads)}, done.grads, moments, t + 1, 0.01)
+        state, params = take_back(done.state, params)
         found |= {f"{t}.{k}": v for k, v in {**done.grads, **params, **(state or {}), "cost": done.cost}.items()}
     return {k: ops.to_host(v) for k, v in found.items()}
 

@@ -7,8 +7,9 @@ import pytest
 
 from npdvae import backends
 from npdvae.engine import Readable
-from npdvae.gpu import engine as captured
-from npdvae.gpu.engine import Captured
+from npdvae.gpu import plan
+from npdvae.gpu.engine import Captured, engine
+from npdvae.kernels.cuda import launch
 from tests import strategies
 from tests.cuda import cupy_stand_in, problem
 from tests.cuda.places import PLACES, place
@@ -79,10 +80,10 @@ def test_captured_steps_agree_with_the_readable_ones(ops, name, options, setting
     a, b = found.save(), expected.save()
     assert a.step == b.step and gap(a.moments, b.moments) <= TOLERANCE[dtype]
     assert gap(a.params, b.params) <= 100 * TOLERANCE[dtype]
-    assert (a.estimator is None) == (b.estimator is None)
-    if b.estimator is not None:
-        assert gap(a.estimator, b.estimator) <= TOLERANCE[dtype]
-        assert all(a.estimator[k].shape == v.shape and a.estimator[k].dtype == v.dtype for k, v in b.estimator.items())
+    assert (a.latent is None) == (b.latent is None)
+    if b.latent is not None:
+        assert gap(a.latent, b.latent) <= TOLERANCE[dtype]
+        assert all(a.latent[k].shape == v.shape and a.latent[k].dtype == v.dtype for k, v in b.latent.items())
     loss = expected.evaluate(expected.dataset.test)
     assert np.abs(np.subtract(found.evaluate(found.dataset.test), loss)).max() <= 100 * TOLERANCE[dtype] * sum(loss)
     batches = {min(found.recipe.batch_size, problem.IMAGES - i) for i in range(0, problem.IMAGES,
@@ -98,7 +99,7 @@ def test_results_do_not_depend_on_how_steps_are_grouped(ops):
     assert np.array_equal(np.concatenate([parts.run(order[:5]), parts.run(order[5:15]), parts.run(order[15:])]), sums)
     a, b = whole.save(), parts.save()
     assert all(np.array_equal(a.params[k], b.params[k]) for k in a.params)
-    assert all(np.array_equal(a.estimator[k], b.estimator[k]) for k in a.estimator)
+    assert all(np.array_equal(a.latent[k], b.latent[k]) for k in a.latent)
 
 
 def test_a_saved_state_goes_on_to_the_same_bits(ops):
@@ -111,7 +112,7 @@ def test_a_saved_state_goes_on_to_the_same_bits(ops):
     second.load(first.save())
     second.run(order[10:])
     a, b = straight.save(), second.save()
-    assert all(np.array_equal(a.params[k], b.params[k]) for k in a.params) and a.estimator == b.estimator
+    assert all(np.array_equal(a.params[k], b.params[k]) for k in a.params) and a.latent == b.latent
 
 
 def test_results_do_not_depend_on_the_schedule(cupy):
@@ -141,7 +142,7 @@ def test_a_second_stream_that_is_early_or_late_changes_no_bit(cupy, monkeypatch,
     for lazy, join in ((False, True), (True, True), (True, False)):
         monkeypatch.setattr(cupy.state, "lazy", lazy)
         if not join:
-            monkeypatch.setattr(captured.Plan, "join", lambda plan: None)
+            monkeypatch.setattr(plan.Plan, "join", lambda plan: None)
         made = problem.engine(backends.load("cupy"), name, dtype=f4, kind=Captured)
         made.say = lambda text: None
         made.run(problem.order())
@@ -164,17 +165,17 @@ def test_every_estimator_trains_on_cupy_arrays(ops, key):
     assert np.abs(y - x).max() <= 1e-12 * np.abs(x).max()
     a, b = found.save(), expected.save()
     assert gap(a.moments, b.moments) <= 1e-11                       # measured 1.2e-13, float64
-    assert b.estimator is None or gap(a.estimator, b.estimator) <= 1e-6   # Adam again, where a gradient is all rounding
+    assert b.latent is None or gap(a.latent, b.latent) <= 1e-6   # Adam again, where a gradient is all rounding
 
 
 def test_a_step_without_kernels_of_its_own_is_said_once(ops):
     made, said = problem.engine(NUMPY, "gr_mc"), []
     model = problem.engine(ops, "gr_mc").model
-    assert type(captured.engine(model, made.recipe, made.dataset, said.append)) is Readable
+    assert type(engine(model, made.recipe, made.dataset, said.append)) is Readable
     assert len(said) == 1 and "estimator gr_mc" in said[0] and "without a CUDA graph" in said[0]
     said.clear()
     model = problem.engine(ops, "rloo").model
-    assert type(captured.engine(model, made.recipe, made.dataset, said.append)) is Captured
+    assert type(engine(model, made.recipe, made.dataset, said.append)) is Captured
     assert len(said) == 1 and "MiB of device memory" in said[0] and "float32 matrix products" in said[0]
     with pytest.raises(ValueError, match="microbatches"):
         problem.engine(ops, "rloo", microbatch=2, kind=Captured)
@@ -241,7 +242,7 @@ def test_codes_equal_those_of_the_cpu_but_within_rounding_of_an_edge(ops):
     codes, kl = xp.empty((S * B, D), np.int64), xp.empty((B, D), f4)
     clock = xp.asarray(np.array([5, 0, made.recipe.seed]))
     logits = xp.asarray(h)
-    made.plan.launch("latent_hard", captured.cupy_backend.launch.row_groups(B * D, K), logits, xp.asarray(bias), None,
+    made.plan.launch("latent_hard", launch.row_groups(B * D, K), logits, xp.asarray(bias), None,
                      clock, codes, kl, 3, S, B, D, K)
     p = NUMPY.softmax((h + bias).reshape(B, D, K))
     u = made.latent_rng.at(5).draw_uniform(made.recipe.seed, 3, 5, 0, 0, (S, B, D, 1), f4)

@@ -243,7 +243,7 @@ def test_permuting_latents_and_categories_permutes_the_mean(case):
     check()
 
 
-@among(CASES, lambda estimator: hasattr(estimator, "from_noise") and estimator.name != "relax")
+@among(CASES, lambda estimator: estimator.from_noise is not None and estimator.name != "relax")
 def test_permuting_the_noise_with_the_categories_permutes_the_estimate(case):
     """Path by path, for estimators whose forward is a function of one uniform per category.
 

@@ -6,8 +6,9 @@ import math
 import numpy as np
 import pytest
 
-from npdvae import backends, estimators, evaluate, evaluation, rng, train
+from npdvae import backends, evaluate, evaluation, rng, train
 from npdvae.data import Dataset
+from npdvae.latents.categorical import Categorical
 from npdvae.model import DiscreteVAE
 from npdvae.run import Run
 
@@ -15,7 +16,7 @@ OPS = backends.load("numpy")
 
 
 def small(prior="uniform", seed=3):
-    model = DiscreteVAE(6, 2, 3, (7,), estimators.get("exact"), OPS, prior=prior)
+    model = DiscreteVAE(6, (7,), Categorical(2, 3, "exact", prior=prior))
     params = model.init(rng.Generator(seed, rng.INIT), np.float64)
     noise = np.random.default_rng(seed)
     params = {k: 3 * noise.normal(size=v.shape) for k, v in params.items()}
@@ -25,7 +26,7 @@ def small(prior="uniform", seed=3):
 
 def slow_log_joint(model, params, x):
     """log p(x_b, z) of every code by loops: [C, B]."""
-    prior = np.exp(model.latent.log_prior(params))
+    prior = np.exp(model.latent.prior.log_rows(params))
     rows = []
     for z in itertools.product(range(3), repeat=2):
         one_hot = np.zeros(6)
@@ -53,8 +54,9 @@ def test_bounds_stand_in_their_order(prior):
     x = (np.random.default_rng(0).random((2000, 6)) < 0.5).astype(np.float32)
     params = {k: ((0.1 if k.startswith("encoder") else 0.3) * v).astype(np.float32) for k, v in params.items()}
     data = Dataset("test", x, x[:1], (2, 3), 1)
-    cost, kl = evaluation.elbo(model, params, data, x, "none", 0, 0)
-    bounds = [-(cost + kl)] + [evaluation.importance_weighted(model, params, data, x, "none", 0, 0, s) for s in (4, 50)]
+    split = evaluation.Split(data, x, "none")
+    cost, kl = evaluation.cost_and_kl(model, params, split)
+    bounds = [-(cost + kl)] + [evaluation.importance_weighted(model, params, split, s) for s in (4, 50)]
     exact = evaluation.log_prob(model, params, x).mean()
     assert bounds[0] < bounds[1] < bounds[2] < exact + 1e-4        # float32 sums of 2,000 images
     assert bounds[2] > exact - 0.05
@@ -62,12 +64,13 @@ def test_bounds_stand_in_their_order(prior):
 
 def test_elbo_with_one_sample_is_unbiased_for_the_enumerated_elbo():
     model, params, x = small()
-    kept = evaluation.posterior(model, params, x)
+    kept = model.encode(params, x)
     joint = slow_log_joint(model, params, x) + 2 * math.log(3)      # uniform prior: log p(x | z)
     q = np.array([kept.log_q[:, 0, a] + kept.log_q[:, 1, b] for a in range(3) for b in range(3)])
     expected = (np.exp(q) * joint).sum(0).mean() - kept.kl.sum(-1).mean()
     data = Dataset("test", x.astype(np.float32), x[:1].astype(np.float32), (2, 3), 1)
-    got = -evaluation.elbo(model, params, data, data.train, "none", 0, 0, samples=20_000, dtype=np.float64).sum()
+    split = evaluation.Split(data, data.train, "none", dtype=np.float64)
+    got = -evaluation.cost_and_kl(model, params, split, samples=20_000).sum()
     spread = np.sqrt((np.exp(q) * joint ** 2).sum(0) - (np.exp(q) * joint).sum(0) ** 2).max()
     assert abs(got - expected) < 6 * spread / math.sqrt(20_000)     # six standard errors; the seed is fixed
 

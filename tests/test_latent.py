@@ -4,10 +4,10 @@ import math
 import numpy as np
 import pytest
 
-from npdvae import backends, estimators, rng, schedules
+from npdvae import backends, estimators, optimizers, rng, schedules
 from npdvae.latents.categorical import Categorical
 from npdvae.mlp import MLP
-from npdvae.optimizers import Optimizer, clip_norm
+from npdvae.optimizers.base import clip_norm
 from npdvae.state import merge
 
 OPS = backends.load("numpy")
@@ -23,10 +23,10 @@ def test_prior_samples_have_the_priors_frequencies():
     params = {"latent.prior": noise.normal(size=(2, 3))}
     n = 100_000
     codes = latent.sample_prior(params, rng.Generator(1, rng.PRIOR), n)
-    p = np.exp(latent.log_prior(params))
+    p = np.exp(latent.prior.log_rows(params))
     shares = (codes[..., None] == np.arange(3)).mean(0)
     assert (np.abs(shares - p) < 5 * np.sqrt(p * (1 - p) / n)).all()    # five standard errors; the seed is fixed
-    assert np.allclose(layer().log_prior({}), -math.log(3))
+    assert np.allclose(layer().prior.log_rows({}), -math.log(3))
 
 
 def test_free_bits_stop_the_gradient_of_small_kl_only():
@@ -34,9 +34,9 @@ def test_free_bits_stop_the_gradient_of_small_kl_only():
     plain, floored = (layer(free_bits=bits) for bits in (0.0, 0.3))
     grads = []
     for latent in (plain, floored):
-        _, _, kept = latent.forward({}, h, rng.Generator(0))
+        _, kept = latent.forward({}, h, rng.Generator(0))
         grads.append(latent.backward({}, kept, np.zeros((9, 1)), None)[0])
-    assert kept.kl[0, 0] < 0.3 < kept.kl[0, 1]
+    assert kept.q.kl[0, 0] < 0.3 < kept.q.kl[0, 1]
     assert (grads[1][0, :3] == 0).all() and (grads[0][0, :3] != 0).any()
     assert np.array_equal(grads[0][0, 3:], grads[1][0, 3:])
 
@@ -45,7 +45,7 @@ def test_kl_weight_scales_the_kl_part_alone():
     noise = np.random.default_rng(2)
     h, cost = noise.normal(size=(4, 6)), noise.normal(size=(9, 4))
     latent = layer()
-    _, _, kept = latent.forward({}, h, rng.Generator(0))
+    _, kept = latent.forward({}, h, rng.Generator(0))
     at = [latent.backward({}, kept, cost, None, kl_weight=w)[0] for w in (0.0, 1.0, 3.0)]
     assert np.abs((at[2] - at[0]) - 3 * (at[1] - at[0])).max() <= 1e-14     # linear in the weight, float64
     assert np.abs(at[1] - at[0]).max() > 0.01
@@ -80,14 +80,14 @@ def test_clip_norm_scales_to_the_limit_and_keeps_directions():
 
 
 def test_optimizer_starts_the_moments_of_learned_entries_when_they_appear():
-    adam = Optimizer("adam", OPS)
+    adam = optimizers.get("adam")
     moments = adam.init({"w": np.zeros(2)})
     params, moments = adam.update({"w": np.zeros(2), "estimator.eta": np.array(1.0)},
                                   {"w": np.ones(2), "estimator.eta": np.array(2.0)}, moments, 1, 0.1)
     assert params["estimator.eta"] == pytest.approx(0.9, abs=1e-7)  # the first step of Adam is lr * sign(g)
     assert {"m.estimator.eta", "v.estimator.eta"} <= moments.keys()
     with pytest.raises(ValueError, match="unknown optimizer"):
-        Optimizer("adamw", OPS)
+        optimizers.get("adamw")
 
 
 @pytest.mark.parametrize("how, bound", [("pytorch", 1 / math.sqrt(50)), ("glorot", math.sqrt(6 / 450)),

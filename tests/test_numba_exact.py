@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 from numba import njit
 
-from npdvae import backends
 from npdvae.engine import Readable
-from npdvae.estimators import get
 from npdvae.fused import exact, plan, reason_unsupported
 from npdvae.fused.engine import Fused
 from npdvae.kernels.cpu import code_choice
 from npdvae.kernels.cpu import gradient_sums as sums_of_blocks
 from npdvae.kernels.cpu.target import GRADIENT_ROWS, PANEL
+from npdvae.latents.categorical import Categorical
 from npdvae.model import DiscreteVAE
 from tests.test_numba_fused import ORDER, engines
 
@@ -153,7 +152,7 @@ def test_fused_evaluation_after_exact_training_equals_readable_evaluation(name):
 def test_too_many_codes_take_the_readable_step():
     _, fused = engines("exact", D=2, K=3)
     assert reason_unsupported(fused.model, fused.recipe) is None
-    model = DiscreteVAE(19, 7, 4, (20,), get("exact"), backends.load("numpy"))
+    model = DiscreteVAE(19, (20,), Categorical(7, 4, "exact"))
     assert "16384 codes, more than 8192" in reason_unsupported(model, fused.recipe)
 
 

@@ -10,16 +10,14 @@ import sys
 import numpy as np
 import pytest
 
-from npdvae import backends, rng
+from npdvae import backends, optimizers, rng
 from npdvae.data.dataset import Dataset
 from npdvae.engine import Readable, Recipe
-from npdvae.estimators import get
 from npdvae.fused import Fused, plan, reason_unsupported
-from npdvae.fused.engine import gradient_of
 from npdvae.kernels.cpu import fused_latent
 from npdvae.kernels.cpu.categorical import invert
+from npdvae.latents.categorical import Categorical
 from npdvae.model import DiscreteVAE
-from npdvae.optimizers import Optimizer
 from npdvae.state import TrainState
 
 REFERENCE = backends.load("numpy")
@@ -53,14 +51,14 @@ def engines(estimator="reinforce", pixels=19, kind="bytes", binarize="dynamic", 
             optimizer="adam", activation="relu", prior="uniform", free_bits=0.0, kl_weight=1.0, threads=2,
             way="chained", **options):
     dataset = images(pixels, kind)
-    model = DiscreteVAE(pixels, D, K, hidden, get(estimator, **options), REFERENCE, activation, prior=prior,
-                        free_bits=free_bits)
-    recipe = Recipe(Optimizer(optimizer, REFERENCE), lambda step: 1e-3 / (step + 1), lambda step: kl_weight, batch,
+    latent = Categorical(D, K, estimator, prior=prior, free_bits=free_bits, **options)
+    model = DiscreteVAE(pixels, hidden, latent, activation=activation)
+    recipe = Recipe(optimizers.get(optimizer), lambda step: 1e-3 / (step + 1), lambda step: kl_weight, batch,
                     None, None, binarize, 3, np.dtype(f4))
     draw = np.random.default_rng(1)
     params = {k: draw.normal(0, 0.5, v.shape).astype(f4) for k, v in model.init(rng.Generator(0), f4).items()}
-    moments = Optimizer(optimizer, REFERENCE).init(params)
-    state = TrainState(params, moments, model.latent.estimator.init(rng.Generator(1), D, K, pixels), 4)
+    moments = optimizers.get(optimizer).init(params)
+    state = TrainState(params, moments, model.latent.init_state(rng.Generator(1), pixels), 4)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in WAYS[way].items():
             patch.setattr(plan, name, value)
@@ -118,8 +116,8 @@ def test_fused_steps_equal_readable_steps(name, way):
             assert np.abs(a.moments[k] - moment).max() <= 2 * TOLERANCE * np.abs(moment).max(), k
     for k, p in b.params.items():
         assert np.abs(a.params[k] - p).max() <= 2e-4, k             # steps are up to 1e-3 each
-    for k, v in (b.estimator or {}).items():
-        assert np.abs(a.estimator[k] - v).max() <= TOLERANCE * max(1, np.abs(v).max()), k
+    for k, v in (b.latent or {}).items():
+        assert np.abs(a.latent[k] - v).max() <= TOLERANCE * max(1, np.abs(v).max()), k
 
 
 @pytest.mark.parametrize("name", ["constant", "rloo", "reinmax", "grey floats"])
@@ -190,8 +188,9 @@ def test_fused_refuses_what_it_cannot_do():
     assert "float64" in reason_unsupported(model, recipe._replace(dtype=np.dtype("f8")))
     assert "clipping" in reason_unsupported(model, recipe._replace(clip_norm=1.0))
     assert "microbatches" in reason_unsupported(model, recipe._replace(microbatch=3))
-    assert "sgd" in reason_unsupported(model, recipe._replace(optimizer=Optimizer("sgd", REFERENCE)))
-    assert gradient_of(get("gumbel_softmax")) is None
+    assert "sgd" in reason_unsupported(model, recipe._replace(optimizer=optimizers.get("sgd")))
+    other = DiscreteVAE(model.pixels, model.hidden, Categorical(3, 4, "gumbel_softmax"))
+    assert "estimator gumbel_softmax" in reason_unsupported(other, recipe)
     for bad in ([60], [-1], [[0, 1]]):
         with pytest.raises(ValueError, match="order must be indices"):
             fused.run(np.array(bad))

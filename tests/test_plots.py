@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from npdvae import plots
+from npdvae import metrics, plots
 
 DRAWS = np.random.default_rng(0)
 
@@ -34,9 +34,10 @@ def lines(epochs, validation=False, start=40.0):
     for e in range(1, epochs + 1):
         cost, kl = start / e + 15, 3 - 3 / e
         made.append({"epoch": e, "step": 30 * e, "train_negative_elbo": cost + kl, "test_negative_elbo": cost + kl + 1,
+                     "train_cost": cost, "train_kl": kl,
                      "test_cost": cost, "test_kl": kl, "seconds": e, "seconds_per_step": 1e-3})
         if validation:
-            made[-1]["validation_negative_elbo"] = cost + kl + 0.5
+            made[-1] |= metrics.named("validation", cost + 0.5, kl)
     return made
 
 

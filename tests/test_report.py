@@ -115,7 +115,7 @@ def test_traversal_changes_one_latent_at_a_time(folder, monkeypatch):
     image = run.targets(run.dataset(), run.dataset().test)[7]
     images, code, latents, categories = report.traversal(run, image, np.array([0.1, 0.3, 0.2]))
     own = run.encode(image[None])[0].argmax(-1)
-    assert latents.tolist() == [0, 1, 2] and categories.tolist() == list(range(5)) and code.tolist() == own.tolist()
+    assert latents.tolist() == [0, 1, 2] and categories.tolist() == list(range(5)) and code == own.tolist()
     for r in range(3):
         np.testing.assert_allclose(images[r, code[r]], run.decode(own[None])[0], atol=1e-6)   # float32, other batch
         other = own.copy()

@@ -6,6 +6,7 @@ import pytest
 
 from npdvae import backends, estimators
 from npdvae.estimators.base import Draw
+from npdvae.latents.categorical import Categorical
 from npdvae.model import DiscreteVAE
 from npdvae.rng import Generator
 from npdvae.step import step
@@ -19,7 +20,7 @@ RNG = np.random.default_rng(8)
 
 def model_of(estimator="exact", prior="learned", activation="tanh", free_bits=0.0, **options):
     made = estimators.get(estimator, **options)
-    return DiscreteVAE(PIXELS, D, K, HIDDEN, made, OPS, activation, prior=prior, free_bits=free_bits)
+    return DiscreteVAE(PIXELS, HIDDEN, Categorical(D, K, made, prior=prior, free_bits=free_bits), activation=activation)
 
 
 def parameters(model, dtype=np.float64, spread=1.5):
@@ -88,10 +89,10 @@ def test_free_bits_stop_the_kl_gradient_of_latents_below_them(free_bits):
     model, plain = model_of(free_bits=free_bits), model_of()
     params = parameters(model)
     h, _ = model.encoder.forward(params, X)
-    kl = plain.latent.posterior(params, h.reshape(B, D, K)).kl      # [B, D]
+    kl = plain.encode(params, X).kl      # [B, D]
     got = step(model, params, X, None).grads["latent.prior"]
     log_q = OPS.log_softmax(h.reshape(B, D, K))
-    log_p = plain.latent.log_prior(params)
+    log_p = plain.latent.prior.log_rows(params)
     expected = ((kl >= free_bits)[..., None] * (np.exp(log_p) - np.exp(log_q))).sum(0) / B
     close(got, expected, 1e-14, 1)
     assert got.any() == (kl >= free_bits).any()
@@ -219,9 +220,10 @@ def test_step_without_analytic_kl_sums_over_the_batch():
 def test_latent_layer_by_itself_has_no_weights_and_no_free_bits():
     model = model_of()
     params, latent = parameters(model), model.latent
-    assert not latent.init(np.float32)["latent.prior"].any() and latent.init(np.float32)["latent.prior"].dtype == "f4"
-    assert type(latent)(D, K, latent.estimator, OPS).free_bits == 0
-    _, _, kept = latent.forward(params, RNG.normal(size=(B, D * K)), None)
+    assert not latent.init(None, np.float32)["latent.prior"].any()
+    assert latent.init(None, np.float32)["latent.prior"].dtype == "f4"
+    assert type(latent)(D, K, latent.estimator).free_bits == 0
+    _, kept = latent.forward(params, RNG.normal(size=(B, D * K)), None)
     cost = RNG.normal(size=(K ** D, B))
     got, expected = latent.backward(params, kept, cost, None), latent.backward(params, kept, cost, None, None, 1.0, 1.0)
     assert (got[0] == expected[0]).all() and (got[1]["latent.prior"] == expected[1]["latent.prior"]).all()

@@ -5,8 +5,9 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from npdvae import backends, estimators, rng
+from npdvae import backends, rng
 from npdvae.estimators.parts.outcomes import all_codes
+from npdvae.latents.categorical import Categorical
 from npdvae.model import DiscreteVAE
 from npdvae.verify import model_cost
 from npdvae.verify.model_cost import ModelCost
@@ -18,7 +19,7 @@ B, D, K, S, P = 3, 2, 4, 5, 10
 @functools.cache
 def parts(dtype=np.float64, activation="relu"):
     """A model, its parameters (far from the symmetric start) and three images."""
-    model = DiscreteVAE(P, D, K, (7, 6), estimators.get("exact"), OPS, activation, prior="learned")
+    model = DiscreteVAE(P, (7, 6), Categorical(D, K, "exact", prior="learned"), activation=activation)
     noise = np.random.default_rng(4)
     params = {k: (2 * v + 0.5 * noise.normal(size=v.shape)).astype(dtype) for k, v in
               model.init(rng.Generator(3, rng.INIT), dtype).items()}
@@ -84,7 +85,7 @@ def test_single_precision_models_are_served_in_theirs(tabulate):
 
 def test_the_prior_adds_its_log_probability():
     model, params, x = parts()
-    log_prior = model.latent.log_prior(params)                      # [D, K]
+    log_prior = model.latent.prior.log_rows(params)                      # [D, K]
     plain = ModelCost(model, params, x)
     joint = plain.with_prior(log_prior)
     codes = all_codes(np, D, K)[:, None]                            # [16, 1, D]
@@ -100,7 +101,7 @@ def test_the_prior_adds_its_log_probability():
 def test_tables_are_made_once_and_the_prior_shares_them():
     model, params, x = parts()
     plain = ModelCost(model, params, x)
-    joint = plain.with_prior(model.latent.log_prior(params))
+    joint = plain.with_prior(model.latent.prior.log_rows(params))
     plain(codes_of("hard"))
     plain.gradient(codes_of("shared"))
     with mock.patch.object(model, "decode", None):                  # no decoder is asked again

@@ -14,7 +14,7 @@ from npdvae.backends import Ops
 from npdvae.backends import cuda_device as devices
 from npdvae.backends.cublas import Blas
 from npdvae.kernels.cuda import launch
-from npdvae.ops.updates import radam_rectifier
+from npdvae.ops import updates as formulas
 
 RELU, LEAKY_RELU, TANH, IDENTITY = range(4)     # as activations.cuh numbers them
 COLUMNS, STRIPS, BINS = 32, 8, 16               # of a block in linear.cu
@@ -356,10 +356,12 @@ class CupyOps:
         return tuple(new)
 
     def adam(self, p, g, m, v, t, lr, beta1=0.9, beta2=0.999, eps=1e-8):
-        return self.adaptive("adam", p, g, m, v, *adam_scalars(t, lr, beta1, beta2), beta1, beta2, eps)
+        scalars = formulas.adam_scalars(t, lr, beta1, beta2)
+        return self.adaptive("adam", p, g, m, v, *adam_numbers(*scalars, 1.0), beta1, beta2, eps)
 
     def radam(self, p, g, m, v, t, lr, beta1=0.9, beta2=0.999, eps=1e-8):
-        return self.adaptive("radam", p, g, m, v, *radam_scalars(t, lr, beta1, beta2), beta1, beta2, eps)
+        scalars = *formulas.adam_scalars(t, lr, beta1, beta2), formulas.radam_rectifier(t, beta2)
+        return self.adaptive("radam", p, g, m, v, *radam_numbers(*scalars), beta1, beta2, eps)
 
     def uniform(self, seed, stream, step, example, draw, shape, dtype=np.float64):
         S, B, D, N = shape
@@ -369,12 +371,19 @@ class CupyOps:
         return u
 
 
-def adam_scalars(t, lr, beta1=0.9, beta2=0.999):
-    """What update t of Adam depends on besides the arrays: rate and scale of updates.cuh."""
-    return lr / (1 - beta1 ** t), math.sqrt(1 - beta2 ** t)
+def sgd_numbers(rate, root, rectifier):
+    """What an update depends on besides the arrays: rate and scale of updates.cuh."""
+    return rate, 1.0
 
 
-def radam_scalars(t, lr, beta1=0.9, beta2=0.999):
+def adam_numbers(rate, root, rectifier):
+    """The same for Adam."""
+    return rate, root
+
+
+def radam_numbers(rate, root, rectifier):
     """The same for RAdam; a negative scale says that the variance is not tractable yet."""
-    rectifier = radam_rectifier(t, beta2)
-    return lr / (1 - beta1 ** t), -1.0 if rectifier is None else rectifier * math.sqrt(1 - beta2 ** t)
+    return rate, -1.0 if rectifier is None else rectifier * root
+
+
+NUMBERS = {"sgd": sgd_numbers, "adam": adam_numbers, "radam": radam_numbers}

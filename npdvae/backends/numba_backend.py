@@ -4,7 +4,6 @@ Other types (float64, complex128) take the reference function, so they agree wit
 thread; dense products are NumPy's BLAS, the only thread pool.
 """
 import functools
-import math
 
 import numpy as np
 
@@ -291,12 +290,13 @@ def sgd(p, g, m, lr, momentum=0.9):
 
 @float32_op
 def adam(p, g, m, v, t, lr, beta1=0.9, beta2=0.999, eps=1e-8):
-    return adaptive(p, g, m, v, adam_scalars(t, lr, beta1, beta2, eps))
+    return adaptive(p, g, m, v, adam_numbers(*formulas.adam_scalars(t, lr, beta1, beta2), 1.0, beta1, beta2, eps))
 
 
 @float32_op
 def radam(p, g, m, v, t, lr, beta1=0.9, beta2=0.999, eps=1e-8):
-    return adaptive(p, g, m, v, radam_scalars(t, lr, beta1, beta2, eps))
+    scalars = *formulas.adam_scalars(t, lr, beta1, beta2), formulas.radam_rectifier(t, beta2)
+    return adaptive(p, g, m, v, radam_numbers(*scalars, beta1, beta2, eps))
 
 
 def adaptive(p, g, m, v, scalars):
@@ -305,18 +305,19 @@ def adaptive(p, g, m, v, scalars):
     return p, m, v
 
 
-def adam_scalars(t, lr, beta1=0.9, beta2=0.999, eps=1e-8):
+def adam_numbers(rate, root, rectifier, beta1=0.9, beta2=0.999, eps=1e-8):
     """Adam as m += s1 (g - m), v += s2 (g g - v), p -= s0 m / (s3 sqrt(v) + s4): s float32 [5]."""
-    return np.array([lr / (1 - beta1 ** t), 1 - beta1, 1 - beta2, 1 / math.sqrt(1 - beta2 ** t), eps], f4)
+    return np.array([rate, 1 - beta1, 1 - beta2, 1 / root, eps], f4)
 
 
-def radam_scalars(t, lr, beta1=0.9, beta2=0.999, eps=1e-8):
-    """RAdam in the form of `adam_scalars`; momentum alone while the variance is not tractable."""
-    rectifier = formulas.radam_rectifier(t, beta2)
-    step = lr / (1 - beta1 ** t)
+def radam_numbers(rate, root, rectifier, beta1=0.9, beta2=0.999, eps=1e-8):
+    """RAdam in the form of `adam_numbers`; momentum alone while the variance is not tractable."""
     if rectifier is None:
-        return np.array([step, 1 - beta1, 1 - beta2, 0, 1], f4)
-    return np.array([step * rectifier * math.sqrt(1 - beta2 ** t), 1 - beta1, 1 - beta2, 1, eps], f4)
+        return np.array([rate, 1 - beta1, 1 - beta2, 0, 1], f4)
+    return np.array([rate * rectifier * root, 1 - beta1, 1 - beta2, 1, eps], f4)
+
+
+NUMBERS = {"adam": adam_numbers, "radam": radam_numbers}            # what kernels.cpu.updates.adaptive reads
 
 
 def uniform(seed, stream, step, example, draw, shape, dtype=np.float64):

@@ -1,6 +1,8 @@
 """What an estimator is: a forward (`sample`) and a backward (`backward`), with nothing hidden between them."""
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -34,9 +36,22 @@ class Estimator:
     binary: bool = False                        # K = 2 only
     couples_batch: bool = False
     relaxed: bool = False                       # decodes other rows than hard codes from softmax(logits): no ELBO
+    samples: int = 1                            # S, where that is an option
+    from_noise: Callable[..., Draw] | None = None       # (logits, u, v, state, context): the draw that uniforms give
+    bounds: Callable[..., Any] | None = None    # (logits, cost_range) -> low, high of the estimate [B, D, K]
 
     def __init__(self, ops=None):
         self.ops = backends.load("numpy") if ops is None else ops
+
+    @property
+    def analytic_kl(self):
+        """Whether the objective is the expected cost, beside which the KL is added in closed form."""
+        return self.objective == "expectation"
+
+    def settings(self) -> dict[str, Any]:
+        """The options in force, by name: with the estimator's own name, all that its numbers depend on."""
+        options = [name for name in inspect.signature(type(self)).parameters if name != "ops"]
+        return {name: getattr(self, name) for name in options if hasattr(self, name)}
 
     def check(self, latents, categories):
         """Raise ValueError where this estimator cannot serve D latents of K categories."""

@@ -19,12 +19,16 @@ class Reinforce(Estimator):
         super().__init__(ops)
         if samples < 1:
             raise ValueError(f"estimator {self.name} needs samples >= 1, got {samples}")
-        self.samples = samples
+        self.samples, self.baseline_name = samples, baseline
         self.baseline = make(baseline, self.ops, baseline_value=baseline_value, decay=decay, hidden=hidden,
                              normalise=normalise)
         self.couples_batch = self.baseline.couples_batch
         self.unbiased = self.baseline.unbiased
         self.exact_for = "any" if self.unbiased else None
+
+    def settings(self):
+        chosen = {option: getattr(self.baseline, option) for option in self.baseline.options}
+        return {"samples": self.samples, "baseline": self.baseline_name, **chosen}
 
     def evaluations(self, latents, categories):
         return self.samples

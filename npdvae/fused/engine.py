@@ -9,16 +9,12 @@ import threading
 import numpy as np
 from numba import config
 
-from npdvae import rng
-from npdvae.backends.numba_backend import adam_scalars, radam_scalars
-from npdvae.engine import Readable
-from npdvae.estimators.exact import Exact
-from npdvae.estimators.reinforce import Reinforce
-from npdvae.estimators.reinmax import ReinMax
-from npdvae.estimators.rloo import RLOO
-from npdvae.estimators.straight_through import StraightThrough
-from npdvae.fused.exact import MOST_CODES, ExactPlan
-from npdvae.fused.plan import ACTIVATIONS, MOST_STEPS, Gradient, Plan
+from npdvae import describe, rng
+from npdvae.backends.numba_backend import NUMBERS
+from npdvae.engine import Readable, indices
+from npdvae.fused.exact import ExactPlan
+from npdvae.fused.plan import MOST_STEPS, Plan
+from npdvae.fused.support import fused_gradient, unsupported
 from npdvae.kernels.cpu import jobs, target
 from npdvae.kernels.cpu.fused_worker import STRIDE, work
 from npdvae.state import TrainState
@@ -26,48 +22,11 @@ from npdvae.state import TrainState
 DENSITY = 0.3                                   # share of ones where adding rows costs as much as a dense product
 MOST_WORKERS = 64
 MODES = {"dynamic": jobs.DRAWN, "static": jobs.DRAWN, "threshold": jobs.THRESHOLDED, "none": jobs.GREY}
-BASELINES = {"NoBaseline": jobs.NO_BASELINE, "Constant": jobs.SHIFTED, "RunningMean": jobs.SHIFTED,
-             "BatchLeaveOneOut": jobs.LEAVE_ONE_OUT}
-
-
-def gradient_of(estimator) -> Gradient | None:
-    """The estimator as the kernels know it, or None. Subclasses may differ in anything, so only these very classes."""
-    if type(estimator) is Reinforce:
-        name = type(estimator.baseline).__name__
-        if name not in BASELINES:
-            return None
-        return Gradient(BASELINES[name], estimator.samples, tracks=int(name == "RunningMean"))
-    if type(estimator) is RLOO:
-        return Gradient(jobs.RLOO, estimator.samples)
-    if type(estimator) is StraightThrough:
-        return Gradient(jobs.STRAIGHT_THROUGH, estimator.samples, int(estimator.divide))
-    if type(estimator) is ReinMax:
-        return Gradient(jobs.REINMAX, estimator.samples)
-    if type(estimator) is Exact:
-        return Gradient(jobs.EXACT, 1)          # of an evaluation; training decodes all codes
-    return None
 
 
 def reason_unsupported(model, recipe) -> str | None:
-    """Why the readable engine must serve, in a few words, or None where the fused one can."""
-    if reason := target.reason_unfit():
-        return reason
-    if np.dtype(recipe.dtype) != np.float32:
-        return f"{np.dtype(recipe.dtype)} arithmetic"
-    if recipe.optimizer.name not in ("adam", "radam"):
-        return f"optimizer {recipe.optimizer.name}"
-    if recipe.clip_norm is not None:
-        return "clipping needs the whole gradient"
-    if recipe.microbatch is not None and recipe.microbatch < recipe.batch_size:
-        return "microbatches need the whole gradient"
-    if gradient_of(model.latent.estimator) is None:
-        return f"estimator {model.latent.estimator.name}"
-    if model.encoder.activation not in ACTIVATIONS or not model.hidden:
-        return "no hidden layer"
-    codes = model.latent.categories ** model.latent.latents
-    if type(model.latent.estimator) is Exact and codes > MOST_CODES:
-        return f"activations of {codes} codes, more than {MOST_CODES}"
-    return None
+    """Why the readable engine must serve on this machine, in a few words, or None where the fused one can."""
+    return target.reason_unfit() or unsupported(describe.describe(model, recipe))
 
 
 def writable(images):
@@ -86,15 +45,18 @@ class Fused(Readable):
     Raises ValueError for what `reason_unsupported` names.
     """
 
+    name = "fused"
+
     def __init__(self, model, recipe, dataset, threads=None):
         super().__init__(model, recipe, dataset)
-        if reason := reason_unsupported(model, recipe):
+        self.spec = describe.describe(model, recipe)
+        if reason := target.reason_unfit() or unsupported(self.spec):
             raise ValueError(f"the fused engine cannot run this: {reason}")
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.workers = 1 if config.DISABLE_JIT else min(threads or cores, MOST_WORKERS)
         byte_images = dataset.train.dtype == np.uint8
         mode = jobs.THRESHOLDED if dataset.binary else MODES[recipe.binarize]
-        gradient = gradient_of(model.latent.estimator)
+        gradient = fused_gradient(self.spec)
         self.plan = plan = (ExactPlan if gradient.kind == jobs.EXACT else Plan)(
             model, recipe.batch_size, gradient, mode, dataset.levels if byte_images else 0, self.sparse())
         (self.mem, self.ints, self.scratch, self.i_scratch, self.training,
@@ -122,10 +84,10 @@ class Fused(Readable):
             if plan.learned:
                 prior = np.asarray(arrays[f"{kind}latent.prior"])
                 self.mem[base + plan.prior:base + plan.prior + prior.size] = prior.reshape(-1)
-        self.state = TrainState({}, {}, state.estimator, state.step)
+        self.state = TrainState({}, {}, state.latent, state.step)
         self.saved = None
         if plan.gradient.tracks:
-            kept = state.estimator or {}
+            kept = state.latent or {}
             self.running[:] = (kept["cost_sum"][0], kept["weight_sum"][0],
                                self.model.latent.estimator.baseline.decay)
 
@@ -137,7 +99,7 @@ class Fused(Readable):
     def save(self) -> TrainState:
         if self.saved is None:
             plan = self.plan
-            self.saved = TrainState({}, {}, self.state.estimator, self.state.step)
+            self.saved = TrainState({}, {}, self.state.latent, self.state.step)
             for kind, arrays, base in self.parts(self.saved):
                 for layer in plan.encoder + plan.decoder:
                     arrays[f"{kind}{layer.name}.weight"], arrays[f"{kind}{layer.name}.bias"] = layer.get(self.mem, base)
@@ -148,29 +110,22 @@ class Fused(Readable):
 
     def run(self, order) -> np.ndarray:
         size = self.recipe.batch_size
-        order = self.checked(order, len(self.dataset.train))
+        order = indices(order, len(self.dataset.train))
         parts = [self.some_steps(order[i:i + MOST_STEPS * size]) for i in range(0, len(order), MOST_STEPS * size)]
         return np.concatenate(parts) if parts else np.empty((0, 2))
-
-    @staticmethod
-    def checked(order, images):
-        """Indices as int64, every one of them an image: the workers read without a check."""
-        order = np.array(order, np.int64)
-        if order.ndim != 1 or (order.size and not 0 <= order.min() <= order.max() < images):
-            raise ValueError(f"order must be indices in [0, {images}), got shape {list(order.shape)}")
-        return order
 
     def some_steps(self, order):
         """At most MOST_STEPS steps: their sums of cost and KL, [steps, 2]."""
         steps, first = math.ceil(len(order) / self.recipe.batch_size), self.state.step
         table = self.mem[self.plan.scalars:self.plan.scalars + (steps + 1) * jobs.STEP_SCALARS]
         table = table.reshape(steps + 1, jobs.STEP_SCALARS)
-        estimator, state = self.model.latent.estimator, self.state.estimator
-        update = adam_scalars if self.recipe.optimizer.name == "adam" else radam_scalars
+        estimator, state = self.model.latent.estimator, self.state.latent
+        numbers = NUMBERS[self.spec.optimizer]
         for i in range(steps):
-            table[i, :5] = update(first + i + 1, self.recipe.lr(first + i))
             examples = min(self.recipe.batch_size, len(order) - i * self.recipe.batch_size)
-            table[i, jobs.SCALE], table[i, jobs.KL_WEIGHT] = 1 / examples, self.recipe.kl_weight(first + i)
+            now = describe.scalars(self.recipe, first + i, examples)
+            table[i, :5] = numbers(*now.update)
+            table[i, jobs.SCALE], table[i, jobs.KL_WEIGHT] = now.scale, now.kl_weight
             if self.plan.gradient.kind >= jobs.STRAIGHT_THROUGH:
                 table[i, jobs.TEMPERATURE] = estimator.tau(state, np.float32)
                 state = estimator.advance(None, None, state)
@@ -204,8 +159,9 @@ class Fused(Readable):
     def baseline(self):
         """What the next step subtracts from the cost."""
         if self.plan.gradient.tracks:
-            return self.running[0] / max(self.running[1], 1 - self.running[2])
-        return getattr(getattr(self.model.latent.estimator, "baseline", None), "baseline_value", 0.0)
+            rule = self.model.latent.estimator.baseline
+            return float(rule.mean({"cost_sum": self.running[0], "weight_sum": self.running[1]}, "cost_sum"))
+        return self.spec.settings.get("baseline_value", 0.0)
 
     def launch(self, program, images, order, step, trains, streams, out, example=0):
         """Run the workers over `out` steps; the first in this thread."""

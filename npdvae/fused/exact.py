@@ -11,7 +11,7 @@ from npdvae.fused.plan import Plan, encode
 from npdvae.kernels.cpu import fused_exact, jobs
 from npdvae.kernels.cpu.target import LANES, PANEL, PICK_PANEL, ROWS
 
-MOST_CODES = 2 ** 13                            # of this plan: beyond, their activations would fill the memory
+MOST_ACTIVATIONS = 2 ** 13                      # codes of this plan: beyond, their activations would fill the memory
 UNIT = math.lcm(ROWS, LANES)                    # rows of codes come in whole tiles and vectors
 CODES = 96                                      # about as many go through the decoder in one go: they stay in cache
 PARTS = 8                                       # or fewer, where so many chunks would not be filled

@@ -18,7 +18,7 @@ PANELS, TILES = 7, 22                           # of the weight in one chunk of 
 PARTS = 16                                      # chunks of one stage of examples: enough to balance a few workers
 
 
-class Gradient(NamedTuple):
+class FusedGradient(NamedTuple):
     """The estimator in the form that `jobs` knows."""
 
     kind: int
@@ -34,10 +34,10 @@ class Plan:
     are lists of ones.
     """
 
-    def __init__(self, model, batch, gradient: Gradient, mode, levels, sparse):
+    def __init__(self, model, batch, gradient: FusedGradient, mode, levels, sparse):
         self.batch, self.gradient, self.sparse = batch, gradient, sparse
         D, K = model.latent.latents, model.latent.categories
-        self.D, self.K, self.learned = D, K, model.latent.prior == "learned"
+        self.D, self.K, self.learned = D, K, model.latent.prior.name == "learned"
         self.activation = ACTIVATIONS[model.encoder.activation]
         S = gradient.samples
         region = Region()

@@ -7,28 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from npdvae import describe
 from npdvae.backends import cuda_device as devices
-from npdvae.backends import cupy_backend
-from npdvae.engine import Readable
+from npdvae.backends.cupy_backend import NUMBERS
+from npdvae.engine import Readable, indices
 from npdvae.estimators.parts.temperature import Tempered
-from npdvae.gpu.gradient import RUNNING, gradient_of
-from npdvae.gpu.plan import ACTIVATIONS, MODES, SETTINGS, Plan
-from npdvae.latents.categorical import Categorical
-from npdvae.likelihood import Bernoulli
+from npdvae.gpu.plan import SETTINGS, Plan
+from npdvae.gpu.support import RUNNING, captured_gradient, unsupported
 from npdvae.state import TrainState
-
-
-def reason_unsupported(model, recipe) -> str | None:
-    """Why the step must run op by op, in a few words, or None where it can be captured."""
-    if gradient_of(model.latent.estimator) is None:
-        return f"estimator {model.latent.estimator.name} has no fused kernel for these options"
-    if recipe.microbatch is not None and recipe.microbatch < recipe.batch_size:
-        return "microbatches are added up one by one"
-    if type(model.latent) is not Categorical or type(model.likelihood) is not Bernoulli:
-        return "the model has parts of its own"
-    if model.encoder.activation not in ACTIVATIONS or recipe.binarize not in MODES:
-        return "the model has parts of its own"
-    return None
 
 
 def engine(model, recipe, dataset, say=None):
@@ -36,13 +22,13 @@ def engine(model, recipe, dataset, say=None):
     say = say or tell
     backend = backend_of(model.ops)
     where = f"cupy: {backend.device.name} (device {backend.device.number}), {backend.blas.precision} matrix products"
-    reason = reason_unsupported(model, recipe)
+    reason = unsupported(describe.describe(model, recipe))
     if reason is None:
         captured = Captured(model, recipe, dataset, say)
         say(f"{where}, {captured.memory()['run'] / 2 ** 20:.0f} MiB of device memory for this run")
         return captured
     say(f"{where}; {reason}: steps run op by op, without a CUDA graph")
-    return Readable(model, recipe, dataset)
+    return Readable(model, recipe, dataset, reason)
 
 
 def backend_of(ops):
@@ -59,16 +45,19 @@ class Captured(Readable):
     """Steps as replays of a graph, one graph for each batch size; state in device arrays that never move.
 
     Same random numbers as `Readable`; results do not depend on how steps are grouped into calls.
-    Raises ValueError for what `reason_unsupported` names, BackendError where memory does not suffice.
+    Raises ValueError for what `support.unsupported` names, BackendError where memory does not suffice.
     """
+
+    name = "captured"
 
     def __init__(self, model, recipe, dataset, say=None):
         super().__init__(model, recipe, dataset)
-        if reason := reason_unsupported(model, recipe):
+        self.spec = describe.describe(model, recipe)
+        if reason := unsupported(self.spec):
             raise ValueError(f"the captured engine cannot run this: {reason}")
         self.backend = backend_of(model.ops)
         self.cupy, self.say = self.backend.cupy, say or tell
-        self.gradient = gradient_of(model.latent.estimator)
+        self.gradient = captured_gradient(self.spec)
         self.graphs: dict[int, Any] = {}
         self.warm: set[int] = set()
         self.capturing = True
@@ -84,47 +73,38 @@ class Captured(Readable):
         plan.params.load(state.params)
         for kind, flat in plan.moments.items():
             flat.load({name: state.moments[f"{kind}.{name}"] for name in flat.shapes})
-        if self.gradient.mean == RUNNING and state.estimator is not None:
-            plan.buffers["mean"].set(np.concatenate([state.estimator["cost_sum"], state.estimator["weight_sum"]]))
+        if self.gradient.mean == RUNNING and state.latent is not None:
+            plan.buffers["mean"].set(np.concatenate([state.latent["cost_sum"], state.latent["weight_sum"]]))
         moments = {f"{kind}.{name}": flat[name] for kind, flat in plan.moments.items() for name in flat.shapes}
-        self.state = TrainState(plan.params.views, moments, state.estimator, state.step)
+        self.state = TrainState(plan.params.views, moments, state.latent, state.step)
         self.cupy.cuda.Device().synchronize()
 
     def save(self) -> TrainState:
         moments = {f"{kind}.{name}": a for kind, flat in self.plan.moments.items() for name, a in flat.save().items()}
-        return TrainState(self.plan.params.save(), moments, self.state.estimator, self.state.step)
+        return TrainState(self.plan.params.save(), moments, self.state.latent, self.state.step)
 
-    def estimator_after(self, estimator, steps):
-        """The estimator's state `steps` steps later: what is scheduled is computed, what is measured is read."""
-        if estimator is None:
+    def state_after(self, state, steps):
+        """The latent's state `steps` steps later: what is scheduled is computed, what is measured is read."""
+        if state is None:
             return None
         if self.gradient.mean == RUNNING:
             mean = self.plan.buffers["mean"].get()
-            return {**estimator, "cost_sum": mean[:1], "weight_sum": mean[1:]}
-        step = int(estimator["step"]) + steps
-        tau = self.temperature(step) if self.annealed else float(estimator["temperature"])
-        return {**estimator, "temperature": np.float64(tau), "step": np.asarray(step, np.int64)}
+            return {**state, "cost_sum": mean[:1], "weight_sum": mean[1:]}
+        step = int(state["step"]) + steps
+        return {**state, "temperature": np.float64(self.temperature(state, step)), "step": np.asarray(step, np.int64)}
 
-    @property
-    def annealed(self):
-        e = self.model.latent.estimator
-        return isinstance(e, Tempered) and e.anneal in ("exponential", "linear")
-
-    def temperature(self, step):
-        """tau after `step` steps, as Tempered.advance has it."""
-        e = self.model.latent.estimator
-        i = step // e.anneal_every * e.anneal_every
-        falling = e.temperature * math.exp(-e.anneal_rate * i) if e.anneal == "exponential" else \
-            e.temperature - e.anneal_rate * i
-        return max(falling, e.anneal_min)
+    def temperature(self, state, step):
+        """tau at the `step`th step of a state."""
+        estimator = self.model.latent.estimator
+        if isinstance(estimator, Tempered) and estimator.anneals:
+            return float(estimator.annealed(step, np))
+        return float((state or {}).get("temperature", 1.0))
 
     # ---- steps ----------------------------------------------------------------------------------------------------
 
     def run(self, order) -> np.ndarray:
-        order = np.array(order, np.int64)
         images = len(self.dataset.train)
-        if order.ndim != 1 or (order.size and not 0 <= order.min() <= order.max() < images):
-            raise ValueError(f"order must be indices in [0, {images}), got shape {list(order.shape)}")
+        order = indices(order, images)
         size = self.recipe.batch_size * self.most
         parts = [self.some_steps(order[i:i + min(size, images)]) for i in range(0, len(order), min(size, images))] \
             if len(order) > images else [self.some_steps(order)]
@@ -144,8 +124,8 @@ class Captured(Readable):
             for i in range(steps):
                 self.one_step(min(batch, len(order) - i * batch))
             sums = b["sums"].get()[:steps]                          # waits for the stream
-            estimator = self.estimator_after(self.state.estimator, steps)
-        self.state = self.state._replace(estimator=estimator, step=self.state.step + steps)
+            latent = self.state_after(self.state.latent, steps)
+        self.state = self.state._replace(latent=latent, step=self.state.step + steps)
         return sums
 
     def follow(self):
@@ -155,14 +135,11 @@ class Captured(Readable):
 
     def schedule(self, steps):
         """What the kernels read of each step: rate, scale, weight of the KL, temperature; float64 [steps, SETTINGS]."""
-        recipe, table = self.recipe, np.zeros((steps, SETTINGS))
-        first, estimator = self.state.step, self.state.estimator or {}
-        begun, tau = int(estimator.get("step", 0)), float(estimator.get("temperature", 1.0))
-        rule = {"adam": cupy_backend.adam_scalars, "radam": cupy_backend.radam_scalars,
-                "sgd": lambda t, lr: (lr, 1.0)}[recipe.optimizer.name]
+        table, state = np.zeros((steps, SETTINGS)), self.state.latent
+        numbers, begun = NUMBERS[self.spec.optimizer], int((state or {}).get("step", 0))
         for i in range(steps):
-            rate, scale = rule(first + i + 1, recipe.lr(first + i))
-            table[i] = rate, scale, recipe.kl_weight(first + i), self.temperature(begun + i) if self.annealed else tau
+            now = describe.scalars(self.recipe, self.state.step + i, self.recipe.batch_size)
+            table[i] = *numbers(*now.update), now.kl_weight, self.temperature(state, begun + i)
         return table
 
     def one_step(self, B):

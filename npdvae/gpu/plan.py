@@ -15,20 +15,18 @@ from npdvae import rng
 from npdvae.backends.cublas import Blas
 from npdvae.backends.cupy_backend import BINS, COLUMNS, IDENTITY, STRIPS, strips
 from npdvae.estimators.parts.outcomes import all_codes
-from npdvae.gpu.gradient import BATCH, MEAN, RUNNING, Gradient
 from npdvae.gpu.memory import Buffers, Flat
+from npdvae.gpu.support import ACTIVATIONS, BATCH, MEAN, MODES, RUNNING, CapturedGradient
 from npdvae.kernels.cuda.launch import THREADS, elementwise, one_block_each, row_groups
 
-ACTIVATIONS = {"relu": 0, "leaky_relu": 1, "tanh": 2}
 SETTINGS = 4                                    # columns of the schedule, as schedule.cuh numbers them
-MODES = {"none": 0, "dynamic": 1, "static": 1, "threshold": 2}
 NORM_BLOCKS = 256
 
 
 class Plan:
     """The buffers of a model for batches of up to `batch` images, and the step on them."""
 
-    def __init__(self, backend, model, recipe, dataset, gradient: Gradient, steps: int):
+    def __init__(self, backend, model, recipe, dataset, gradient: CapturedGradient, steps: int):
         self.xp, self.blas, self.recipe, self.gradient = backend.cupy, backend.blas, recipe, gradient
         self.side, self.blas_aside = self.xp.cuda.Stream(non_blocking=True), Blas(self.xp, backend.blas.precision)
         self.fork, self.joined = (self.xp.cuda.Event(disable_timing=True) for _ in range(2))
@@ -45,7 +43,7 @@ class Plan:
         for name, sizes in (("encoder", self.encoder), ("decoder", self.decoder)):
             for i, (n_in, n_out) in enumerate(zip(sizes[:-1], sizes[1:])):
                 shapes |= {f"{name}.{i}.weight": (n_in, n_out), f"{name}.{i}.bias": (n_out,)}
-        self.prior = model.latent.prior == "learned"
+        self.prior = model.latent.prior.name == "learned"
         if self.prior:
             shapes["latent.prior"] = (self.D, self.K)
         self.params, self.grads = Flat(self.xp, shapes, recipe.dtype), Flat(self.xp, shapes, recipe.dtype)

@@ -1,109 +1,159 @@
 """D independent categorical variables of K categories (eq. 46, 47): analytic KL, any estimator for the rest."""
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
-PRIORS = ("uniform", "learned")
+from npdvae import estimators
+from npdvae.latents import register
+from npdvae.latents.discrete import Discrete
+
+
+class Posterior(NamedTuple):
+    """q(z | x) of each example."""
+
+    log_q: Any                                  # [B, D, K]
+    kl: Any                                     # [B, D], nats
 
 
 class Kept(NamedTuple):
     """What the backward of the latent layer needs."""
 
     draw: Any                                   # the estimator's draw
-    log_q: Any                                  # [B, D, K]
-    kl: Any                                     # [B, D], nats
+    q: Posterior
 
 
-class Categorical:
-    """The latent layer; a learned prior is D rows of logits, parameter `latent.prior` [D, K].
+@register
+class Categorical(Discrete):
+    """The latent layer around an estimator: one of `npdvae.estimators`, or its name and its `options`.
 
     `free_bits` (nats per latent and example, Kingma et al. 2016): a latent's KL below it costs a constant.
     """
 
-    def __init__(self, latents, categories, estimator, ops, prior="uniform", free_bits=0.0):
-        for name, value in (("latents", latents), ("categories", categories)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        if prior not in PRIORS:
-            raise ValueError(f"unknown prior {prior!r}: expected one of {', '.join(PRIORS)}")
+    name = "categorical"
+
+    def __init__(self, latents, categories=8, estimator="rloo", ops=None, prior="uniform", free_bits=0.0, **options):
+        if isinstance(estimator, str):
+            estimator = estimators.get(estimator, ops=ops, **options)
+        elif options:
+            raise ValueError(f"latent categorical has no option {next(iter(options))!r}: its estimator is made already")
+        super().__init__(latents, categories, estimator.ops if ops is None else ops, prior)
         if free_bits < 0:
             raise ValueError(f"free bits must not be negative, got {free_bits}")
-        if free_bits and estimator.objective != "expectation":
+        if free_bits and not estimator.analytic_kl:
             raise ValueError(f"estimator {estimator.name} has no analytic KL, so free bits cannot apply")
         estimator.check(latents, categories)
-        self.latents, self.categories, self.estimator, self.ops = latents, categories, estimator, ops
-        self.prior, self.free_bits = prior, free_bits
-        self.width = latents * categories
+        self.estimator, self.free_bits = estimator, free_bits
+        self.width = self.features = latents * categories
 
-    def init(self, dtype):
-        """Parameters of the prior: uniform to start with."""
-        if self.prior == "uniform":
-            return {}
-        import numpy as np
-        return {"latent.prior": np.zeros((self.latents, self.categories), dtype)}
+    @property
+    def needs_dz(self):
+        return self.estimator.needs_dcodes
 
-    def log_prior(self, params):
-        """log p(z_d = k): [D, K], in nats."""
-        if self.prior == "uniform":
-            return self.ops.xp.full((self.latents, self.categories), -math.log(self.categories))
-        return self.ops.log_softmax(params["latent.prior"])
+    @property
+    def samples(self):
+        return self.estimator.samples
+
+    @property
+    def relaxed(self):
+        return self.estimator.relaxed
+
+    @property
+    def weighs_kl(self):
+        return self.estimator.analytic_kl
+
+    @property
+    def couples_batch(self):
+        return self.estimator.couples_batch
+
+    def init_state(self, rng, context_size=0):
+        return self.estimator.init(rng, self.latents, self.categories, context_size)
+
+    def check_length(self, steps):
+        self.estimator.check_length(steps)
+
+    def spec(self):
+        return {**super().spec(), "free_bits": self.free_bits, "settings": self.estimator.settings(),
+                "estimator": estimators.registry.name_of(self.estimator)}
+
+    # ---- the training step ----------------------------------------------------------------------------------------
+
+    def logits(self, h):
+        """h [B, D*K] -> [B, D, K]."""
+        return h.reshape(len(h), self.latents, self.categories)
 
     def forward(self, params, h, rng, state=None, context=None):
-        """Encoder output h [B, D*K] -> codes z, penalty [B] (the KL of eq. 61, in nats), kept."""
-        logits = h.reshape(len(h), self.latents, self.categories)   # [B, D, K]
-        draw = self.estimator.sample(logits, rng, state, context)
-        kept = self.posterior(params, logits, draw)
-        return draw.codes, kept.kl.sum(-1), kept
+        """Encoder output h [B, D*K] -> codes int [S, B or 1, D] or rows [S, B, D, K], kept."""
+        draw = self.estimator.sample(self.logits(h), rng, state, context)
+        return draw.codes, Kept(draw, self.posterior(params, h))
 
-    def posterior(self, params, logits, draw=None):
-        """log q and KL rows of logits [B, D, K]."""
-        log_q = self.ops.log_softmax(logits)                        # [B, D, K]
-        if self.prior == "uniform":
-            return Kept(draw, log_q, self.ops.kl_uniform(log_q))
-        return Kept(draw, log_q, self.ops.kl_categorical(log_q, self.log_prior(params)))
+    def rows(self, params, z):
+        return z if z.dtype.kind in "iu" else z.reshape(*z.shape[:-2], self.features)       # [..., D*K]
 
     def objective_cost(self, params, kept, cost):
         """The cost [S, B] of the estimator's objective: -log p(x | z), or -log p(x, z) where no KL is analytic."""
-        if self.estimator.objective == "expectation":
+        if self.estimator.analytic_kl:
             return cost
-        log_p = self.log_prior(params).astype(cost.dtype)           # [D, K]
-        return cost - self.ops.log_prob(log_p, kept.draw.codes)     # [S, B]
+        return cost - self.prior.log_prob(params, kept.draw.codes, cost.dtype)   # [S, B]
 
     def weigh(self, params, kept, cost):
-        """Weight [S, B or 1] of each evaluation in the gradient of the decoder."""
         return self.estimator.weigh(kept.draw, self.objective_cost(params, kept, cost))
 
+    def shares(self, weights):
+        return weights if self.estimator.analytic_kl else 1 / len(weights)      # the ELBO's own average
+
+    def kl(self, params, kept, weights):
+        return kept.q.kl.sum(-1)                                    # [B], eq. 61
+
     def backward(self, params, kept, cost, dz, state=None, kl_weight=1.0, scale=1.0):
-        """Adjoint of `forward` through KL (eq. 70) and estimator (eq. 81): dh [B, D*K], gradients by name.
-
-        cost [S, B] and dz [S, B, D, K] (or None) are unweighted; `scale` (1/B for a batch mean) multiplies all.
-        """
-        ops, analytic = self.ops, self.estimator.objective == "expectation"
+        """Through KL (eq. 70) and estimator (eq. 81): dh [B, D*K], gradients by name."""
         cost = self.objective_cost(params, kept, cost)
-        dlogits = self.estimator.backward(kept.draw, cost, dz, state)   # [B, D, K]
-        dprior = None
-        if analytic:
-            dkl = ops.xp.where(kept.kl >= self.free_bits, kl_weight, 0.0).astype(kept.kl.dtype)   # [B, D]
-            if self.prior == "uniform":
-                dlogits = dlogits + ops.kl_uniform_backward(dkl, kept.log_q)
-            else:
-                dq, dp = ops.kl_categorical_backward(dkl, kept.log_q, self.log_prior(params))
-                dlogits, dprior = dlogits + dq, dp.sum(0)           # [D, K]
-        elif self.prior == "learned":
-            dprior = self.prior_backward(params, kept, cost)
-        grads = {} if dprior is None else {"latent.prior": scale * dprior}
-        return (scale * dlogits).reshape(len(dlogits), self.width), grads
+        dlogits = self.estimator.backward(kept.draw, cost, self.dcodes(dz), state)   # [B, D, K]
+        if self.estimator.analytic_kl:
+            kl = kept.q.kl                                          # [B, D]
+            dkl = self.ops.xp.where(kl >= self.free_bits, kl_weight, 0.0).astype(kl.dtype)   # [B, D]
+            dq, grads = self.prior.kl_backward(params, dkl, kept.q.log_q)
+            dlogits = dlogits + dq
+        else:
+            weights = self.ops.xp.broadcast_to(self.estimator.weigh(kept.draw, cost), cost.shape)   # [S, B]
+            grads = self.prior.log_prob_backward(params, -weights, kept.draw.codes)
+        return (scale * dlogits).reshape(len(dlogits), self.width), {k: scale * g for k, g in grads.items()}
 
-    def prior_backward(self, params, kept, cost):
-        """Gradient of the weighted -log p(z) w.r.t. the prior's logits: [D, K]."""
-        weights = self.estimator.weigh(kept.draw, cost)             # [S, B or 1]
-        weights = self.ops.xp.broadcast_to(weights, cost.shape)
-        dlog_p = self.ops.log_prob_backward(-weights, kept.draw.codes, self.categories)   # [S, B, D, K]
-        return self.ops.log_softmax_backward(dlog_p.sum((0, 1)), self.log_prior(params))
+    def advance(self, params, kept, cost, dz, state):
+        if state is None:
+            return {}, None
+        cost = self.objective_cost(params, kept, cost)
+        learned = self.estimator.learn(kept.draw, cost, self.dcodes(dz), state)
+        return learned, self.estimator.advance(kept.draw, cost, state)
 
-    def sample_prior(self, params, rng, n):
-        """Codes from the prior: int [n, D]."""
-        p = self.ops.xp.exp(self.log_prior(params))                 # [D, K]
-        u = rng.uniform((1, n, self.latents))[0]                    # [n, D]
-        return self.ops.inverse_cdf(self.ops.xp.broadcast_to(p, (n, *p.shape)), u)
+    def dcodes(self, dz):
+        """d cost / d codes: dz [S, B, D*K] or None -> [S, B, D, K] or None."""
+        return None if dz is None else dz.reshape(*dz.shape[:2], self.latents, self.categories)
+
+    # ---- evaluation -----------------------------------------------------------------------------------------------
+
+    def posterior(self, params, h):
+        log_q = self.ops.log_softmax(self.logits(h))                # [B, D, K]
+        return Posterior(log_q, self.prior.kl(params, log_q))
+
+    def readout(self, q):
+        return self.ops.xp.exp(q.log_q)                             # [B, D, K]
+
+    def sample(self, params, q, rng, samples):
+        B, D, _ = q.log_q.shape
+        u = rng.uniform((samples, B, D), q.log_q.dtype)             # [S, B, D]
+        return self.ops.inverse_cdf(self.ops.xp.exp(q.log_q), u)
+
+    def mode(self, params, q):
+        return q.log_q.argmax(-1)                                   # [B, D]
+
+    def log_ratio(self, params, q, z):
+        return self.prior.log_prob(params, z) - self.ops.log_prob(q.log_q, z)    # [S, B]
+
+    def check_z(self, z):
+        """Codes int [N, D], or rows [N, D, K] of any weights."""
+        D, K = self.latents, self.categories
+        if z.dtype.kind in "iu" or z.shape[1:] != (D, K):
+            if z.dtype.kind not in "iu" or z.shape[1:] != (D,):
+                raise ValueError(f"codes must be int [N, {D}] or float [N, {D}, {K}], got {z.dtype} {list(z.shape)}")
+            return super().check_z(z)
+        return z

@@ -15,22 +15,27 @@ def adam(p, g, m, v, t, lr, beta1=0.9, beta2=0.999, eps=1e-8):
     """Adam (Kingma & Ba 2015, algorithm 1). Returns p, m, v."""
     m = m + (1 - beta1) * (g - m)
     v = v + (1 - beta2) * (g * g - v)
-    scale = math.sqrt(1 - beta2 ** t)
-    return p - (lr / (1 - beta1 ** t)) * m / (v ** 0.5 / scale + eps), m, v
+    rate, root = adam_scalars(t, lr, beta1, beta2)
+    return p - rate * m / (v ** 0.5 / root + eps), m, v
 
 
 def radam(p, g, m, v, t, lr, beta1=0.9, beta2=0.999, eps=1e-8):
     """Rectified Adam (Liu et al. 2020, algorithm 2), as torch.optim.RAdam. Returns p, m, v."""
     m = m + (1 - beta1) * (g - m)
     v = v + (1 - beta2) * (g * g - v)
-    step = (lr / (1 - beta1 ** t)) * m
-    rectifier = radam_rectifier(t, beta2)
+    (rate, root), rectifier = adam_scalars(t, lr, beta1, beta2), radam_rectifier(t, beta2)
+    step = rate * m
     if rectifier is None:
         return p - step, m, v                   # variance not yet tractable: momentum only
-    return p - step * (rectifier * math.sqrt(1 - beta2 ** t)) / (v ** 0.5 + eps), m, v
+    return p - step * (rectifier * root) / (v ** 0.5 + eps), m, v
 
 
-def radam_rectifier(t, beta2):
+def adam_scalars(t, lr, beta1=0.9, beta2=0.999):
+    """The bias corrections of update t: lr / (1 - beta1^t), sqrt(1 - beta2^t)."""
+    return lr / (1 - beta1 ** t), math.sqrt(1 - beta2 ** t)
+
+
+def radam_rectifier(t, beta2=0.999):
     """The variance rectification term of RAdam, or None while rho_t <= 5."""
     rho_inf = 2 / (1 - beta2) - 1
     rho = rho_inf - 2 * t * beta2 ** t / (1 - beta2 ** t)

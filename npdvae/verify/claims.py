@@ -50,7 +50,7 @@ def variants(name, samples):
     """Options to try a registered estimator with: `samples` where it has any, every baseline where it chooses one."""
     known = inspect.signature(estimators.find(name).__init__).parameters
     options = {}
-    if hasattr(estimators.find(name), "from_noise"):
+    if estimators.find(name).from_noise is not None:
         options["samples"] = 1                                      # quadrature takes one
     elif "samples" in known:
         options["samples"] = samples if samples > 1 or fits(name, samples=samples) else 2
@@ -111,7 +111,7 @@ def measure(estimator, latents, categories, kind, seed):
         problem = random_problem(estimator, *size, kind, seed)
         return exactly(problem, enumerate_moments(*problem.arguments(), **problem.setting()), "enumeration")
     problem = random_problem(estimator, latents, categories, kind, seed)
-    if not hasattr(estimator, "from_noise"):
+    if estimator.from_noise is None:
         return sequentially(problem, seed)
     try:
         return exactly(problem, gumbel_moments(*problem.arguments(), **problem.setting()), "quadrature")

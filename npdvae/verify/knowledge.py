@@ -51,7 +51,7 @@ def enumerated(estimator, logits, cost_fn, dcost_fn, true, state=None, context=N
     """What `outcomes()` says, or the estimator's own `bounds`, or quadrature; None where none of these can be had."""
     state, context = prepared(estimator, logits, state, context)
     if not countable(estimator, logits, state, context):
-        if hasattr(estimator, "bounds"):
+        if estimator.bounds is not None:
             return analytic(estimator, logits, cost_fn, true)
         return by_quadrature(estimator, logits, cost_fn, dcost_fn, true, state, context)
     found = enumerate_moments(estimator, logits, cost_fn, dcost_fn, state=state, context=context)

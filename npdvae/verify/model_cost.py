@@ -74,8 +74,8 @@ class ModelCost:
         """Codes int [C, 1, D] against every image: [C, B] or [C, B, D, K]."""
         logits, kept = self.model.decode(self.params, codes)        # [C, 1, P]
         if not want_gradient:
-            return self.model.likelihood.forward(logits, self.x).astype(np.float64)
-        return self.through(kept, self.model.ops.sigmoid(logits) - self.x)      # d bce / d logits, [C, B, P]
+            return self.model.likelihood.forward(self.params, logits, self.x).astype(np.float64)
+        return self.through(kept, self.dlogits(np.broadcast_to(logits, (len(logits), *self.x.shape))))
 
     def evaluate(self, codes, want_gradient):
         """Codes int or float, evaluated as they are, in chunks over S: [S, B] or [S, B, D, K]."""
@@ -88,11 +88,15 @@ class ModelCost:
         return np.concatenate([self.chunk(codes[i:i + step], want_gradient) for i in range(0, len(codes), step)])
 
     def chunk(self, codes, want_gradient):
-        x = np.broadcast_to(self.x, (codes.shape[0], *self.x.shape))            # [s, B, P]
         logits, kept = self.model.decode(self.params, codes)        # [s, B, P]
         if want_gradient:
-            return self.through(kept, self.model.ops.bce_backward(np.ones(x.shape[:2], x.dtype), logits, x))
-        return self.model.ops.bce(logits, x)
+            return self.through(kept, self.dlogits(logits))
+        return self.model.likelihood.forward(self.params, logits, self.x)
+
+    def dlogits(self, logits):
+        """d cost / d logits at logits [S, B, P] of each image: [S, B, P]."""
+        ones = np.ones(logits.shape[:2], logits.dtype)
+        return self.model.likelihood.backward(self.params, ones, logits, self.x)[0]
 
     def through(self, kept, dlogits):
         """Back through the decoder to its input, parameters left out: [S, B, P] -> [S, B, D, K]."""

@@ -40,7 +40,7 @@ def random_problem(estimator, latents, categories, kind, seed):
     """A problem of this size with a random cost of this kind, the same for the same seed."""
     logits = random_logits(latents, categories, seed)
     cost = costs.make(kind, seed, *logits.shape)
-    true = exact_gradient(logits, cost, objective=estimator.objective, samples=getattr(estimator, "samples", None))
+    true = exact_gradient(logits, cost, objective=estimator.objective, samples=estimator.samples)
     return Problem(estimator, logits, cost, true, *warmed(estimator, logits, cost, seed))
 
 

@@ -73,7 +73,7 @@ def gumbel_moments(estimator, logits, cost_fn, dcost_fn=None, *, state=None, con
 
 def noise_of(estimator, logits, cost_fn, dcost_fn, state, context):
     """The estimator as a function of its noise; the shapes of that noise are seen by drawing once."""
-    if not hasattr(estimator, "from_noise"):
+    if estimator.from_noise is None:
         raise ValueError(f"estimator {estimator.name} has no from_noise(logits, u, v) to integrate")
     B, D, K = logits.shape
     estimator.check(D, K)

@@ -3,11 +3,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from npdvae import backends, estimators, rng
+from npdvae import optimizers, rng
 from npdvae.data.dataset import Dataset
 from npdvae.engine import Readable, Recipe
+from npdvae.latents.categorical import Categorical
 from npdvae.model import DiscreteVAE
-from npdvae.optimizers import Optimizer
 from npdvae.state import TrainState
 
 IMAGES, PIXELS = 23, 14                         # neither a multiple of the batch nor of four
@@ -31,10 +31,10 @@ def engine(ops, name, options=None, *, latents=2, categories=3, hidden=(9, 7), d
            batch=5, microbatch=None, clip=None, binarize="dynamic", data="bytes", activation="relu", prior="uniform",
            free_bits=0.0, kind=Readable):
     """An engine of `kind` with fresh state: learning rate and KL weight change at every step."""
-    model = DiscreteVAE(PIXELS, latents, categories, hidden, estimators.get(name, ops=ops, **(options or {})), ops,
-                        activation, "pytorch", prior, free_bits)
-    recipe = Recipe(Optimizer(optimizer, ops), lambda s: 1e-2 * 0.9 ** s, lambda s: min(1.0, (s + 1) / 4), batch,
-                    microbatch, clip, binarize, 3, np.dtype(dtype))
+    latent = Categorical(latents, categories, name, ops, prior, free_bits, **(options or {}))
+    model = DiscreteVAE(PIXELS, hidden, latent, activation=activation)
+    recipe = Recipe(optimizers.get(optimizer, ops=ops), lambda s: 1e-2 * 0.9 ** s, lambda s: min(1.0, (s + 1) / 4),
+                    batch, microbatch, clip, binarize, 3, np.dtype(dtype))
     made = kind(model, recipe, dataset(data))
     made.load(fresh(made))
     return made
@@ -47,9 +47,9 @@ def fresh(made):
     params = model.init(generator, dtype)
     if "latent.prior" in params:
         params["latent.prior"] = np.random.default_rng(5).normal(size=params["latent.prior"].shape).astype(dtype)
-    estimator = model.latent.estimator.init(generator, model.latent.latents, model.latent.categories, PIXELS)
+    estimator = model.latent.init_state(generator, PIXELS)
     estimator = None if estimator is None else {k: np.asarray(made.ops.to_host(v)) for k, v in estimator.items()}
-    moments = Optimizer(made.recipe.optimizer.name, backends.load("numpy")).init(params)
+    moments = optimizers.get(made.recipe.optimizer.name).init(params)
     return TrainState(params, moments, estimator, 0)
 
 

@@ -75,7 +75,12 @@ class RunningMean(NoBaseline):
 
     def mean(self, state, key):
         """Weighted mean so far: [1]; 0 before the first step."""
-        return state[key] / self.ops.xp.maximum(state["weight_sum"], 1 - self.decay)
+        return state[key] / self.ops.xp.maximum(state["weight_sum"], self.least_weight)
+
+    @property
+    def least_weight(self):
+        """What the weights sum to after one step: no division by less."""
+        return 1 - self.decay
 
     def append(self, state, key, value):
         """Sum with one more term: [1], [...] -> [1]."""

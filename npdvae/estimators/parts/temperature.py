@@ -26,7 +26,7 @@ class Tempered(Estimator):
         self._check_annealing()
 
     def _check_annealing(self):
-        if self.anneal not in ("exponential", "linear"):
+        if not self.anneals:
             if self.anneal_rate:
                 raise ValueError(f"estimator {self.name}: anneal_rate {self.anneal_rate} does nothing when anneal is "
                                  f"{self.anneal}; set anneal to exponential or linear")
@@ -41,7 +41,7 @@ class Tempered(Estimator):
             raise ValueError(f"estimator {self.name}: anneal_every must be at least 1 step, got {self.anneal_every}")
 
     def check_length(self, steps):
-        if self.anneal in ("exponential", "linear") and self.anneal_every >= steps:
+        if self.anneals and self.anneal_every >= steps:
             raise ValueError(f"estimator {self.name}: annealing every {self.anneal_every} steps does nothing in a run "
                              f"of {steps} steps; lower anneal_every")
 
@@ -65,11 +65,17 @@ class Tempered(Estimator):
     def advance(self, draw, cost, state):
         xp = self.ops.xp
         step = state["step"] + 1
+        tau = self.annealed(step, xp) if self.anneals else state["temperature"]
+        return {**state, "temperature": xp.asarray(tau), "step": xp.asarray(step)}
+
+    @property
+    def anneals(self):
+        """Whether tau is a function of the step."""
+        return self.anneal in ("exponential", "linear")
+
+    def annealed(self, step, xp):
+        """tau after `step` steps."""
         i = step // self.anneal_every * self.anneal_every
         if self.anneal == "exponential":
-            tau = xp.maximum(self.temperature * xp.exp(-self.anneal_rate * i), self.anneal_min)
-        elif self.anneal == "linear":
-            tau = xp.maximum(self.temperature - self.anneal_rate * i, self.anneal_min)
-        else:
-            tau = state["temperature"]
-        return {**state, "temperature": xp.asarray(tau), "step": xp.asarray(step)}
+            return xp.maximum(self.temperature * xp.exp(-self.anneal_rate * i), self.anneal_min)
+        return xp.maximum(self.temperature - self.anneal_rate * i, self.anneal_min)

@@ -1,0 +1,52 @@
+"""What the fused engine can run, decided from the description of a step."""
+from __future__ import annotations
+
+from npdvae.backends.numba_backend import NUMBERS
+from npdvae.describe import StepSpec
+from npdvae.fused.exact import MOST_ACTIVATIONS
+from npdvae.fused.plan import ACTIVATIONS, FusedGradient
+from npdvae.kernels.cpu import jobs
+
+LATENTS, PRIORS, LIKELIHOODS = ("categorical",), ("uniform", "learned"), ("bernoulli",)
+BASELINES = {"none": jobs.NO_BASELINE, "constant": jobs.SHIFTED, "running_mean": jobs.SHIFTED,
+             "batch_leave_one_out": jobs.LEAVE_ONE_OUT}
+
+
+def fused_gradient(spec: StepSpec) -> FusedGradient | None:
+    """The estimator as the kernels know it, or None."""
+    s = spec.settings
+    match spec.estimator:
+        case "reinforce" if s["baseline"] in BASELINES:
+            return FusedGradient(BASELINES[s["baseline"]], s["samples"], tracks=int(s["baseline"] == "running_mean"))
+        case "rloo":
+            return FusedGradient(jobs.RLOO, s["samples"])
+        case "straight_through":
+            return FusedGradient(jobs.STRAIGHT_THROUGH, s["samples"], int(s["divide"]))
+        case "reinmax":
+            return FusedGradient(jobs.REINMAX, s["samples"])
+        case "exact":
+            return FusedGradient(jobs.EXACT, 1)     # of an evaluation; training decodes all codes
+    return None
+
+
+def unsupported(spec: StepSpec) -> str | None:
+    """Why the readable engine must serve, in a few words, or None where the fused one can."""
+    if spec.dtype != "float32":
+        return f"{spec.dtype} arithmetic"
+    if spec.optimizer not in NUMBERS:
+        return f"optimizer {spec.optimizer}"
+    if spec.clip_norm is not None:
+        return "clipping needs the whole gradient"
+    if spec.microbatch is not None:
+        return "microbatches need the whole gradient"
+    for part, name, known in (("latent", spec.latent, LATENTS), ("prior", spec.prior, PRIORS),
+                              ("likelihood", spec.likelihood, LIKELIHOODS)):
+        if name not in known:
+            return f"{part} {name}"
+    if fused_gradient(spec) is None:
+        return f"estimator {spec.estimator}"
+    if spec.activation not in ACTIVATIONS or len(spec.encoder) < 3:
+        return "no hidden layer"
+    if spec.estimator == "exact" and spec.codes > MOST_ACTIVATIONS:
+        return f"activations of {spec.codes} codes, more than {MOST_ACTIVATIONS}"
+    return None

@@ -1,0 +1,23 @@
+"""Bernoulli pixels: cost = -log p(x | z) = the binary cross-entropy of pixel logits (eq. 75)."""
+from npdvae.likelihoods import register
+from npdvae.likelihoods.base import Likelihood
+
+
+@register
+class Bernoulli(Likelihood):
+    """p(x_p = 1 | z) = sigmoid(a_p). No parameters."""
+
+    name = "bernoulli"
+
+    def forward(self, params, a, x):
+        if a.shape[1] == 1:
+            return self.ops.bce_shared(a[:, 0], x)                  # [S, B]
+        return self.ops.bce(a, x)                                   # [S, B]
+
+    def backward(self, params, dcost, a, x, weights=None):
+        if a.shape[1] == 1:
+            return self.ops.bce_shared_backward(dcost, a[:, 0], x)[:, None], {}     # [S, 1, P]
+        return self.ops.bce_backward(dcost, a, x), {}               # [S, B, P]
+
+    def mean(self, params, a):
+        return self.ops.sigmoid(a)

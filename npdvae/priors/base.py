@@ -1,0 +1,48 @@
+"""What a prior over codes is: its probability, the adjoint of it, and samples; in nats."""
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class Prior:
+    """p(z) over D latents of K categories; parameters, if any, are named latent.prior...
+
+    A factorised prior has its rows log p(z_d = k) and an analytic KL(q || p) for factorised q.
+    """
+
+    name: ClassVar[str]
+    factorised: bool = True
+
+    def __init__(self, latents: int, categories: int, ops):
+        self.latents, self.categories, self.ops = latents, categories, ops
+
+    def init(self, rng, dtype) -> dict[str, Any]:
+        """Fresh parameters by name, NumPy arrays of `dtype`."""
+        return {}
+
+    def log_rows(self, params):
+        """log p(z_d = k): [D, K]."""
+        raise NotImplementedError
+
+    def log_prob(self, params, codes, dtype=None):
+        """log p(z) of codes int [..., D] or rows [..., D, K] -> [...], in `dtype` (None: that of the rows)."""
+        rows = self.log_rows(params)                                # [D, K]
+        return self.ops.log_prob(rows if dtype is None else rows.astype(dtype), codes)
+
+    def log_prob_backward(self, params, dlog_p, codes) -> dict[str, Any]:
+        """Adjoint of `log_prob` w.r.t. the parameters: dlog_p [S, B], codes as there -> gradients by name."""
+        return {}
+
+    def kl(self, params, log_q):
+        """KL(q || p) of each latent: log q [B, D, K] -> [B, D]."""
+        return self.ops.kl_categorical(log_q, self.log_rows(params))
+
+    def kl_backward(self, params, dkl, log_q):
+        """Adjoint of `kl`: dkl [B, D] -> d / d logits of q [B, D, K], gradients of the parameters by name."""
+        raise NotImplementedError
+
+    def sample(self, params, rng, n):
+        """Codes: int [n, D]."""
+        p = self.ops.xp.exp(self.log_rows(params))                  # [D, K]
+        u = rng.uniform((1, n, self.latents))[0]                    # [n, D]
+        return self.ops.inverse_cdf(self.ops.xp.broadcast_to(p, (n, *p.shape)), u)
