@@ -19,7 +19,9 @@ def test_python_snippets_run_in_order(page, tmp_path):
     for info, text in BLOCK.findall(page.read_text()):
         ast.parse(text)
         if "file=" in info:
-            (tmp_path / info.split("file=")[1].split()[0]).write_text(text)
+            path = tmp_path / info.split("file=")[1].split()[0]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
         elif "no-run" not in info:
             program.append(text)
     if not program:

@@ -1,0 +1,73 @@
+"""python docs/engines.py [--check]: the tables of what each engine runs, written into the pages from the engines."""
+import pathlib
+import sys
+
+import numpy as np
+
+from npdvae import estimators, latents, optimizers
+from npdvae.describe import Recipe, describe
+from npdvae.estimators.parts.baselines import BASELINES
+from npdvae.fused import support as fused_support
+from npdvae.gpu import support as gpu_support
+from npdvae.model import DiscreteVAE
+
+FOLDER = pathlib.Path(__file__).parent
+PAGES = [FOLDER / "architecture.md", FOLDER / "performance.md", FOLDER / "gpu.md"]
+BEGIN, END = "<!-- python docs/engines.py -->", "<!-- end of engines -->"
+ENGINES = {"fused": fused_support.unsupported, "captured": gpu_support.unsupported}
+
+
+def spec(optimizer="adam", microbatch=None, clip=None, dtype="float32", **options):
+    """The description of a step of D = 2 and K = 2, with some parts replaced."""
+    latent = latents.get("categorical", latents=2, categories=2, **options)
+    model = DiscreteVAE(6, (5, 4), latent)
+    recipe = Recipe(optimizers.get(optimizer), lambda s: 1e-3, lambda s: 1.0, 8, microbatch, clip, "dynamic", 0,
+                    np.dtype(dtype))
+    return describe(model, recipe)
+
+
+def cases():
+    """(group, name, description) of everything that an engine may or may not run."""
+    for name in estimators.names():
+        for baseline in BASELINES if name == "reinforce" else [None]:
+            chosen = {} if baseline is None else {"baseline": baseline}
+            yield "estimator", name + (f" ({baseline})" if baseline else ""), spec(estimator=name, **chosen)
+    for name in optimizers.names():
+        yield "optimizer", name, spec(optimizer=name)
+    yield "setting", "--prior learned", spec(prior="learned")
+    yield "setting", "--free-bits", spec(free_bits=0.1)
+    yield "setting", "--clip-norm", spec(clip=1.0)
+    yield "setting", "--microbatch", spec(microbatch=4)
+    yield "setting", "--dtype float64", spec(dtype="float64")
+
+
+def table():
+    """Markdown: what each fast engine runs; all else is the readable engine's, which runs everything."""
+    found = list(cases())
+    lines = ["| | fused (CPU) | captured (CUDA) |", "|---|---|---|"]
+    for group in dict.fromkeys(g for g, _, _ in found):
+        served = {engine: [name for g, name, s in found if g == group and unsupported(s) is None]
+                  for engine, unsupported in ENGINES.items()}
+        lines.append(f"| {group}s | " + " | ".join(", ".join(served[engine]) or "none" for engine in ENGINES) + " |")
+    other = [name for g, name, s in found if g == "estimator" and all(u(s) is not None for u in ENGINES.values())]
+    lines.append(f"\nThe readable engine serves all else, on every backend: one of your own, and {', '.join(other)}.")
+    return "\n".join(lines)
+
+
+def main(check=False):
+    """Write the pages, or say which one is out of date: exit code 1."""
+    text, stale = table(), []
+    for page in PAGES:
+        old = page.read_text()
+        begin, end = old.index(BEGIN) + len(BEGIN), old.index(END)
+        new = f"{old[:begin]}\n{text}\n{old[end:]}"
+        if new != old:
+            stale.append(page.name)
+            if not check:
+                page.write_text(new)
+    print(f"{'out of date' if check else 'written'}: {', '.join(stale) or 'none'}")
+    return int(check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main("--check" in sys.argv[1:]))

@@ -1,0 +1,71 @@
+"""docs/architecture.md's worked examples, in a copy of the project: they run, and touch as few files as it says.
+
+Share: 40 s.
+"""
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PAGE = (ROOT / "docs" / "architecture.md").read_text()
+MOST = {"An estimator": 3, "A latent": 4, "A likelihood": 5, "An optimizer": 5}
+FILE = re.compile(r"`((?:npdvae|tests|docs)/[\w/]+\.(?:py|md)|CHANGELOG\.md)`")
+BLOCK = re.compile(r"^```python file=(\S+)\n(.*?)^```", re.M | re.S)
+
+
+def section(title):
+    """The text of a worked example, and the number of files in its heading."""
+    found = re.search(rf"^### {title}: (\d) files\n(.*?)(?=^### |\Z)", PAGE, re.M | re.S)
+    assert found, title
+    return int(found[1]), found[2]
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """The project's code without its history."""
+    folder = tmp_path_factory.mktemp("copy")
+    for part in ("npdvae", "kernels", "tests"):
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    return folder
+
+
+@pytest.mark.parametrize("title", MOST)
+def test_a_part_is_added_by_the_files_that_the_page_names(title, copy):
+    """New files alone, none of the package's own changed, and every command of the example works."""
+    number, text = section(title)
+    named = {re.sub(r"NAME", "*", f) for f in FILE.findall(text.split("```")[0])}
+    assert len(named) == number <= MOST[title], named
+    blocks = BLOCK.findall(text)
+    assert blocks
+    for path, code in blocks:
+        assert any(pathlib.PurePath(path).match(pattern) for pattern in named), path
+        assert not (copy / path).exists(), path
+        (copy / path).write_text(code)
+    commands = re.findall(r"^    (python -m .*)$", text, re.M)
+    assert commands
+    for command in commands:
+        done = subprocess.run([sys.executable, *command.split()[1:]], cwd=copy, capture_output=True, text=True,
+                              check=False, env={**os.environ, "PYTHONPATH": str(copy), "MPLBACKEND": "Agg"})
+        assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+        if "npdvae.train" in command:
+            assert "readable engine (" in done.stdout, done.stdout
+
+
+def test_the_step_names_no_estimator_and_no_latent():
+    from npdvae import latents
+    source = (ROOT / "npdvae" / "step.py").read_text()
+    for word in ("estimator", *latents.names()):
+        assert word not in source.lower(), word
+    assert len(source.splitlines()) <= 50       # one screen
+
+
+def test_the_tables_of_engines_are_up_to_date():
+    done = subprocess.run([sys.executable, "docs/engines.py", "--check"], cwd=ROOT, capture_output=True, text=True,
+                          check=False, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stdout + done.stderr
