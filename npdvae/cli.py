@@ -22,6 +22,9 @@ def guarded(command):
     def run(argv=None):
         try:
             return command(argv)
+        except BrokenPipeError:                 # whoever reads the output has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
         except (ValueError, OSError, BackendError, MemoryError) as error:
             if os.environ.get("NPDVAE_DEBUG"):
                 raise

@@ -165,9 +165,11 @@ PAIRS = ("estimator_options", "latent_options", "likelihood_options")
 def with_defaults(config: Config) -> Config:
     """The configuration with the defaults that depend on the data set and on the latent filled in."""
     digits, takes = config.data == "digits", latents.registry.takes(config.latent)
+    grey = getattr(likelihoods.find(config.likelihood), "density", False)       # of pixels as they are
+    binarize = "none" if grey else "threshold" if digits else "dynamic"
     filled: dict[str, Any] = {k: v for k, v in LATENT_DEFAULTS.items() if k in takes and getattr(config, k) is None}
     return dataclasses.replace(config, hidden=config.hidden or ([128, 64] if digits else [512, 256]),
-                               binarize=config.binarize or ("threshold" if digits else "dynamic"), **filled)
+                               binarize=config.binarize or binarize, **filled)
 
 
 FIELDS = {f.name: f for f in fields(Config)}

@@ -43,7 +43,8 @@ def cost_and_kl(model, params, split, samples=1):
         q = model.encode(params, x)
         z = model.latent.sample(params, q, latent_rng.at(split.step, example=i), samples)
         cost = cost_of(model, params, z, x).mean(0)                 # [B]
-        total += [float(cost.astype("f8").sum()), float(q.kl.astype("f8").sum())]
+        kl = model.latent.kl_of(params, q, z)                       # [B, D]
+        total += [float(cost.astype("f8").sum()), float(kl.astype("f8").sum())]
     return total / len(split.rows)
 
 
@@ -99,13 +100,14 @@ def log_prob(model, params, x, tile=512, images=2000):
 
 def code_use(model, params, split):
     """KL per latent [D] in nats, and how often each category is drawn [D, K] (None where z is continuous)."""
-    ops, discrete = model.ops, model.latent.categories is not None
-    kl, use = 0.0, 0.0
-    for _, x in split.batches(ops.xp):
+    ops, latent, discrete = model.ops, model.latent, model.latent.categories is not None
+    kl, use, latent_rng = 0.0, 0.0, split.latent_rng(model.ops)
+    for i, x in split.batches(ops.xp):
         q = model.encode(params, x)
-        kl = kl + ops.to_host(q.kl).astype("f8").sum(0)
+        z = latent.sample(params, q, latent_rng.at(split.step, example=i), 1)
+        kl = kl + ops.to_host(latent.kl_of(params, q, z)).astype("f8").sum(0)
         if discrete:
-            use = use + ops.to_host(model.latent.readout(q)).astype("f8").sum(0)
+            use = use + ops.to_host(latent.readout(q)).astype("f8").sum(0)
     return kl / len(split.rows), use / len(split.rows) if discrete else None
 
 

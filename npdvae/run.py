@@ -102,7 +102,8 @@ class Run:
         """Estimate of the ELBO of each image (eq. 86) with z drawn from q: [N], nats."""
         x, q = self._check(x), self.posterior(x)
         z = self.model.latent.sample(self.params, q, rng.Generator(seed, rng.TEST_LATENT), samples)
-        return -evaluation.cost_of(self.model, self.params, z, x).mean(0) - q.kl.sum(-1)
+        kl = self.model.latent.kl_of(self.params, q, z)             # [N, D]
+        return -evaluation.cost_of(self.model, self.params, z, x).mean(0) - kl.sum(-1)
 
     def collapsed(self, dataset):
         """Negative ELBO of predicting each pixel's training mean, on the test split, in nats; None for a density."""

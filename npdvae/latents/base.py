@@ -89,8 +89,12 @@ class Latent:
     # ---- evaluation -----------------------------------------------------------------------------------------------
 
     def posterior(self, params, h):
-        """q(z | x): a NamedTuple whose `kl` is [B, D]."""
+        """q(z | x): a NamedTuple whose `kl` is [B, D], or None where `kl_of` needs z."""
         raise NotImplementedError
+
+    def kl_of(self, params, q, z):
+        """KL of each latent in the bound, [B, D]: in closed form, or estimated at z [S, B, ...] drawn from q."""
+        return q.kl
 
     def readout(self, q):
         """q for a reader: probabilities [B, D, K] where z is discrete, else arrays by name."""

@@ -12,7 +12,7 @@ class Posterior(NamedTuple):
     """q(z | x) of each example."""
 
     log_q: Any                                  # [B, D, K]
-    kl: Any                                     # [B, D], nats
+    kl: Any                                     # [B, D], nats; None where the prior is not factorised
 
 
 class Kept(NamedTuple):
@@ -41,6 +41,8 @@ class Categorical(Discrete):
             raise ValueError(f"free bits must not be negative, got {free_bits}")
         if free_bits and not estimator.analytic_kl:
             raise ValueError(f"estimator {estimator.name} has no analytic KL, so free bits cannot apply")
+        if free_bits and not self.prior.factorised:
+            raise ValueError(f"prior {prior} has no KL for each latent, so free bits cannot apply")
         estimator.check(latents, categories)
         self.estimator, self.free_bits = estimator, free_bits
         self.width = self.features = latents * categories
@@ -59,7 +61,7 @@ class Categorical(Discrete):
 
     @property
     def weighs_kl(self):
-        return self.estimator.analytic_kl
+        return self.estimator.analytic_kl and self.prior.factorised
 
     @property
     def couples_batch(self):
@@ -91,7 +93,7 @@ class Categorical(Discrete):
 
     def objective_cost(self, params, kept, cost):
         """The cost [S, B] of the estimator's objective: -log p(x | z), or -log p(x, z) where no KL is analytic."""
-        if self.estimator.analytic_kl:
+        if self.estimator.analytic_kl and self.prior.factorised:
             return cost
         return cost - self.prior.log_prob(params, kept.draw.codes, cost.dtype)   # [S, B]
 
@@ -102,18 +104,24 @@ class Categorical(Discrete):
         return weights if self.estimator.analytic_kl else 1 / len(weights)      # the ELBO's own average
 
     def kl(self, params, kept, weights):
-        return kept.q.kl.sum(-1)                                    # [B], eq. 61
+        if self.prior.factorised:
+            return kept.q.kl.sum(-1)                                # [B], eq. 61
+        log_p = self.prior.log_prob(params, kept.draw.codes)        # [S, B or 1]
+        return -(self.shares(weights) * log_p).sum(0) - self.ops.entropy(kept.q.log_q).sum(-1)
 
     def backward(self, params, kept, cost, dz, state=None, kl_weight=1.0, scale=1.0):
         """Through KL (eq. 70) and estimator (eq. 81): dh [B, D*K], gradients by name."""
         cost = self.objective_cost(params, kept, cost)
-        dlogits = self.estimator.backward(kept.draw, cost, self.dcodes(dz), state)   # [B, D, K]
-        if self.estimator.analytic_kl:
+        dlogits = self.estimator.backward(kept.draw, cost, self.dcodes(params, kept, dz), state)    # [B, D, K]
+        if self.weighs_kl:
             kl = kept.q.kl                                          # [B, D]
             dkl = self.ops.xp.where(kl >= self.free_bits, kl_weight, 0.0).astype(kl.dtype)   # [B, D]
             dq, grads = self.prior.kl_backward(params, dkl, kept.q.log_q)
             dlogits = dlogits + dq
-        else:
+        else:                                                       # log p(z) is a part of the cost
+            if self.estimator.analytic_kl:                          # and -H(q) is what is left of the KL
+                minus = self.ops.xp.full(kept.q.log_q.shape[:2], -1, kept.q.log_q.real.dtype)
+                dlogits = dlogits + self.ops.entropy_backward(minus, kept.q.log_q)
             weights = self.ops.xp.broadcast_to(self.estimator.weigh(kept.draw, cost), cost.shape)   # [S, B]
             grads = self.prior.log_prob_backward(params, -weights, kept.draw.codes)
         return (scale * dlogits).reshape(len(dlogits), self.width), {k: scale * g for k, g in grads.items()}
@@ -122,18 +130,26 @@ class Categorical(Discrete):
         if state is None:
             return {}, None
         cost = self.objective_cost(params, kept, cost)
-        learned = self.estimator.learn(kept.draw, cost, self.dcodes(dz), state)
+        learned = self.estimator.learn(kept.draw, cost, self.dcodes(params, kept, dz), state)
         return learned, self.estimator.advance(kept.draw, cost, state)
 
-    def dcodes(self, dz):
-        """d cost / d codes: dz [S, B, D*K] or None -> [S, B, D, K] or None."""
-        return None if dz is None else dz.reshape(*dz.shape[:2], self.latents, self.categories)
+    def dcodes(self, params, kept, dz):
+        """d objective cost / d codes: dz [S, B, D*K] or None -> [S, B, D, K] or None."""
+        if dz is None:
+            return None
+        dcodes = dz.reshape(*dz.shape[:2], self.latents, self.categories)
+        return dcodes if self.prior.factorised else dcodes - self.prior.dcodes(params, kept.draw.codes)
 
     # ---- evaluation -----------------------------------------------------------------------------------------------
 
     def posterior(self, params, h):
         log_q = self.ops.log_softmax(self.logits(h))                # [B, D, K]
-        return Posterior(log_q, self.prior.kl(params, log_q))
+        return Posterior(log_q, self.prior.kl(params, log_q) if self.prior.factorised else None)
+
+    def kl_of(self, params, q, z):
+        if self.prior.factorised:
+            return q.kl
+        return -self.prior.terms(params, z).mean(0) - self.ops.entropy(q.log_q)     # [B, D]
 
     def readout(self, q):
         return self.ops.xp.exp(q.log_q)                             # [B, D, K]

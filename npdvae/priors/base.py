@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 class Prior:
     """p(z) over D latents of K categories; parameters, if any, are named latent.prior...
 
-    A factorised prior has its rows log p(z_d = k) and an analytic KL(q || p) for factorised q.
+    A factorised prior has its rows log p(z_d = k) and an analytic KL(q || p) for factorised q; another has the
+    `terms` of its log-probability, and `dcodes` for estimators that read derivatives at the codes.
     """
 
     name: ClassVar[str]
@@ -22,6 +23,14 @@ class Prior:
 
     def log_rows(self, params):
         """log p(z_d = k): [D, K]."""
+        raise NotImplementedError
+
+    def terms(self, params, codes):
+        """log p(z_d | z_<d) of codes int [..., D] or rows [..., D, K]: [..., D]."""
+        raise NotImplementedError
+
+    def dcodes(self, params, codes):
+        """d log p(z) / d rows at codes [S, B or 1, ...]: [S, B or 1, D, K]."""
         raise NotImplementedError
 
     def log_prob(self, params, codes, dtype=None):

@@ -1,0 +1,45 @@
+"""Grey pixels in [0, 1] as they are: the continuous Bernoulli (Loaiza-Ganem & Cunningham 2019), on logits."""
+from npdvae.likelihoods import register
+from npdvae.likelihoods.base import Likelihood
+
+# A'(a) - 1/2 in odd powers of a: Bernoulli numbers B_2n / (2n)!; what is left out is below 3e-16 for |a| < 1
+SERIES = (1 / 12, -1 / 720, 1 / 30240, -1 / 1209600, 1 / 47900160, -691 / 1307674368000, 1 / 74724249600,
+          -3617 / 10670622842880000, 43867 / 5109094217170944000)
+
+
+def log_norm(xp, a):
+    """A(a) = log int_0^1 exp(a x) dx = max(a, 0) + log((1 - exp(-|a|)) / |a|): [...], 0 at a = 0."""
+    m = xp.where(a.real > 0, a, -a)                                 # |a|, with a derivative for complex steps
+    safe = xp.where(m == 0, xp.ones_like(m), m)
+    return xp.where(a.real > 0, a, 0 * a) + xp.where(m == 0, 0 * m, xp.log(-xp.expm1(-safe) / safe))
+
+
+def mean_of(xp, a):
+    """A'(a) = 1 / (1 - exp(-a)) - 1 / a, the mean of a pixel: [...]; for |a| < 1 the series, which loses nothing."""
+    m = xp.where(a.real > 0, a, -a)
+    far = xp.where(m.real < 1, xp.ones_like(m), m)
+    big = -1 / xp.expm1(-far) - 1 / far                             # at |a| >= 1
+    small, near = xp.where(m.real < 1, a, 0 * a), 0 * a
+    for c in reversed(SERIES):
+        near = near * small * small + c
+    return xp.where(m.real < 1, 0.5 + small * near, xp.where(a.real > 0, big, 1 - big))
+
+
+@register
+class ContinuousBernoulli(Likelihood):
+    """cost = sum A(a) - x a. A density on [0, 1]: it may be negative. No parameters."""
+
+    name = "continuous_bernoulli"
+    density = True
+
+    def forward(self, params, a, x):
+        norm = log_norm(self.ops.xp, a).sum(-1)                     # [S, B or 1]
+        return norm - (a[:, 0] @ x.T if a.shape[1] == 1 else (a * x).sum(-1))   # [S, B]
+
+    def backward(self, params, dcost, a, x, weights=None):
+        if a.shape[1] == 1:
+            return (dcost.sum(1, keepdims=True) * mean_of(self.ops.xp, a[:, 0]) - dcost @ x)[:, None], {}
+        return dcost[..., None] * (mean_of(self.ops.xp, a) - x), {}     # [S, B, P]
+
+    def mean(self, params, a):
+        return mean_of(self.ops.xp, a)
