@@ -12,7 +12,8 @@ import pytest
 
 from npdvae.ops import entropy, softmax
 from npdvae.verify import knowledge
-from tests.mutation.mutator import Bench, mutants, sites
+from tests.mutation.equivalents import Equivalent, accept, entry, equivalents, look_again
+from tests.mutation.mutator import Bench, mutants, mutants_of, sites
 
 
 @pytest.mark.skipif(os.name != "posix", reason="limits on time and memory need a POSIX system")
@@ -71,3 +72,46 @@ def test_a_mutant_reaches_those_who_imported_the_function():
     wrong = held(row)
     bench.take_out()
     assert wrong[0] < 0 < held(row)[0]
+
+
+CODE = """
+STEP = 2
+
+def other(x):
+    return x - 1
+
+def f(x, y):
+    a = x - y * 2
+    return a - y
+"""
+SAME = [                                        # the same functions, renamed within, laid out anew, edited elsewhere
+    CODE.replace("y", "width").replace("a ", "near "),
+    CODE.replace("x - y * 2", "(x\n         - y\n         * 2)"),
+    "ROWS = 2\n" + CODE.replace("x - 1", "x - 1 - 2 - x * 2")]
+
+
+def keys(source, places=("f", "STEP")):
+    return [m.key for m in mutants_of("module", source.splitlines(), ast.parse(source)) if m.place in places]
+
+
+@pytest.mark.parametrize("source", SAME)
+def test_a_key_survives_renames_reformatting_and_edits_elsewhere(source):
+    assert source != CODE and keys(source) == keys(CODE)
+    assert {"module:f: - to +", "module:f: - to + #2", "module:STEP: 2 +1"} <= set(keys(CODE))
+
+
+@pytest.mark.parametrize("before, after", [("x - y", "x + y"), ("a - y", "a"), ("* 2", "* 3")])
+def test_a_key_is_lost_with_the_operation_that_it_names(before, after):
+    assert set(keys(CODE)) - set(keys(CODE.replace(before, after)))
+
+
+def test_a_changed_line_asks_for_another_look_and_can_be_accepted(tmp_path):
+    listed = [m for m in mutants_of("module", CODE.splitlines(), ast.parse(CODE)) if m.fault == "- to + #2"]
+    known = {m.key: Equivalent("return x - y", True) for m in listed}
+    changed = look_again(known, listed)
+    assert changed == [("module:f: - to + #2", "return x - y", "return a - y")]
+    path = tmp_path / "equivalents.toml"
+    path.write_text(f'[[equivalent]]\nreason = "none"\nmutants = [\n    {entry(*changed[0][:2])},\n]\n')
+    accept(changed, path)
+    assert equivalents(path) == {"module:f: - to + #2": Equivalent("return a - y", True)}
+    assert not look_again(equivalents(path), listed)

@@ -11,11 +11,11 @@ from tests.mutation.campaign import (
     OPS,
     STEMS,
     campaign,
-    equivalents,
     kernel_core,
     numeric_core,
     quick_core,
 )
+from tests.mutation.equivalents import accept, equivalents, look_again
 from tests.mutation.mutator import mutants
 
 MOST_EQUIVALENT = 0.05                          # of all mutants
@@ -33,6 +33,8 @@ def main(argv=None):
     parser.add_argument("--every", type=int, default=1, metavar="N", help="every Nth mutant")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--killers", action="store_true", help="also count what each test file kills")
+    parser.add_argument("--reviewed", action="store_true", help="run nothing: write the lines of the listed "
+                        "equivalents as they read now into the list, after you have looked at them")
     options = parser.parse_args(argv)
     wanted = {**ONE_THREAD, **({"NUMBA_DISABLE_JIT": "1"} if options.kernels else {})}
     if wanted.items() - os.environ.items():                         # read once, when libraries are loaded
@@ -41,6 +43,9 @@ def main(argv=None):
     core, stems = (kernel_core(), KERNELS) if options.kernels else (quick_core(), OPS) if options.fast else (
         numeric_core(), STEMS)
     modules = [m for m in core if any(fnmatch.fnmatch(m, p) for p in options.patterns)]
+    if options.reviewed:
+        accept(look_again(equivalents(), [m for module in modules for m in mutants(module)]))
+        return 0
     every, began = 4 if options.fast else options.every, time.perf_counter()
     results, disagreements, stale = campaign(modules, stems, lambda i: i % every == 0, options.workers)
     return report(modules, results, disagreements, stale, options.killers, time.perf_counter() - began)
@@ -65,8 +70,10 @@ def report(modules, results, disagreements, stale, killers, seconds):
             print(f"  {n:5d} by {stem}")
         for r in sorted(results, key=lambda r: -r.seconds)[:10]:
             print(f"  {r.seconds:6.1f} s for {r.key}, killed by {r.killer}")
-    listed = sum(key.split(":")[0] in modules for key in equivalents())
-    share = listed / max(1, sum(len(mutants(module)) for module in modules))
+    known, everything = equivalents(), [m for module in modules for m in mutants(module)]
+    for key, before, now in look_again(known, everything):
+        print(f"listed as equivalent, look again: {key}\n  reviewed as  {before}\n  reads now    {now}")
+    share = sum(key.split(":")[0] in modules for key in known) / max(1, len(everything))
     n = sum(total.values())
     print(f"{n - len(alive)} of {n} mutants killed ({100 * (1 - len(alive) / max(n, 1)):.2f} %); equivalent by review "
           f"{100 * share:.1f} % of all; {seconds:.0f} s")

@@ -4,14 +4,13 @@ import multiprocessing
 import os
 import sys
 import time
-import tomllib
 from typing import NamedTuple
 
 from tests.mutation import runner
 from tests.mutation.agreement import disagreement
+from tests.mutation.equivalents import equivalents
 from tests.mutation.mutator import Bench, mutants, packages
 
-LIST = runner.FOLDER / "mutation" / "equivalents.toml"
 OPS = ["test_activations", "test_bernoulli", "test_categorical", "test_entropy", "test_gumbel", "test_linear",
        "test_rng", "test_softmax", "test_updates", "test_step", "test_latent"]
 VERIFY = ["test_verify_betting", "test_verify_claims", "test_verify_costs", "test_verify_enumeration",
@@ -35,13 +34,6 @@ class Result(NamedTuple):
     killer: str | None                          # name of the test; "" where it could not even be put in
     line: int
     seconds: float
-
-
-def equivalents():
-    """key: whether it can be replayed call by call, of the reviewed list."""
-    with open(LIST, "rb") as file:
-        groups = tomllib.load(file).get("equivalent", [])
-    return {key: group.get("replay", True) for group in groups for key in group["mutants"]}
 
 
 def campaign(modules, stems, keep=lambda index: True, workers=2, say=print):
@@ -96,7 +88,7 @@ def judge(chunk):
         names = [name for name in trials if reaches(trials[name], mutant)]
         names.sort(key=lambda name: not its_own(name, mutant.module))      # these first, each group quickest first
         began = time.perf_counter()
-        if known.get(mutant.key):
+        if mutant.key in known and known[mutant.key].replay:
             with runner.Forgetting():
                 problem = disagreement(bench, mutant, [items[name] for name in names])
             if problem:

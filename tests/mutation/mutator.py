@@ -34,15 +34,16 @@ class Mutant(NamedTuple):
 
     module: str
     scope: str                                  # qualified name of the function; "" for a module-level constant
+    place: str                                  # the same, or the name of the constant
     site: int                                   # index among the sites of the module
     line: int
     text: str                                   # the whole line as written
-    fault: str
+    fault: str                                  # numbered among those of the place that read the same
 
     @property
     def key(self):
-        """What the list of equivalents knows it by: no line numbers, so that edits elsewhere do not matter."""
-        return f"{self.module}:{self.scope}: {self.text} | {self.fault}"
+        """What the list of equivalents knows it by: the same after a rename, a reformatting, or an edit elsewhere."""
+        return f"{self.module}:{self.place}: {self.fault}"
 
 
 def source_tree(module):
@@ -54,14 +55,26 @@ def source_tree(module):
 
 
 def mutants(module):
-    """All mutants of a module, in source order; faults of one line that read the same are numbered."""
+    """All mutants of a module, in source order."""
     _, lines, tree = source_tree(module)
+    return mutants_of(module, lines, tree)
+
+
+def mutants_of(module, lines, tree):
+    """All mutants of a syntax tree; faults of one function or constant that read the same are numbered."""
     found, seen = [], {}
     for index, (scope, node, fault, _) in enumerate(sites(tree)):
+        place = scope or constant(tree, node)
+        n = seen[place, fault] = seen.get((place, fault), 0) + 1
         text = lines[node.lineno - 1].split("  #")[0].strip()
-        n = seen[scope, text, fault] = seen.get((scope, text, fault), 0) + 1
-        found.append(Mutant(module, scope, index, node.lineno, text, fault if n == 1 else f"{fault} #{n}"))
+        found.append(Mutant(module, scope, place, index, node.lineno, text, fault if n == 1 else f"{fault} #{n}"))
     return found
+
+
+def constant(tree, node):
+    """The name that the module-level assignment around a node binds first."""
+    statement = next(s for s in tree.body if contains(s, node))
+    return next(n.id for n in ast.walk(statement) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
 
 
 def sites(tree):
