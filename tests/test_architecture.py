@@ -1,5 +1,6 @@
 """The walls of the house: imports point one way, read from the source. Share of the suite: 1 s."""
 import ast
+import graphlib
 import pathlib
 
 import pytest
@@ -13,6 +14,7 @@ FORBIDDEN = {                                   # part -> what it must never imp
     "npdvae/step.py": ("npdvae.backends", "npdvae.train", "npdvae.kernels", "numba", "cupy"),
     "npdvae/mlp.py": ("npdvae.backends", "npdvae.step", "npdvae.train", "npdvae.kernels", "numba", "cupy"),
     "npdvae/model.py": ("npdvae.backends", "npdvae.step", "npdvae.train", "npdvae.kernels", "numba", "cupy"),
+    "npdvae/backends": ("npdvae.gpu", "npdvae.fused", "npdvae.step", "npdvae.train"),
     "kernels": ("npdvae.ops", "npdvae.step", "npdvae.train", "npdvae.model", "npdvae.estimators", "npdvae.backends",
                 "npdvae.latents"),
 }
@@ -34,6 +36,29 @@ def imports(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def modules():
+    """Name: path of every module of the package, `kernels` under its installed name."""
+    found = {}
+    for path in [*files("npdvae"), *files("kernels")]:
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        parts = parts if parts[0] == "npdvae" else ("npdvae", *parts)
+        found[".".join(parts).removesuffix(".__init__")] = path
+    return found
+
+
+def imported(path, known):
+    """The modules of the package that a file imports, at its top or in functions: of `from a import b`, a.b or a."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.relative_to(ROOT)}: relative import"
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in known else node.module for name in names}
+    return found & set(known)
+
+
 @pytest.mark.parametrize("part", FORBIDDEN)
 def test_imports_point_one_way(part):
     assert files(part)
@@ -44,6 +69,17 @@ def test_imports_point_one_way(part):
             for wall in FORBIDDEN[part]:        # "a." forbids what is inside a, "a" forbids a too
                 crossed = name.startswith(wall.rstrip(".") + ".") or name == wall
                 assert not crossed, f"{path.relative_to(ROOT)} imports {name}"
+
+
+def test_no_module_imports_itself_by_any_way_round():
+    known = modules()
+    arrows = {name: imported(path, known) for name, path in known.items()}
+    assert {"npdvae.data.loading", "npdvae.kernels.cpu.sync", "npdvae.verify"} <= set(known)
+    assert "npdvae.data.dataset" in arrows["npdvae.data.digits"] and sum(map(len, arrows.values())) > 300
+    try:
+        graphlib.TopologicalSorter(arrows).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail("import circle: " + " <- ".join(error.args[1]))
 
 
 def test_the_package_imports_no_autodiff():

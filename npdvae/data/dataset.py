@@ -1,9 +1,7 @@
-"""A data set: training and test images as rows of pixels, and how to read one by name or path."""
+"""A data set: training and test images as rows of pixels, and how one is split."""
 from __future__ import annotations
 
-import difflib
 import math
-import pathlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,35 +57,6 @@ class Dataset:
         return rows.astype(dtype, copy=False)
 
 
-def names():
-    """The registered data sets."""
-    return tuple(sorted(_named()))
-
-
-def load(name_or_path, data_dir=None):
-    """A Dataset by its registered name, or from a folder of IDX files, a .npz or a .npy.
-
-    data_dir: where the files of a named data set lie; the embedded digits need none.
-    Raises ValueError with one line that names the file and what was wrong with it.
-    """
-    from npdvae.data import arrays, folder
-    named = _named()
-    if str(name_or_path) in named:
-        return named[str(name_or_path)](data_dir)
-    path = pathlib.Path(name_or_path).expanduser()
-    if path.is_dir():
-        return folder.load(path)
-    if path.suffix not in (".npz", ".npy"):
-        near = difflib.get_close_matches(str(name_or_path), named, 1)
-        hint = f" (did you mean {near[0]}?)" if near and not path.exists() else ""
-        what = "is not a .npz or .npy file" if path.exists() else "is no data set and no path"
-        raise ValueError(f"data {str(name_or_path)!r} {what}{hint}; expected {', '.join(names())}, "
-                         "a folder of IDX files, a .npz or a .npy")
-    if not path.is_file():
-        raise ValueError(f"data file {path} does not exist")
-    return arrays.load(path)
-
-
 def hold_out(rows, fraction, generator):
     """Split training rows [N, P] into the part to train on and round(fraction N) rows to validate on, at random."""
     if not 0 < fraction < 1:
@@ -103,8 +72,3 @@ def hold_out(rows, fraction, generator):
 def fixed_order(n):
     """The random order by which a data set of n images without a test part is split, the same for every seed."""
     return rng.Generator(0, rng.STATIC, step=2 ** 32 - 1).permutation(n)
-
-
-def _named():
-    from npdvae.data import digits, mnist
-    return {"digits": digits.load, "mnist": mnist.load}
