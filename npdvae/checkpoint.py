@@ -63,7 +63,7 @@ def save(path, arrays, meta, keep=KEEP):
     return target
 
 
-def load(path):
+def load(path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Read one checkpoint: arrays by name and meta. Raises CheckpointError where anything differs from what was saved.
 
     OSError where the file cannot be read.
@@ -77,7 +77,7 @@ def load(path):
 
 def latest(folder):
     """The newest checkpoint of a folder that is good, as Found. Raises CheckpointError where there is none."""
-    refused = []
+    refused: list[str] = []
     for path in listing(folder):
         try:
             return Found(path, *load(path), refused)
@@ -94,7 +94,7 @@ def listing(folder):
 
 def step_of(path):
     """The step in a checkpoint's file name."""
-    return int(NAME.fullmatch(path.name)[1])
+    return int(NAME.sub(r"\1", path.name))
 
 
 def encode(arrays, meta):

@@ -1,7 +1,15 @@
 """Multilayer perceptron: linear and activation in turn, forward beside backward; parameters in a flat dict."""
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+
+from npdvae.ops.table import Ops
+from npdvae.rng import Generator
+from npdvae.types import Array, DType
 
 ACTIVATIONS = ("relu", "leaky_relu", "tanh")
 INITIALISATIONS = ("pytorch", "glorot", "he")
@@ -13,7 +21,7 @@ class MLP:
     The input is float [..., I], or int codes [..., D], which stand for their I = D*K one-hot entries.
     """
 
-    def __init__(self, name, sizes, activation, ops, initialisation="pytorch"):
+    def __init__(self, name: str, sizes: Sequence[int], activation: str, ops: Ops, initialisation: str = "pytorch"):
         if activation not in ACTIVATIONS:
             raise ValueError(f"unknown activation {activation!r}: expected one of {', '.join(ACTIVATIONS)}")
         if initialisation not in INITIALISATIONS:
@@ -23,7 +31,7 @@ class MLP:
         self.activate = getattr(ops, activation)
         self.activate_backward = getattr(ops, activation + "_backward")
 
-    def init(self, rng, dtype):
+    def init(self, rng: Generator, dtype: DType) -> dict[str, Array]:
         """Parameters drawn from rng; "pytorch" is torch.nn.Linear's default, U(-1/sqrt(in), 1/sqrt(in)) for both."""
         params = {}
         for i, (n_in, n_out) in enumerate(zip(self.sizes[:-1], self.sizes[1:])):
@@ -36,12 +44,12 @@ class MLP:
             params[f"{self.name}.{i}.bias"] = bias.astype(dtype)
         return params
 
-    def layers(self, params):
+    def layers(self, params: dict[str, Array]) -> list[tuple[Array, Array]]:
         """(weight, bias) of each layer in order."""
         return [(params[f"{self.name}.{i}.weight"], params[f"{self.name}.{i}.bias"])
                 for i in range(len(self.sizes) - 1)]
 
-    def forward(self, params, x):
+    def forward(self, params: dict[str, Array], x: Array) -> tuple[Array, list[Array]]:
         """Output [..., O] of the last linear layer, and the input of every layer, which backward needs."""
         inputs = []
         layers = self.layers(params)
@@ -53,7 +61,8 @@ class MLP:
                 x = self.activate(x)
         return x, inputs
 
-    def backward(self, params, inputs, dy, weights=None, need_dx=False):
+    def backward(self, params: dict[str, Array], inputs: list[Array], dy: Any, weights: Array | None = None,
+                 need_dx: bool = False) -> tuple[Array | None, dict[str, Array]]:
         """Adjoint of `forward`: dx [..., I] (dcodes [..., D, K] for codes; None unless asked for), gradients by name.
 
         `weights` [...] multiplies each row in the parameter gradients only.

@@ -3,7 +3,14 @@
 key = (seed, stream), counter = (step, example, latent, draw): a number depends on what it is for and on
 nothing else, so it is the same on every backend, for any split of a batch and any number of threads.
 """
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
+
+from npdvae.types import Array, DType
 
 INIT, SHUFFLE, BINARIZE, LATENT, TEST_BINARIZE, TEST_LATENT, VALIDATION, PRIOR, STATIC = range(9)   # streams
 
@@ -13,7 +20,7 @@ LOW = np.uint64(0xFFFFFFFF)
 HALF = np.uint64(32)
 
 
-def philox(c0, c1, c2, c3, k0, k1):
+def philox(c0: int | Array, c1: int | Array, c2: int | Array, c3: int | Array, k0: int, k1: int) -> tuple[Array, ...]:
     """Philox4x32-10: four counter words (ints or arrays, broadcast) and two key words -> four uint32 arrays."""
     c0, c1, c2, c3 = (np.asarray(c, np.uint64) for c in (c0, c1, c2, c3))
     for r in range(10):
@@ -25,12 +32,13 @@ def philox(c0, c1, c2, c3, k0, k1):
     return tuple(np.broadcast_to(c, shape).astype(np.uint32) for c in (c0, c1, c2, c3))
 
 
-def to_uniform(words, dtype=np.float64):
+def to_uniform(words: Array, dtype: type[Any] = np.float64) -> Array:
     """Words to uniforms strictly inside (0, 1): (k + 1/2) 2^-23, exact in float32; uint32 [...] -> [...]."""
     return ((words >> np.uint32(9)).astype(dtype) + dtype(0.5)) * dtype(2.0 ** -23)
 
 
-def uniform(seed, stream, step, example, draw, shape, dtype=np.float64):
+def uniform(seed: int, stream: int, step: int, example: int, draw: int, shape: Sequence[int],
+            dtype: DType = np.float64) -> Array:
     """Uniforms [S, B, D, N] of one step: word s*N + n of the blocks from `draw` on, for each (example, latent)."""
     S, B, D, N = shape
     blocks = -(-S * N // 4)
@@ -48,25 +56,26 @@ class Generator:
     seed and stream are 32-bit. `draw_uniform` is the backend's `uniform`; its arrays are the backend's.
     """
 
-    def __init__(self, seed, stream=LATENT, *, step=0, example=0, draw_uniform=uniform):
+    def __init__(self, seed: int, stream: int = LATENT, *, step: int = 0, example: int = 0,
+                 draw_uniform: Callable[..., Array] = uniform):
         for name, value in (("seed", seed), ("stream", stream), ("step", step), ("example", example)):
             if not 0 <= int(value) < 2 ** 32:
                 raise ValueError(f"{name} must be between 0 and 2**32 - 1, got {value}")
         self.seed, self.stream, self.step, self.example, self.draw = int(seed), int(stream), int(step), int(example), 0
         self.draw_uniform = draw_uniform
 
-    def at(self, step, example=0):
+    def at(self, step: int, example: int = 0) -> Generator:
         """The generator of another step; `example` is the global index of the batch's first example."""
         return Generator(self.seed, self.stream, step=step, example=example, draw_uniform=self.draw_uniform)
 
-    def uniform(self, shape, dtype=np.float64):
+    def uniform(self, shape: Sequence[int], dtype: DType = np.float64) -> Array:
         """Uniforms in (0, 1) of shape [S, B], [S, B, D] or [S, B, D, N]."""
         full = tuple(shape) + (1,) * (4 - len(shape))
         u = self.draw_uniform(self.seed, self.stream, self.step, self.example, self.draw, full, dtype)
         self.draw += -(-full[0] * full[3] // 4)
         return u.reshape(shape)
 
-    def permutation(self, n):
+    def permutation(self, n: int) -> Array:
         """A random order of range(n): int [n], on the host."""
         words = philox(self.step, np.arange(n), 0, self.draw, self.seed, self.stream)
         self.draw += 1

@@ -19,7 +19,7 @@ FORBIDDEN = {                                   # part -> what it must never imp
                 "npdvae.latents"),
 }
 AUTODIFF = ("torch", "jax", "tensorflow", "autograd", "scipy")
-INSIDE_OPS = ("npdvae.ops",)
+INSIDE_OPS = ("npdvae.ops", "npdvae.types")
 
 
 def files(part):

@@ -25,7 +25,7 @@ def load(path):
     return from_arrays(*parts, name=path.stem)
 
 
-def from_arrays(train, test=None, name="arrays"):
+def from_arrays(train, test=None, *, name="arrays"):
     """Dataset of one or two arrays, or (array, where) pairs; without `test` a fixed sixth is held out."""
     pairs = [p if isinstance(p, tuple) else (np.asarray(p), label)
              for p, label in ((train, "train"), (test, "test")) if p is not None]
@@ -82,7 +82,7 @@ def read_npz(path):
             members = {i.filename.removesuffix(".npy"): i for i in archive.infolist() if i.filename.endswith(".npy")}
             found = [pair for pair in PAIRS if set(pair) <= set(members)]
             if found:
-                keys = found[0]
+                keys: tuple[str, ...] = found[0]
             elif "images" in members:
                 keys = ("images",)
             elif len(members) == 1:

@@ -3,10 +3,11 @@ import gzip
 import math
 import pathlib
 import zlib
+from typing import Any
 
 import numpy as np
 
-TYPES = {0x08: np.dtype(np.uint8), 0x0D: np.dtype(">f4"), 0x0E: np.dtype(">f8")}
+TYPES: dict[int, np.dtype[Any]] = {0x08: np.dtype(np.uint8), 0x0D: np.dtype(">f4"), 0x0E: np.dtype(">f8")}
 RATIO = 1032                                    # deflate never expands by more
 CHUNK = 1 << 24
 

@@ -2,11 +2,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from npdvae import backends
+from npdvae.rng import Generator
+from npdvae.types import Array, State
 
 
 @dataclass(frozen=True)
@@ -17,8 +19,8 @@ class Draw:
     logits [B, D, K]; kept: whatever else `sample` hands to `backward`, by name.
     """
 
-    codes: Any
-    logits: Any
+    codes: Array
+    logits: Array
     kept: dict[str, Any] = field(default_factory=dict)
 
 
@@ -40,7 +42,7 @@ class Estimator:
     from_noise: Callable[..., Draw] | None = None       # (logits, u, v, state, context): the draw that uniforms give
     bounds: Callable[..., Any] | None = None    # (logits, cost_range) -> low, high of the estimate [B, D, K]
 
-    def __init__(self, ops=None):
+    def __init__(self, ops: backends.Ops | None = None):
         self.ops = backends.load("numpy") if ops is None else ops
 
     @property
@@ -53,43 +55,44 @@ class Estimator:
         options = [name for name in inspect.signature(type(self)).parameters if name != "ops"]
         return {name: getattr(self, name) for name in options if hasattr(self, name)}
 
-    def check(self, latents, categories):
+    def check(self, latents: int, categories: int) -> None:
         """Raise ValueError where this estimator cannot serve D latents of K categories."""
         if self.binary and categories != 2:
             raise ValueError(f"estimator {self.name} is for binary latents: categories must be 2, got {categories}")
 
-    def check_length(self, steps):
+    def check_length(self, steps: int) -> None:
         """Raise ValueError where a run of so many steps leaves an option without effect."""
 
-    def evaluations(self, latents, categories):
+    def evaluations(self, latents: int, categories: int) -> int:
         """Decoder evaluations per example (rows of the draw), a backward through the decoder not counted."""
         raise NotImplementedError
 
-    def sample(self, logits, rng, state=None, context=None):
+    def sample(self, logits: Array, rng: Generator, state: State | None = None, context: Array | None = None) -> Draw:
         """Draw codes: logits [B, D, K] -> Draw."""
         raise NotImplementedError
 
-    def outcomes(self, logits, state=None, context=None):
+    def outcomes(self, logits: Array, state: State | None = None,
+                 context: Array | None = None) -> Iterable[tuple[Array, Draw]] | None:
         """Iterable of (probability [B], Draw) over the estimator's finite noise; None where it is not finite."""
         return None
 
-    def weigh(self, draw, cost):
+    def weigh(self, draw: Draw, cost: Array) -> Array:
         """Weight of each evaluation in the decoder's gradient: cost [S, B] -> [S, B or 1]. 1/S for samples."""
         S = cost.shape[0]
         return self.ops.xp.full((S, 1), 1 / S, cost.dtype)
 
-    def backward(self, draw, cost, dcodes=None, state=None):
+    def backward(self, draw: Draw, cost: Array, dcodes: Array | None = None, state: State | None = None) -> Array:
         """The estimate: cost [S, B], dcodes [S, B, D, K] or None -> dlogits [B, D, K], no 1/B."""
         raise NotImplementedError
 
-    def init(self, rng, latents, categories, context_size=0):
+    def init(self, rng: Generator, latents: int, categories: int, context_size: int = 0) -> State | None:
         """Learned parameters, running means and annealed settings: a dict of arrays, or None."""
         return None
 
-    def learn(self, draw, cost, dcodes, state):
+    def learn(self, draw: Draw, cost: Array, dcodes: Array | None, state: State | None) -> dict[str, Array]:
         """Gradients of the learned entries of the state: a dict, empty for most."""
         return {}
 
-    def advance(self, draw, cost, state):
+    def advance(self, draw: Draw, cost: Array, state: State | None) -> State | None:
         """The state of the next step: running means and schedules."""
         return state

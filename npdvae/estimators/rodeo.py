@@ -4,6 +4,7 @@ from npdvae.estimators.parts.hard_codes import HardCodes
 from npdvae.estimators.parts.surrogate import backward as surrogate_backward
 from npdvae.estimators.parts.surrogate import forward as surrogate
 from npdvae.estimators.parts.surrogate import init as init_surrogate
+from npdvae.types import Array
 
 
 @register
@@ -33,7 +34,7 @@ class RODEO(HardCodes):
         xp, (alpha, beta) = self.ops.xp, self.coefficients(None, latents, None)
         return {"alpha": xp.full(1, alpha), "beta": xp.full(1, beta), **init_surrogate(xp, rng, self.hidden)}
 
-    def inputs(self, draw, cost, dcodes):
+    def inputs(self, draw, cost, dcodes) -> tuple[Array, Array]:
         """What H reads at the neighbours z_d := k of each code: f_n and <g_n, z' - z_n>, [S, S-1, B, D, K] each."""
         xp, S = self.ops.xp, self.samples
         z = xp.broadcast_to(self.rows(draw), dcodes.shape)          # [S, B, D, K]

@@ -1,8 +1,10 @@
 """Affine layer y = x W + b, with W laid out [in, out] so that a one-hot input is a row gather."""
 import numpy as np
 
+from npdvae.types import Array
 
-def linear(x, weight, bias):
+
+def linear(x: Array, weight: Array, bias: Array) -> Array:
     """Affine map.
 
     x [..., I], weight [I, O], bias [O] -> [..., O].
@@ -11,7 +13,8 @@ def linear(x, weight, bias):
     return y.reshape(*x.shape[:-1], weight.shape[1])                # [..., O]
 
 
-def linear_backward(dy, x, weight, weights=None, need_dx=True):
+def linear_backward(dy: Array, x: Array, weight: Array, weights: Array | None = None,
+                    need_dx: bool = True) -> tuple[Array | None, Array, Array]:
     """Adjoint of `linear`: dx [..., I], dweight [I, O], dbias [O].
 
     `weights` [...] multiplies each row in the parameter gradients only, so dx stays unweighted.
@@ -24,7 +27,7 @@ def linear_backward(dy, x, weight, weights=None, need_dx=True):
     return dx, dweight, rows.sum(0)
 
 
-def code_linear(codes, weight, bias):
+def code_linear(codes: Array, weight: Array, bias: Array) -> Array:
     """Affine map of D one-hot rows given as indices: a sum of D rows of the weight.
 
     codes int [..., D], weight [D*K, O], bias [O] -> [..., O].
@@ -37,7 +40,8 @@ def code_linear(codes, weight, bias):
     return y
 
 
-def code_linear_backward(dy, codes, weight, weights=None, need_dx=False):
+def code_linear_backward(dy: Array, codes: Array, weight: Array, weights: Array | None = None,
+                         need_dx: bool = False) -> tuple[Array | None, Array, Array]:
     """Adjoint of `code_linear`: dcodes [..., D, K] (or None), dweight [D*K, O], dbias [O].
 
     `weights` [...] multiplies each row in the parameter gradients only.

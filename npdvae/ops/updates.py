@@ -4,14 +4,17 @@ g is the gradient, t the 1-based number of the update. Formulas and defaults are
 """
 import math
 
+from npdvae.types import Array
 
-def sgd(p, g, m, lr, momentum=0.9):
+
+def sgd(p: Array, g: Array, m: Array, lr: float, momentum: float = 0.9) -> tuple[Array, Array]:
     """SGD with momentum: m <- momentum m + g, p <- p - lr m. Returns p, m."""
     m = momentum * m + g
     return p - lr * m, m
 
 
-def adam(p, g, m, v, t, lr, beta1=0.9, beta2=0.999, eps=1e-8):
+def adam(p: Array, g: Array, m: Array, v: Array, t: int, lr: float, beta1: float = 0.9, beta2: float = 0.999,
+         eps: float = 1e-8) -> tuple[Array, Array, Array]:
     """Adam (Kingma & Ba 2015, algorithm 1). Returns p, m, v."""
     m = m + (1 - beta1) * (g - m)
     v = v + (1 - beta2) * (g * g - v)
@@ -19,7 +22,8 @@ def adam(p, g, m, v, t, lr, beta1=0.9, beta2=0.999, eps=1e-8):
     return p - rate * m / (v ** 0.5 / root + eps), m, v
 
 
-def radam(p, g, m, v, t, lr, beta1=0.9, beta2=0.999, eps=1e-8):
+def radam(p: Array, g: Array, m: Array, v: Array, t: int, lr: float, beta1: float = 0.9, beta2: float = 0.999,
+          eps: float = 1e-8) -> tuple[Array, Array, Array]:
     """Rectified Adam (Liu et al. 2020, algorithm 2), as torch.optim.RAdam. Returns p, m, v."""
     m = m + (1 - beta1) * (g - m)
     v = v + (1 - beta2) * (g * g - v)
@@ -30,12 +34,12 @@ def radam(p, g, m, v, t, lr, beta1=0.9, beta2=0.999, eps=1e-8):
     return p - step * (rectifier * root) / (v ** 0.5 + eps), m, v
 
 
-def adam_scalars(t, lr, beta1=0.9, beta2=0.999):
+def adam_scalars(t: int, lr: float, beta1: float = 0.9, beta2: float = 0.999) -> tuple[float, float]:
     """The bias corrections of update t: lr / (1 - beta1^t), sqrt(1 - beta2^t)."""
     return lr / (1 - beta1 ** t), math.sqrt(1 - beta2 ** t)
 
 
-def radam_rectifier(t, beta2=0.999):
+def radam_rectifier(t: int, beta2: float = 0.999) -> float | None:
     """The variance rectification term of RAdam, or None while rho_t <= 5."""
     rho_inf = 2 / (1 - beta2) - 1
     rho = rho_inf - 2 * t * beta2 ** t / (1 - beta2 ** t)

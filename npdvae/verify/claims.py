@@ -1,15 +1,19 @@
 """One estimator held to what it claims: bias and variance by the sharpest method that applies."""
+from __future__ import annotations
+
 import inspect
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from npdvae import estimators
+from npdvae.estimators.base import Estimator
 from npdvae.estimators.parts.baselines import BASELINES
 from npdvae.verify import costs
-from npdvae.verify.moments import enumerate_moments
-from npdvae.verify.problems import BATCH, enumerable_size, random_problem
-from npdvae.verify.quadrature import gumbel_moments
+from npdvae.verify.moments import Moments, enumerate_moments
+from npdvae.verify.problems import BATCH, Problem, enumerable_size, random_problem
+from npdvae.verify.quadrature import Quadrature, gumbel_moments
 from npdvae.verify.sampling import leaks
 from npdvae.verify.sequential import check_unbiased
 
@@ -46,9 +50,9 @@ class Row(NamedTuple):
     note: str
 
 
-def variants(name, samples):
+def variants(name: str, samples: int) -> Iterator[dict[str, Any]]:
     """Options to try a registered estimator with: `samples` where it has any, every baseline where it chooses one."""
-    known = inspect.signature(estimators.find(name).__init__).parameters
+    known = inspect.signature(estimators.find(name)).parameters
     options = {}
     if estimators.find(name).from_noise is not None:
         options["samples"] = 1                                      # quadrature takes one
@@ -59,7 +63,7 @@ def variants(name, samples):
         yield options if baseline is None else {**options, "baseline": baseline}
 
 
-def fits(name, **options):
+def fits(name: str, **options: Any) -> bool:
     """Whether an estimator takes these options."""
     try:
         estimators.get(name, **options)
@@ -68,7 +72,7 @@ def fits(name, **options):
     return True
 
 
-def judge(name, options, latents, categories, kind, seed):
+def judge(name: str, options: dict[str, Any], latents: int, categories: int, kind: str, seed: int) -> Row:
     """Hold one estimator, built with `options`, to its claims: a `Row`."""
     estimator = estimators.get(name, **options)
     K = 2 if estimator.binary else categories
@@ -88,7 +92,7 @@ def judge(name, options, latents, categories, kind, seed):
                found.variance * evaluations, found.method, verdict, note)
 
 
-def promise(estimator, latents, categories, seed):
+def promise(estimator: Estimator, latents: int, categories: int, seed: int) -> tuple[str, str]:
     """Exactness for a class of costs: no bias on any kind of that class, and a visible one on a kind outside it."""
     worst, outside = 0.0, 0.0
     for kind in costs.KINDS:
@@ -104,7 +108,7 @@ def promise(estimator, latents, categories, seed):
     return "holds", f"bias {worst:.1e} within {estimator.exact_for} costs, up to {outside:.2g} outside"
 
 
-def measure(estimator, latents, categories, kind, seed):
+def measure(estimator: Estimator, latents: int, categories: int, kind: str, seed: int) -> Finding:
     """Bias and variance on a random problem with a random cost of this kind: a `Finding`."""
     size = enumerable_size(estimator, latents, categories)
     if size is not None:
@@ -120,7 +124,7 @@ def measure(estimator, latents, categories, kind, seed):
         return exactly(problem, gumbel_moments(*problem.arguments(), **problem.setting()), "quadrature")
 
 
-def sequentially(problem, seed):
+def sequentially(problem: Problem, seed: int) -> Finding:
     """The sequential test where the noise is neither finite nor Gumbel: a `Finding`."""
     report = check_unbiased(*problem.arguments(), true=problem.true, seed=seed, **problem.setting())
     return Finding(float(np.abs(report.bias).max() / np.abs(problem.true).max()), report.relative_bias,
@@ -128,11 +132,11 @@ def sequentially(problem, seed):
                    f"{report.verdict}: {report.reason}", leaks(*problem.arguments(), **problem.setting()))
 
 
-def exactly(problem, found, method):
+def exactly(problem: Problem, found: Moments | Quadrature, method: str) -> Finding:
     """Moments against the true gradient: a `Finding`."""
     true, total = problem.true, getattr(found, "total", np.ones(1))
     bias = float(np.abs(found.mean - true).max() / max(found.scale.max(), 1e-300))
-    relative = float(np.linalg.norm(found.mean - true) / max(np.linalg.norm(true), 1e-300))
+    relative = float(np.linalg.norm(found.mean - true) / max(float(np.linalg.norm(true)), 1e-300))
     variance = max(float(np.trace(found.covariance, axis1=1, axis2=2).mean()), 0.0)
     if not np.abs(total - 1).max() <= 1e-12:
         return Finding(bias, relative, variance, method, False, problem.size,

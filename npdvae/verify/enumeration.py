@@ -1,4 +1,6 @@
 """The true gradient of each objective, by enumeration of all codes: what estimators are held against."""
+from __future__ import annotations
+
 import itertools
 import math
 
@@ -6,13 +8,15 @@ import numpy as np
 
 from npdvae.backends import load
 from npdvae.estimators.parts.outcomes import all_codes, codes_log_prob
+from npdvae.types import Array, Cost
 
 OBJECTIVES = ("expectation", "sampled_kl", "importance_weighted")
 MOST_TERMS = 2 ** 24                                                # codes, or tuples of codes
 CHUNK = 4096
 
 
-def exact_gradient(logits, cost_fn, *, objective="expectation", samples=None):
+def exact_gradient(logits: Array, cost_fn: Cost, *, objective: str = "expectation",
+                   samples: int | None = None) -> Array:
     """Gradient of an objective w.r.t. the logits of each example: logits [B, D, K] -> float64 [B, D, K].
 
     "expectation": E_q[cost] (eq. 71). "sampled_kl": E_q[cost + log q], the prior inside the cost.
@@ -33,13 +37,14 @@ def exact_gradient(logits, cost_fn, *, objective="expectation", samples=None):
     log_q = codes_log_prob(load("numpy"), logits, codes)            # [C, B]
     cost = evaluate(cost_fn, codes, B)                              # [C, B]
     if objective == "importance_weighted":
+        assert samples is not None
         cost = importance_costs(cost, log_q, samples)               # [C, B]
     elif objective == "sampled_kl":
         cost = cost + log_q                                         # d log q adds E[score] = 0
     return score_mean(cost, log_q, logits)
 
 
-def check_logits(logits):
+def check_logits(logits: Array) -> Array:
     """Logits as float64 [B, D, K]; ValueError otherwise."""
     logits = np.asarray(logits, np.float64)
     if logits.ndim != 3:
@@ -47,7 +52,7 @@ def check_logits(logits):
     return logits
 
 
-def evaluate(cost_fn, codes, batch):
+def evaluate(cost_fn: Cost, codes: Array, batch: int) -> Array:
     """Cost of shared codes, in chunks: int [C, D] -> float64 [C, B]."""
     parts = []
     for start in range(0, len(codes), CHUNK):
@@ -60,7 +65,7 @@ def evaluate(cost_fn, codes, batch):
     return np.concatenate(parts)
 
 
-def importance_costs(cost, log_q, samples):
+def importance_costs(cost: Array, log_q: Array, samples: int) -> Array:
     """The cost whose expectation has the gradient of the importance-weighted objective: [C, B], [C, B] -> [C, B].
 
     That gradient is E sum_s (L + w_s / sum w) score_s, L = -log mean w and w = exp(-cost) / q; the samples are
@@ -80,7 +85,7 @@ def importance_costs(cost, log_q, samples):
     return samples * total
 
 
-def score_mean(cost, log_q, logits):
+def score_mean(cost: Array, log_q: Array, logits: Array) -> Array:
     """E_q[cost score], float64 pairwise sums: cost [C, B], log_q [C, B], logits [B, D, K] -> [B, D, K]."""
     B, D, K = logits.shape
     p = load("numpy").softmax(logits)                               # [B, D, K]

@@ -1,10 +1,14 @@
 """What is known of an estimate before any sample: bounds or variances, declared or enumerated."""
+from __future__ import annotations
+
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from npdvae.estimators.base import Estimator
 from npdvae.estimators.parts.outcomes import all_codes
+from npdvae.types import Array, Cost, State
 from npdvae.verify.enumeration import evaluate
 from npdvae.verify.moments import enumerate_moments, prepared
 from npdvae.verify.quadrature import gumbel_moments
@@ -17,12 +21,12 @@ class Known(NamedTuple):
 
     method: str
     low: np.ndarray | None = None
-    high: np.ndarray | None = None
+    high: Any = None                            # as low
     sigma: np.ndarray | None = None             # None: a pilot block sets the scale of the bets
     sigma_shrink: float | None = None           # of <x, true> / <true, true>
 
 
-def declared(bounds, variance, true):
+def declared(bounds: Any, variance: Any, true: Array) -> Known | None:
     """What the caller vouches for, or None; bounds and variance are of the estimate itself."""
     if bounds is None and variance is None:
         return None
@@ -37,7 +41,7 @@ def declared(bounds, variance, true):
     return Known("bounds declared", low, high, sigma)
 
 
-def flat(value, true, name):
+def flat(value: Any, true: Array, name: str) -> Array:
     """A number or an array of the gradient's shape, as float64 [N]; ValueError where it is neither."""
     value = np.asarray(value, np.float64)
     if value.ndim and value.shape != true.shape:
@@ -47,7 +51,8 @@ def flat(value, true, name):
     return np.broadcast_to(value, true.shape).ravel()
 
 
-def enumerated(estimator, logits, cost_fn, dcost_fn, true, state=None, context=None):
+def enumerated(estimator: Estimator, logits: Array, cost_fn: Cost, dcost_fn: Cost | None, true: Array,
+               state: State | None = None, context: Array | None = None) -> Known | None:
     """What `outcomes()` says, or the estimator's own `bounds`, or quadrature; None where none of these can be had."""
     state, context = prepared(estimator, logits, state, context)
     if not countable(estimator, logits, state, context):
@@ -59,20 +64,22 @@ def enumerated(estimator, logits, cost_fn, dcost_fn, true, state=None, context=N
     return Known("bounds enumerated", (found.low - true).ravel(), (found.high - true).ravel(), sigma, sigma_shrink)
 
 
-def countable(estimator, logits, state, context, most=MOST_OUTCOMES):
+def countable(estimator: Estimator, logits: Array, state: State | None, context: Array | None,
+              most: int = MOST_OUTCOMES) -> bool:
     """Whether `outcomes()` is there and yields at most so many."""
     outcomes = estimator.outcomes(logits, state, context)
     return outcomes is not None and sum(1 for _ in itertools.islice(outcomes, most + 1)) <= most
 
 
-def analytic(estimator, logits, cost_fn, true):
+def analytic(estimator: Any, logits: Array, cost_fn: Cost, true: Array) -> Known:
     """Bounds that an estimator derives from the range of the costs: `bounds(logits, cost_range)` -> low, high."""
     cost = evaluate(cost_fn, all_codes(np, *logits.shape[1:]), len(logits))     # [C, B]
     low, high = estimator.bounds(logits, np.ptp(cost, axis=0).max())            # 2 x [B, D, K]
     return Known("bounds analytic", (low - true).ravel(), (high - true).ravel())
 
 
-def by_quadrature(estimator, logits, cost_fn, dcost_fn, true, state, context):
+def by_quadrature(estimator: Estimator, logits: Array, cost_fn: Cost, dcost_fn: Cost | None, true: Array,
+                  state: State | None, context: Array | None) -> Known | None:
     """Variances under Gumbel noise, or None where quadrature does not apply."""
     try:
         found = gumbel_moments(estimator, logits, cost_fn, dcost_fn, state=state, context=context)
@@ -82,7 +89,7 @@ def by_quadrature(estimator, logits, cost_fn, dcost_fn, true, state, context):
     return Known("variance by quadrature", sigma=sigma, sigma_shrink=sigma_shrink)
 
 
-def spreads(covariance, true):
+def spreads(covariance: Array, true: Array) -> tuple[Array, float]:
     """Standard deviations of the entries [N] and of <x, true> / <true, true>, from covariances [B, D K, D K]."""
     t = true.reshape(len(true), -1)                                 # [B, D K]
     each = np.sqrt(np.maximum(np.einsum("bi,bij,bj->b", t, covariance, t), 0))    # [B]

@@ -1,10 +1,15 @@
 """Exact mean and covariance of an estimator over its own finite noise."""
+from __future__ import annotations
+
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from npdvae.estimators.base import Estimator
 from npdvae.rng import Generator
+from npdvae.types import Array, Cost, State
 from npdvae.verify.enumeration import check_logits
 
 CHUNK = 1024
@@ -22,12 +27,13 @@ class Moments(NamedTuple):
     outcomes: int
     total: np.ndarray                                               # [B], sum of the probabilities
 
-    def variance(self):
+    def variance(self) -> Array:
         """Variance of each coordinate: [B, D, K]."""
         return np.diagonal(self.covariance, axis1=1, axis2=2).reshape(self.mean.shape)
 
 
-def moments(estimator, logits, cost_fn, dcost_fn=None, *, state=None, context=None):
+def moments(estimator: Estimator, logits: Array, cost_fn: Cost, dcost_fn: Cost | None = None, *,
+            state: State | None = None, context: Array | None = None) -> tuple[Array, Array]:
     """Exact mean [B, D, K] and covariance [B, D K, D K] of an estimator, float64, by its `outcomes()`.
 
     cost_fn(codes) -> [S, B], dcost_fn(codes) -> [S, B, D, K] (needed where the estimator reads it). The covariance
@@ -38,7 +44,8 @@ def moments(estimator, logits, cost_fn, dcost_fn=None, *, state=None, context=No
     return found.mean, found.covariance
 
 
-def enumerate_moments(estimator, logits, cost_fn, dcost_fn=None, *, state=None, context=None):
+def enumerate_moments(estimator: Estimator, logits: Array, cost_fn: Cost, dcost_fn: Cost | None = None, *,
+                      state: State | None = None, context: Array | None = None) -> Moments:
     """`moments` and what comes with them, a `Moments`; raises ValueError where the noise is not finite."""
     logits = check_logits(logits)
     B, D, K = logits.shape
@@ -61,13 +68,15 @@ def enumerate_moments(estimator, logits, cost_fn, dcost_fn=None, *, state=None, 
 class Sums:
     """Sums over outcomes, gathered in chunks: numpy's pairwise sum within a chunk, math.fsum over the chunks."""
 
-    def __init__(self, batch, size):
-        self.waiting, self.parts, self.outcomes = [], [], 0
+    def __init__(self, batch: int, size: int):
+        self.waiting: list[tuple[Array, Array]] = []
+        self.parts: list[tuple[Array, ...]] = []
+        self.outcomes = 0
         self.centre = np.zeros((batch, size))                       # near the mean, so that squares lose no digits
         self.low = np.full((batch, size), np.inf)
         self.high = -self.low
 
-    def add(self, probability, g):
+    def add(self, probability: Array, g: Array) -> None:
         """One outcome: probability [B], g [B, D K]."""
         if not (self.waiting or self.parts):
             self.centre = np.where(probability[:, None] > 0, g, 0)
@@ -75,7 +84,7 @@ class Sums:
         if len(self.waiting) == CHUNK:
             self.flush()
 
-    def flush(self):
+    def flush(self) -> None:
         p = np.stack([p for p, _ in self.waiting], -1)              # [B, N]
         g = np.stack([g for _, g in self.waiting], -1)              # [B, D K, N]
         self.waiting, self.outcomes = [], self.outcomes + p.shape[1]
@@ -88,7 +97,7 @@ class Sums:
         second = (p[:, None] * error) @ error.swapaxes(1, 2)        # [B, D K, D K]
         self.parts.append((p.sum(-1), weighted.sum(-1), np.abs(weighted).sum(-1), second))
 
-    def finish(self, shape, name):
+    def finish(self, shape: tuple[int, ...], name: str) -> Moments:
         if self.waiting:
             self.flush()
         if not self.parts:
@@ -100,13 +109,13 @@ class Sums:
                        self.high.reshape(shape), self.outcomes, total)
 
 
-def exact_sum(arrays):
+def exact_sum(arrays: Sequence[Array]) -> Array:
     """Correctly rounded sum of equally shaped arrays."""
     columns = np.stack(arrays, -1)
     return np.array([math.fsum(c) for c in columns.reshape(-1, len(arrays))]).reshape(columns.shape[:-1])
 
 
-def wanted_gradient(estimator, dcost_fn):
+def wanted_gradient(estimator: Estimator, dcost_fn: Cost | None) -> Cost | None:
     """dcost_fn where the estimator reads it, None where not; ValueError where it is missing."""
     if not estimator.needs_dcodes:
         return None
@@ -115,7 +124,8 @@ def wanted_gradient(estimator, dcost_fn):
     return dcost_fn
 
 
-def prepared(estimator, logits, state=None, context=None):
+def prepared(estimator: Estimator, logits: Array, state: State | None = None,
+             context: Array | None = None) -> tuple[Any, Array]:
     """State and context to judge an estimator in: those given, or its initial state and a fixed random context."""
     B, D, K = logits.shape
     if context is None:

@@ -4,14 +4,19 @@ Noise is mapped from (code, exponentials): given that code b wins, -log u_b = p_
 E iid Exp(1) (Maddison et al. 2014), which removes the jump of argmax: what is left is smooth, and the trapezoid rule in
 logistic coordinates converges exponentially.
 """
+from __future__ import annotations
+
 import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from npdvae.backends import load
+from npdvae.estimators.base import Estimator
 from npdvae.estimators.parts.outcomes import all_codes, codes_log_prob
 from npdvae.rng import Generator
+from npdvae.types import Array, Cost, DType, State
 from npdvae.verify.enumeration import check_logits
 from npdvae.verify.moments import prepared, wanted_gradient
 from npdvae.verify.sampling import estimate, repeat
@@ -38,12 +43,13 @@ class Quadrature(NamedTuple):
 class Noise(NamedTuple):
     """An estimator as a function of its noise: `value(u, v)` [n, B, D, K]; u [n, B, D, K], v [n, B, D, blocks K]."""
 
-    value: object
+    value: Callable[..., Array]
     blocks: int                                                     # conditional draws, 0 without v
     p: np.ndarray                                                   # [B, D, K]
 
 
-def gumbel_moments(estimator, logits, cost_fn, dcost_fn=None, *, state=None, context=None):
+def gumbel_moments(estimator: Estimator, logits: Array, cost_fn: Cost, dcost_fn: Cost | None = None, *,
+                   state: State | None = None, context: Array | None = None) -> Quadrature:
     """Mean and covariance of an estimator whose `from_noise(logits, u, v)` is driven by Gumbel noise; a `Quadrature`.
 
     One sample (u [1, B, D, K]); conditional draws v may be many. The value must be additive in u and in each
@@ -71,7 +77,8 @@ def gumbel_moments(estimator, logits, cost_fn, dcost_fn=None, *, state=None, con
     return Quadrature(mean.reshape(B, D, K), covariance, scale.reshape(B, D, K), error, nodes)
 
 
-def noise_of(estimator, logits, cost_fn, dcost_fn, state, context):
+def noise_of(estimator: Estimator, logits: Array, cost_fn: Cost, dcost_fn: Cost | None, state: State | None,
+             context: Array | None) -> Noise:
     """The estimator as a function of its noise; the shapes of that noise are seen by drawing once."""
     if estimator.from_noise is None:
         raise ValueError(f"estimator {estimator.name} has no from_noise(logits, u, v) to integrate")
@@ -97,28 +104,28 @@ def noise_of(estimator, logits, cost_fn, dcost_fn, state, context):
 class Recorder(Generator):
     """A generator that notes which shapes are drawn."""
 
-    def __init__(self, seed):
+    def __init__(self, seed: int):
         super().__init__(seed)
-        self.shapes = []
+        self.shapes: list[tuple[int, ...]] = []
 
-    def uniform(self, shape, dtype=np.float64):
+    def uniform(self, shape: Sequence[int], dtype: DType = np.float64) -> Array:
         self.shapes.append(tuple(shape))
         return super().uniform(shape, dtype)
 
 
-def winning(p, code, e):
+def winning(p: Array, code: Array, e: Array) -> Array:
     """Uniforms under which `code` wins: p [B, D, K], code int [D], e [n, D, K] -> u [n, B, D, K]."""
     won = np.arange(p.shape[-1]) == code[:, None]                   # [D, K]
     top = (e * won).sum(-1)[:, None, :, None]                       # [n, 1, D, 1], E_b
     return inside(np.exp(-(p * top + np.where(won, 0, e)[:, None])))
 
 
-def inside(u):
+def inside(u: Array) -> Array:
     """Uniforms strictly inside (0, 1), as the generator's are."""
     return np.clip(u, 1e-300, 1 - 2.0 ** -53)
 
 
-def blocks_from(e, blocks, batch):
+def blocks_from(e: Array, blocks: int, batch: int) -> Array | None:
     """Uniforms of conditional draws: e [n, blocks, D, K] -> v [n, B, D, blocks K], or None without blocks."""
     if not blocks:
         return None
@@ -127,12 +134,12 @@ def blocks_from(e, blocks, batch):
     return np.repeat(v, batch, 1)
 
 
-def at(noise, code, e, ev):
+def at(noise: Noise, code: Array, e: Array, ev: Array) -> Array:
     """The value at exponentials e [n, D, K] of u and ev [n, blocks, D, K] of v, with `code` winning: [n, B, D, K]."""
     return noise.value(winning(noise.p, code, e), blocks_from(ev, noise.blocks, len(noise.p)))
 
 
-def check_structure(noise, name):
+def check_structure(noise: Noise, name: str) -> bool:
     """Test additivity (ValueError where it fails); whether nothing depends on the common scale of the exponentials."""
     B, D, K = noise.p.shape
     rng = np.random.default_rng(0)
@@ -154,7 +161,7 @@ def check_structure(noise, name):
     return invariant
 
 
-def exponentials(t, dims, shape):
+def exponentials(t: Array, dims: int, shape: tuple[int, int]) -> Iterator[tuple[Array, Array, Array]]:
     """Nodes of all coordinates: t [N], shape (D, K) -> chunks of e [n, D, K], their weights, whether the coarse rule
     has them; N**dims in all.
 
@@ -177,7 +184,8 @@ def exponentials(t, dims, shape):
         yield e, weight[index].prod(-1), (index % 2 == 0).all(-1)
 
 
-def conditional_moments(noise, code, t, dims, invariant):
+def conditional_moments(noise: Noise, code: Array, t: Array, dims: int,
+                        invariant: bool) -> tuple[Array, Array, Array, Array]:
     """Mean, mean by every other node, E |value| (each [B, D K]) and covariance [B, D K, D K], given the code."""
     B, D, K = noise.p.shape
     fixed, fixed_v = np.ones((1, D, K)), np.ones((1, noise.blocks, D, K))

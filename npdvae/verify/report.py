@@ -1,7 +1,11 @@
 """What a check found: verdict, direction and size of the bias, and how little could have been seen."""
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 
 import numpy as np
+
+from npdvae.types import Array
 
 
 @dataclass(frozen=True)
@@ -27,31 +31,31 @@ class Report:
     guaranteed: bool = field(default=True)      # False: plain standard errors, no bounds were known
 
     @property
-    def passed(self):
+    def passed(self) -> bool:
         return self.verdict == "PASS"
 
     @property
-    def bias(self):
+    def bias(self) -> Array:
         """Estimated bias: [B, D, K]."""
         return self.mean - self.true
 
     @property
-    def relative_bias(self):
+    def relative_bias(self) -> float:
         """|bias| / |true gradient|."""
         return float(np.linalg.norm(self.bias) / np.linalg.norm(self.true)) if self.true.any() else float("nan")
 
     @property
-    def direction(self):
+    def direction(self) -> float:
         """Cosine of the estimated bias with the true gradient: -1 shrinks, +1 inflates, 0 turns."""
         norm = np.linalg.norm(self.bias) * np.linalg.norm(self.true)
         return float((self.bias * self.true).sum() / norm) if norm > 0 else float("nan")
 
-    def largest(self):
+    def largest(self) -> tuple[int, ...]:
         """Index (b, d, k) of the bias that is largest in standard errors, where there is any."""
         ratio = np.abs(self.bias) / np.maximum(self.sigma, 1e-12 * np.abs(self.true).max() + 1e-300)
         return tuple(int(i) for i in np.unravel_index(ratio.argmax(), ratio.shape))
 
-    def __str__(self):
+    def __str__(self) -> str:
         lines = [f"{self.verdict} after {self.samples} samples: {self.reason}",
                  f"  method              {self.method}",
                  f"  evidence of bias    E = 10^{self.evidence:.1f}"]

@@ -1,14 +1,22 @@
 """Endless blocks of independent estimates [n, B D K], from a registered estimator or from any callable."""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import numpy as np
 
+from npdvae.estimators.base import Draw, Estimator
 from npdvae.rng import Generator
+from npdvae.types import Array, Cost, Estimate, State
 from npdvae.verify.moments import prepared, wanted_gradient
 
 BLOCK = 512                                                         # estimates between two looks
 
 
-def blocks_of(estimator, logits, rng, cost_fn=None, dcost_fn=None, *, tile=None, block=BLOCK, state=None,
-              context=None):
+def blocks_of(estimator: Any, logits: Array, rng: Generator, cost_fn: Any = None,
+              dcost_fn: Cost | None = None, *, tile: int | None = None, block: int = BLOCK, state: State | None = None,
+              context: Array | None = None) -> Iterator[Array]:
     """Generator of blocks; independent examples are drawn `tile` copies at a time, as one larger batch."""
     if hasattr(estimator, "sample"):
         coupled = estimator.couples_batch or leaks(estimator, logits, cost_fn, dcost_fn, state, context)
@@ -22,7 +30,8 @@ def blocks_of(estimator, logits, rng, cost_fn=None, dcost_fn=None, *, tile=None,
         yield np.concatenate(rows)
 
 
-def registered(estimator, logits, rng, cost_fn, dcost_fn, tile, state, context):
+def registered(estimator: Estimator, logits: Array, rng: Generator, cost_fn: Cost, dcost_fn: Cost | None, tile: int,
+               state: State | None, context: Array | None) -> Callable[[], Array]:
     """A function that draws `tile` estimates from sampler, cost and backward: () -> [tile, B D K]."""
     B, D, K = logits.shape
     gradient_fn = wanted_gradient(estimator, dcost_fn)
@@ -36,7 +45,8 @@ def registered(estimator, logits, rng, cost_fn, dcost_fn, tile, state, context):
     return once
 
 
-def leaks(estimator, logits, cost_fn, dcost_fn=None, state=None, context=None):
+def leaks(estimator: Estimator, logits: Array, cost_fn: Cost, dcost_fn: Cost | None = None, state: State | None = None,
+          context: Array | None = None) -> bool:
     """Whether an example's estimate changes with the costs of another: told by `backward` alone, no statistics."""
     B, D, K = logits.shape
     gradient_fn = wanted_gradient(estimator, dcost_fn)
@@ -51,19 +61,20 @@ def leaks(estimator, logits, cost_fn, dcost_fn=None, state=None, context=None):
     return not np.abs(first - second).max() <= 1e-14 * np.abs(first).max()      # sums may be ordered by the batch
 
 
-def estimate(estimator, draw, cost_fn, gradient_fn, batch, tile, state):
+def estimate(estimator: Estimator, draw: Draw, cost_fn: Cost, gradient_fn: Cost | None, batch: int, tile: int,
+             state: State | None) -> Array:
     """What follows a draw of `tile` copies of a batch: cost, its gradient, backward: -> [tile B, D, K]."""
     cost = tiled(cost_fn, draw.codes, batch, tile)                  # [S, tile B]
     dcodes = gradient_fn and tiled(gradient_fn, draw.codes, batch, tile)    # [S, tile B, D, K]
     return estimator.backward(draw, cost, dcodes, state)
 
 
-def repeat(x, tile):
+def repeat(x: Array, tile: int) -> Array:
     """[B, ...] -> [tile B, ...]."""
     return np.concatenate([x] * tile)
 
 
-def tiled(function, codes, batch, tile):
+def tiled(function: Cost, codes: Array, batch: int, tile: int) -> Array:
     """A function of codes of `batch` examples, applied to `tile` copies of them: -> [S, tile B, ...]."""
     S, many = codes.shape[:2]
     if many == 1:                                                   # shared by the whole batch
@@ -73,7 +84,7 @@ def tiled(function, codes, batch, tile):
     return folded.reshape(S, many, *folded.shape[2:])
 
 
-def called(estimate, logits, rng, tile):
+def called(estimate: Estimate, logits: Array, rng: Generator, tile: int) -> Callable[[], Array]:
     """The same for a callable (logits, rng) -> dlogits."""
     many = repeat(logits, tile)
 

@@ -1,16 +1,20 @@
 """The three-way sequential test: is E[estimate] the true gradient? For any estimator, in any framework."""
+from __future__ import annotations
+
 import itertools
 import math
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from npdvae import estimators
 from npdvae.rng import Generator
+from npdvae.types import Array, Cost, State
 from npdvae.verify.betting import Bounded, Spread, Wealth, detectable
 from npdvae.verify.enumeration import check_logits, exact_gradient
 from npdvae.verify.interval import Interval
-from npdvae.verify.knowledge import declared, enumerated
+from npdvae.verify.knowledge import Known, declared, enumerated
 from npdvae.verify.report import Report
 from npdvae.verify.sampling import blocks_of
 
@@ -20,9 +24,11 @@ MISSING = ("no bound is known; give bounds=(low, high) of the estimate, or varia
 OUTSIDE = "an estimate lay outside its bounds"
 
 
-def check_unbiased(estimator, logits, cost_fn, dcost_fn=None, *, bounds=None, alpha=1e-9, beta=1e-6, delta=0.03,
-                   variance=None, true=None, objective=None, samples=None, budget=BUDGET, tile=None, seed=0,
-                   state=None, context=None):
+def check_unbiased(estimator: Any, logits: Array, cost_fn: Cost, dcost_fn: Cost | None = None, *,
+                   bounds: Any = None, alpha: float = 1e-9, beta: float = 1e-6, delta: float = 0.03,
+                   variance: Any = None, true: Array | None = None, objective: str | None = None,
+                   samples: int | None = None, budget: int = BUDGET, tile: int | None = None, seed: int = 0,
+                   state: State | None = None, context: Array | None = None) -> Report:
     """Test whether an estimator's expectation is the exact gradient; returns a `Report`.
 
     estimator: registered (name or instance), or any callable (logits [B, D, K], rng) -> dlogits [B, D, K]; with `tile`
@@ -35,10 +41,11 @@ def check_unbiased(estimator, logits, cost_fn, dcost_fn=None, *, bounds=None, al
     if not (hasattr(estimator, "sample") or callable(estimator)):
         raise ValueError(f"estimator must be registered or a callable (logits, rng) -> dlogits, got {estimator!r}")
     if true is None:
-        true = exact_gradient(logits, cost_fn, objective=objective or getattr(estimator, "objective", "expectation"),
+        objective = str(objective or getattr(estimator, "objective", "expectation"))
+        true = exact_gradient(logits, cost_fn, objective=objective,
                               samples=samples or getattr(estimator, "samples", None))
     true = np.broadcast_to(np.asarray(true, np.float64), logits.shape)
-    setting = dict(state=state, context=context)
+    setting: dict[str, Any] = dict(state=state, context=context)
 
     def blocks(stream):
         return blocks_of(estimator, logits, Generator(seed, stream), cost_fn, dcost_fn, tile=tile, **setting)
@@ -57,7 +64,7 @@ def check_unbiased(estimator, logits, cost_fn, dcost_fn=None, *, bounds=None, al
     return run(blocks(1), true, known, alpha / 2, beta, delta, budget)
 
 
-def guess(blocks, true, count=8):
+def guess(blocks: Iterator[Array], true: Array, count: int = 8) -> Report:
     """Without any bound: plain averages of a few blocks and no verdict."""
     x = np.concatenate(list(itertools.islice(blocks, count))) - true.ravel()    # [n, N]
     sigma = x.std(0)
@@ -70,7 +77,7 @@ def guess(blocks, true, count=8):
                   (1 + along.mean() - error, 1 + along.mean() + error), math.inf, guaranteed=False)
 
 
-def projection(x, true):
+def projection(x: Array, true: Array) -> Array:
     """Share of the true gradient in each error, <x, true> / <true, true>: [n, N] -> [n]."""
     return x @ (true.ravel() / max((true ** 2).sum(), 1e-300))
 
@@ -80,12 +87,12 @@ class Frame(NamedTuple):
 
     sigma: np.ndarray
     low: np.ndarray | None
-    high: np.ndarray | None
+    high: Any                                   # as low
     free: np.ndarray                            # bool: the entry varies
     rounding: float
 
 
-def framed(known, true, pilot):
+def framed(known: Known, true: Array, pilot: Array) -> Frame:
     """Scales for the bets: from what is known, and from a pilot block [n, N] that is used for nothing else."""
     largest = max(np.abs(true).max(), np.abs(pilot).max(initial=0, where=np.isfinite(pilot)))
     rounding = 64 * np.finfo(pilot.dtype).eps * largest
@@ -96,7 +103,7 @@ def framed(known, true, pilot):
     return Frame(np.maximum(sigma, rounding), known.low - rounding, known.high + rounding, free, rounding)
 
 
-def interval_for(known, frame, true):
+def interval_for(known: Known, frame: Frame, true: Array) -> Interval:
     """The running interval of every entry and, as the last, of the shrink factor minus one."""
     along = np.abs(true.ravel()) / max((true ** 2).sum(), 1e-300)   # [N]
     total = (along * frame.sigma).sum() if known.sigma_shrink is None else known.sigma_shrink
@@ -108,7 +115,8 @@ def interval_for(known, frame, true):
     return Interval(sigma, np.append(frame.low, ends.min(0).sum()), np.append(frame.high, ends.max(0).sum()))
 
 
-def run(blocks, true, known, alpha, beta, delta, budget):
+def run(blocks: Iterator[Array], true: Array, known: Known, alpha: float, beta: float, delta: float,
+        budget: int) -> Report:
     """The test itself: bets, looks after every block, stops at the first verdict."""
     frame = framed(known, true, next(blocks))
     free, sigma = frame.free, frame.sigma[frame.free]
@@ -124,16 +132,16 @@ def run(blocks, true, known, alpha, beta, delta, budget):
             break
         interval.add(np.c_[x, projection(x, true)])
         wealth.add(x[:, free])
-        found = wealth.verdict(alpha, beta) if free.any() else "PASS"
-        if found:
-            verdict, reason = found, (
-                f"the estimate is biased (wrong with probability at most {alpha:.0e})" if found == "FAIL" else
+        reached = wealth.verdict(alpha, beta) if free.any() else "PASS"
+        if reached:
+            verdict, reason = reached, (
+                f"the estimate is biased (wrong with probability at most {alpha:.0e})" if reached == "FAIL" else
                 f"no entry is off by {delta} standard deviations (wrong with probability at most {beta:.0e})")
             break
     return summary(verdict, reason, known.method, wealth, interval, true, frame, alpha)
 
 
-def impossible(x, frame):
+def impossible(x: Array, frame: Frame) -> tuple[str, str] | None:
     """Verdict and reason where a block [n, N] holds what an unbiased estimate of these bounds cannot be, or None."""
     if not np.isfinite(x).all():
         return "FAIL", "an estimate is not finite"
@@ -144,7 +152,8 @@ def impossible(x, frame):
     return None
 
 
-def summary(verdict, reason, method, wealth, interval, true, frame, alpha):
+def summary(verdict: str, reason: str, method: str, wealth: Wealth, interval: Interval, true: Array, frame: Frame,
+            alpha: float) -> Report:
     """All that was measured, as a `Report`."""
     shape = lambda a: np.asarray(a).reshape(true.shape)             # noqa: E731
     mean, (low, high) = interval.mean(), interval.ends()

@@ -1,6 +1,7 @@
 """Distinct codes of a product of categoricals, never all K**D of them: the k most probable, k drawn in turn
 without replacement, and how much probability a set leaves outside."""
 from npdvae.estimators.parts.log_sum_exp import LOG_ZERO, log_sum_exp
+from npdvae.types import Array
 
 
 def most_probable(xp, log_p, count):
@@ -19,7 +20,8 @@ def most_probable(xp, log_p, count):
 
 def trace_back(xp, orders, categories):
     """Codes from the choices made latent by latent, prefix * K + category: D x int [B, n] -> int [n, B, D]."""
-    columns, choice = [], orders[-1]                                # [B, n]
+    columns: list[Array] = []
+    choice = orders[-1]                                             # [B, n]
     for order in reversed(orders[:-1]):
         columns.insert(0, choice % categories)
         choice = xp.take_along_axis(order, choice // categories, 1)
@@ -65,7 +67,8 @@ def log_outside(xp, log_p, codes):
     for d in range(D - 1):
         same.append(same[d] & (codes[:, None, :, d] == codes[None, :, :, d]))
     hot = codes[..., None] == xp.arange(K)                          # [n, B, D, K]
-    outside, tables = xp.full((n, B), LOG_ZERO, log_p.dtype), []
+    outside = xp.full((n, B), LOG_ZERO, log_p.dtype)
+    tables: list[Array] = []
     for d in reversed(range(D)):
         table = xp.zeros((n, B, K), log_p.dtype)
         for j in range(n):

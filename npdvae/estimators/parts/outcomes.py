@@ -1,5 +1,6 @@
 """Finite noise, enumerated: the codes of D latents, tuples of them, and their exact probabilities."""
 import itertools
+from typing import Any
 
 
 def all_codes(xp, latents, categories):
@@ -11,7 +12,7 @@ def all_codes(xp, latents, categories):
 def codes_log_prob(ops, logits, codes):
     """log q of shared codes: logits [B, D, K], codes int [C, D] -> [C, B], in nats."""
     log_p = ops.log_softmax(logits)                                 # [B, D, K]
-    total = 0
+    total: Any = 0
     for d in range(codes.shape[1]):
         total = total + log_p[:, d, codes[:, d]]                    # [B, C]
     return total.T                                                  # [C, B]
