@@ -1,8 +1,21 @@
 """Discrete variational autoencoders from scratch: every gradient by hand, every estimator proved."""
+import importlib
 import pathlib
 
-__version__ = "0.1.0"
+__version__ = "0.1.0"                           # said here only: pyproject.toml reads this line
+
+PARTS = ("backends", "data", "estimators", "latents", "ops", "rng", "run", "verify")    # imported on first use
 
 _package = pathlib.Path(__file__).resolve().parent
 if not (_package / "kernels").is_dir() and (_package.parent / "kernels" / "__init__.py").is_file():
     __path__.append(str(_package.parent))       # uninstalled checkout: kernels/ stands beside the package
+
+
+def __getattr__(name: str):
+    if name in PARTS:
+        return importlib.import_module(f"npdvae.{name}")
+    raise AttributeError(f"module 'npdvae' has no attribute {name!r}; its parts are {', '.join(PARTS)}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *PARTS})

@@ -5,6 +5,7 @@ import importlib
 import os
 import sys
 
+from npdvae import __version__
 from npdvae.backends import BackendError
 
 COMMANDS = {
@@ -37,8 +38,11 @@ def guarded(command):
 def main(argv=None):
     """Dispatch to a command; returns its exit code."""
     argv = sys.argv[1:] if argv is None else argv
+    if argv == ["--version"]:
+        print(f"npdvae {__version__}")
+        return 0
     if not argv or argv[0] in ("-h", "--help"):
-        print("usage: npdvae COMMAND ...\n\ncommands (npdvae COMMAND --help tells the options):")
+        print("usage: npdvae COMMAND ... | --version\n\ncommands (npdvae COMMAND --help tells the options):")
         for name, what in COMMANDS.items():
             print(f"  {name:10s}{what}")
         return 0 if argv else 2

@@ -2,8 +2,12 @@
 import ast
 import graphlib
 import pathlib
+import subprocess
+import sys
 
 import pytest
+
+import npdvae
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FORBIDDEN = {                                   # part -> what it must never import
@@ -89,10 +93,27 @@ def test_the_package_imports_no_autodiff():
                 assert path.name == "build_digits.py", f"{path.relative_to(ROOT)} imports {name}"
 
 
-def test_importing_the_package_loads_neither_numba_nor_matplotlib():
-    import subprocess
-    import sys
-    code = ("import sys, npdvae.train, npdvae.evaluate\n"
-            "print([m for m in ('numba', 'matplotlib', 'cupy') if m in sys.modules])")
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True).stdout
-    assert out.strip() == "[]"
+def python(code):
+    """What a new process prints."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("imported, absent", [
+    ("npdvae", ("numpy", "npdvae.rng", "numba", "matplotlib")),
+    ("npdvae.train, npdvae.evaluate", ("numba", "matplotlib", "cupy"))])
+def test_importing_loads_no_more_than_needed(imported, absent):
+    assert python(f"import sys, {imported}\nprint([m for m in {absent} if m in sys.modules])") == "[]"
+
+
+def test_the_parts_of_the_package_are_there_without_being_imported():
+    code = ("import npdvae\nassert all(part in dir(npdvae) for part in npdvae.PARTS)\n"
+            "print(*(getattr(npdvae, part).__name__ for part in npdvae.PARTS))")
+    assert python(code).split() == [f"npdvae.{part}" for part in npdvae.PARTS]
+    assert python("import npdvae; print(npdvae.verify.check_unbiased.__name__)") == "check_unbiased"
+    assert {"backends", "estimators", "latents", "rng", "verify"} <= set(npdvae.PARTS)
+
+
+def test_what_the_package_lacks_is_named():
+    with pytest.raises(AttributeError, match="no attribute 'verfy'; its parts are backends, data"):
+        npdvae.verfy  # noqa: B018

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+import npdvae
 from npdvae import cli, config, train
 
 
@@ -26,6 +27,13 @@ def test_help_of_train_names_every_setting(capsys):
         assert "--" + name.replace("_", "-") in text
     for f in config.FIELDS.values():
         assert f.metadata["help"].strip()
+
+
+def test_the_package_runs_as_the_command_and_tells_its_version():
+    done = shell("npdvae", "--version")
+    assert (done.returncode, done.stdout) == (0, f"npdvae {npdvae.__version__}\n")
+    done = shell("npdvae", "trian")
+    assert done.returncode == 2 and "unknown command 'trian'" in done.stderr
 
 
 def test_unknown_commands_and_options_exit_with_2(capsys):
