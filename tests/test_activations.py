@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 from npdvae.ops.activations import LEAK, leaky_relu, leaky_relu_backward, relu, relu_backward, tanh, tanh_backward
-from tests.checks import DTYPES, check_adjoint, check_dtypes, close
+from npdvae.verify import check_adjoint
+from tests.checks import DTYPES, check_dtypes, close
 
 PAIRS = [(relu, relu_backward), (leaky_relu, leaky_relu_backward), (tanh, tanh_backward)]
 RNG = np.random.default_rng(2)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from npdvae.ops.bernoulli import bce, bce_backward, bce_shared, bce_shared_backward, sigmoid, softplus
-from tests.checks import DTYPES, EXTREMES, HUGE, check_adjoint, check_dtypes, close, exactly, ulps
+from npdvae.verify import check_adjoint
+from tests.checks import DTYPES, EXTREMES, HUGE, check_dtypes, close, exactly, ulps
 
 RNG = np.random.default_rng(5)
 LOGITS, TARGETS = 3 * RNG.normal(size=(2, 3, 4)), (RNG.random((3, 4)) < 0.4).astype(float)

@@ -8,7 +8,8 @@ from hypothesis.extra.numpy import arrays
 from npdvae.ops.categorical import gumbel_max, inverse_cdf, log_prob, log_prob_backward, one_hot
 from npdvae.ops.gumbel import gumbel
 from npdvae.ops.softmax import log_softmax, softmax
-from tests.checks import DTYPES, check_adjoint, check_dtypes, close
+from npdvae.verify import check_adjoint
+from tests.checks import DTYPES, check_dtypes, close
 
 RNG = np.random.default_rng(4)
 SMALLEST, LARGEST = 2.0 ** -24, 1 - 2.0 ** -24  # of the uniforms of npdvae.rng

@@ -18,7 +18,8 @@ from npdvae.ops.entropy import (
     kl_uniform_backward,
 )
 from npdvae.ops.softmax import log_softmax
-from tests.checks import DTYPES, HUGE, check_adjoint, check_dtypes, close, exactly, ulps
+from npdvae.verify import check_adjoint
+from tests.checks import DTYPES, HUGE, check_dtypes, close, exactly, ulps
 from tests.test_softmax import exact_log_softmax, extreme_rows
 
 RNG = np.random.default_rng(6)

@@ -4,7 +4,8 @@ import pytest
 
 from npdvae.ops.categorical import one_hot
 from npdvae.ops.linear import code_linear, code_linear_backward, linear, linear_backward
-from tests.checks import check_adjoint, check_dtypes, close
+from npdvae.verify import check_adjoint
+from tests.checks import check_dtypes, close
 
 RNG = np.random.default_rng(1)
 X, W, B = RNG.normal(size=(2, 3, 4)), RNG.normal(size=(4, 5)), RNG.normal(size=5)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from npdvae.ops.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
-from tests.checks import DTYPES, EXTREMES, HUGE, check_adjoint, check_dtypes, close, exactly, ulps
+from npdvae.verify import check_adjoint
+from tests.checks import DTYPES, EXTREMES, HUGE, check_dtypes, close, exactly, ulps
 
 PAIRS = [(softmax, softmax_backward), (log_softmax, log_softmax_backward)]
 RNG = np.random.default_rng(3)

@@ -31,6 +31,13 @@ def test_the_corrected_example_passes():
     assert done.stdout.startswith("PASS after"), done.stdout + done.stderr
 
 
+def test_the_check_of_a_backward_prints_what_the_page_shows():
+    section = PAGE[PAGE.index("## A backward pass of your own"):]
+    code, shown = (re.search(rf"```{kind}\n(.*?)```", section, re.S)[1] for kind in ("python", "text"))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout[:30] == shown[:30] and done.stdout.count("\n") == 1, done.stdout + done.stderr
+
+
 @pytest.fixture(scope="module")
 def problem():
     return np.random.default_rng(0).normal(size=(1, 2, 3)), costs.make("decoder", 0, 1, 2, 3)
