@@ -371,17 +371,17 @@ class CupyOps:
         return u
 
 
-def sgd_numbers(rate, root, rectifier):
+def sgd_numbers(rate, root, rectifier) -> tuple[float, float]:
     """What an update depends on besides the arrays: rate and scale of updates.cuh."""
     return rate, 1.0
 
 
-def adam_numbers(rate, root, rectifier):
+def adam_numbers(rate, root, rectifier) -> tuple[float, float]:
     """The same for Adam."""
     return rate, root
 
 
-def radam_numbers(rate, root, rectifier):
+def radam_numbers(rate, root, rectifier) -> tuple[float, float]:
     """The same for RAdam; a negative scale says that the variance is not tractable yet."""
     return rate, -1.0 if rectifier is None else rectifier * root
 

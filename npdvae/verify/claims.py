@@ -52,9 +52,10 @@ class Row(NamedTuple):
 
 def variants(name: str, samples: int) -> Iterator[dict[str, Any]]:
     """Options to try a registered estimator with: `samples` where it has any, every baseline where it chooses one."""
-    known = inspect.signature(estimators.find(name)).parameters
+    cls: Any = estimators.find(name)
+    known = inspect.signature(cls).parameters
     options = {}
-    if estimators.find(name).from_noise is not None:
+    if cls.from_noise is not None:
         options["samples"] = 1                                      # quadrature takes one
     elif "samples" in known:
         options["samples"] = samples if samples > 1 or fits(name, samples=samples) else 2

@@ -80,7 +80,8 @@ def gumbel_moments(estimator: Estimator, logits: Array, cost_fn: Cost, dcost_fn:
 def noise_of(estimator: Estimator, logits: Array, cost_fn: Cost, dcost_fn: Cost | None, state: State | None,
              context: Array | None) -> Noise:
     """The estimator as a function of its noise; the shapes of that noise are seen by drawing once."""
-    if estimator.from_noise is None:
+    from_noise = estimator.from_noise
+    if from_noise is None:
         raise ValueError(f"estimator {estimator.name} has no from_noise(logits, u, v) to integrate")
     B, D, K = logits.shape
     estimator.check(D, K)
@@ -96,7 +97,7 @@ def noise_of(estimator: Estimator, logits: Array, cost_fn: Cost, dcost_fn: Cost 
     def value(u, v):
         n = len(u)
         u, v = (x if x is None else x.reshape(1, n * B, D, -1) for x in (u, v))
-        draw = estimator.from_noise(repeat(logits, n), u, v, state, repeat(context, n))
+        draw = from_noise(repeat(logits, n), u, v, state, repeat(context, n))
         return estimate(estimator, draw, cost_fn, gradient_fn, B, n, state).reshape(n, B, D, K)
     return Noise(value, 0 if v is None else v[3] // K, load("numpy").softmax(logits))
 
