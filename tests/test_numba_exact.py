@@ -12,7 +12,7 @@ import pytest
 from numba import njit
 
 from npdvae.engine import Readable
-from npdvae.fused import exact, plan, reason_unsupported
+from npdvae.fused import exact, reason_unsupported, update
 from npdvae.fused.engine import Fused
 from npdvae.kernels.cpu import code_choice
 from npdvae.kernels.cpu import gradient_sums as sums_of_blocks
@@ -54,7 +54,7 @@ def pair(dense=False, scale=1.0, chunks=None, **options):
     with pytest.MonkeyPatch.context() as patch:
         if dense:
             patch.setattr(Fused, "sparse", lambda self: False)
-        for place, value in zip(((exact, "CODES"), (plan, "PANELS"), (plan, "TILES")), chunks or ()):
+        for place, value in zip(((exact, "CODES"), (update, "PANELS"), (update, "TILES")), chunks or ()):
             patch.setattr(*place, value)
         readable, fused = engines("exact", **options)
     state = readable.save()
@@ -108,11 +108,11 @@ def test_only_codes_that_weigh_something_are_decoded():
         h, _ = readable.model.encoder.forward(readable.state.params, x)
         q = np.exp(readable.model.latent.posterior(readable.state.params, h.reshape(-1, 4, 5)).log_q)
         weights = np.einsum("bi,bj,bk,bl->ijkl", *q.transpose(1, 0, 2))
-        plan, ints = fused.plan, fused.ints
-        n, group = ints[plan.extent:plan.extent + 2]
-        kept = ints[plan.code_list:plan.code_list + 4 * n].reshape(n, 4) - 5 * np.arange(4)
+        decoder, ints = fused.plan.exact, fused.ints
+        n, group = ints[decoder.extent:decoder.extent + 2]
+        kept = ints[decoder.codes:decoder.codes + 4 * n].reshape(n, 4) - 5 * np.arange(4)
         assert np.array_equal(kept, np.argwhere(weights >= code_choice.LEAST))
-        assert group % exact.UNIT == 0 and group * plan.chunks >= n
+        assert group % exact.UNIT == 0 and group * decoder.chunks >= n
         counts.append(n)
     assert counts[0] == 625 and 0 < counts[1] < 400
 

@@ -13,7 +13,7 @@ import pytest
 from npdvae import backends, optimizers, rng
 from npdvae.data.dataset import Dataset
 from npdvae.engine import Readable, Recipe
-from npdvae.fused import Fused, plan, reason_unsupported
+from npdvae.fused import Fused, frame, plan, reason_unsupported, update
 from npdvae.kernels.cpu import fused_latent
 from npdvae.kernels.cpu.categorical import invert
 from npdvae.latents.categorical import Categorical
@@ -25,8 +25,9 @@ f4 = np.float32
 TOLERANCE = 2e-5                                # of the largest entry: sums of up to 200 float32 products, over 3 steps
 
 WAYS = {                                        # small models, larger ones, and large batches, at sizes of a test
-    "chained": {}, "stages": {"FEW": 0},
-    "many rows": {"FEW": 0, "LONG": 2, "GROUP": 1, "PANELS": 2, "TILES": 2}}
+    "chained": (), "stages": ((plan, "FEW", 0),),
+    "many rows": ((plan, "FEW", 0), (frame, "LONG", 2), (frame, "GROUP", 1), (update, "PANELS", 2),
+                  (update, "TILES", 2))}
 
 
 def images(pixels, kind, n=60):
@@ -60,11 +61,11 @@ def engines(estimator="reinforce", pixels=19, kind="bytes", binarize="dynamic", 
     moments = optimizers.get(optimizer).init(params)
     state = TrainState(params, moments, model.latent.init_state(rng.Generator(1), pixels), 4)
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in WAYS[way].items():
-            patch.setattr(plan, name, value)
+        for setting in WAYS[way]:
+            patch.setattr(*setting)
         readable, fused = Readable(model, recipe, dataset), Fused(model, recipe, dataset, threads)
-        assert fused.plan.long(batch) == (way == "many rows" and batch > 2)
-    assert way == "chained" or not fused.plan.chained
+        assert fused.plan.frame.long(1) == (way == "many rows" and batch > 2)
+    assert way == "chained" or not fused.plan.frame.chained
     readable.load(state)
     fused.load(state)
     return readable, fused

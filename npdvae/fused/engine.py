@@ -12,7 +12,6 @@ from numba import config
 from npdvae import describe, rng
 from npdvae.backends.numba_backend import NUMBERS
 from npdvae.engine import Readable, indices
-from npdvae.fused.exact import ExactPlan
 from npdvae.fused.plan import MOST_STEPS, Plan
 from npdvae.fused.support import fused_gradient, unsupported
 from npdvae.kernels.cpu import jobs, target
@@ -56,15 +55,15 @@ class Fused(Readable):
         self.workers = 1 if config.DISABLE_JIT else min(threads or cores, MOST_WORKERS)
         byte_images = dataset.train.dtype == np.uint8
         mode = jobs.THRESHOLDED if dataset.binary else MODES[recipe.binarize]
-        gradient = fused_gradient(self.spec)
-        self.plan = plan = (ExactPlan if gradient.kind == jobs.EXACT else Plan)(
-            model, recipe.batch_size, gradient, mode, dataset.levels if byte_images else 0, self.sparse())
+        self.plan = plan = Plan(model, recipe.batch_size, fused_gradient(self.spec), mode,
+                                dataset.levels if byte_images else 0, self.sparse())
         (self.mem, self.ints, self.scratch, self.i_scratch, self.training,
          self.evaluation) = plan.build(self.workers)
-        self.mem[plan.floor] = model.latent.free_bits
+        self.mem[plan.latent.floor] = model.latent.free_bits
         p = (np.arange(256, dtype=np.float32) / np.float32(dataset.levels)).astype(np.float64)
         # (k + 1/2) 2^-23 < p exactly where the integer k < p 2^23 - 1/2
-        self.ints[plan.thresholds:plan.thresholds + 256] = np.ceil(np.clip(p, 0, 1) * 2.0 ** 23 - 0.5)
+        thresholds = plan.encoder.thresholds
+        self.ints[thresholds:thresholds + 256] = np.ceil(np.clip(p, 0, 1) * 2.0 ** 23 - 0.5)
         self.running = np.zeros(3)
         self.saved: TrainState | None = None
 
@@ -78,7 +77,7 @@ class Fused(Readable):
     def load(self, state: TrainState):
         plan = self.plan
         for kind, arrays, base in self.parts(state):
-            for layer in plan.encoder + plan.decoder:
+            for layer in plan.layers:
                 layer.put(self.mem, base, *(np.asarray(arrays[f"{kind}{layer.name}.{part}"])
                                             for part in ("weight", "bias")))
             if plan.learned:
@@ -101,7 +100,7 @@ class Fused(Readable):
             plan = self.plan
             self.saved = TrainState({}, {}, self.state.latent, self.state.step)
             for kind, arrays, base in self.parts(self.saved):
-                for layer in plan.encoder + plan.decoder:
+                for layer in plan.layers:
                     arrays[f"{kind}{layer.name}.weight"], arrays[f"{kind}{layer.name}.bias"] = layer.get(self.mem, base)
                 if plan.learned:
                     prior = self.mem[base + plan.prior:base + plan.prior + plan.D * plan.K]
@@ -173,7 +172,7 @@ class Fused(Readable):
         grey_images = np.zeros((1, 1), np.float32) if plan.levels else writable(images)
         arguments = (self.workers, table, stages, self.mem, self.ints, byte_images, grey_images, order, plan.batch,
                      step, trains, example, keys, plan.scalars, self.scratch, plan.scratch_size, self.i_scratch,
-                     plan.i_scratch_size, self.running, out, sync, 1 if isinstance(plan, ExactPlan) else None)
+                     plan.i_scratch_size, self.running, out, sync, 1 if plan.exact else None)
         peers = [threading.Thread(target=work, args=(i, *arguments)) for i in range(1, self.workers)]
         for peer in peers:
             peer.start()

@@ -1,4 +1,4 @@
-"""The plan of a fused step with the exact gradient: each code is decoded once, and its activations kept."""
+"""The decoder of all codes, for the exact gradient: each is decoded once for the batch, and its activations kept."""
 from __future__ import annotations
 
 import math
@@ -6,160 +6,144 @@ import math
 import numpy as np
 
 from npdvae.estimators.parts.outcomes import all_codes
-from npdvae.fused.memory import SIDE, matrix, up
-from npdvae.fused.plan import Plan, encode
-from npdvae.kernels.cpu import fused_exact, jobs
+from npdvae.fused.memory import SIDE, Matrix, matrix, up
+from npdvae.fused.update import PICKED_GROUPS, weight_groups
+from npdvae.kernels.cpu import fused_exact
 from npdvae.kernels.cpu.target import LANES, PANEL, PICK_PANEL, ROWS
 
-MOST_ACTIVATIONS = 2 ** 13                      # codes of this plan: beyond, their activations would fill the memory
+MOST_ACTIVATIONS = 2 ** 13                      # codes: beyond, their activations would fill the memory
 UNIT = math.lcm(ROWS, LANES)                    # rows of codes come in whole tiles and vectors
 CODES = 96                                      # about as many go through the decoder in one go: they stay in cache
 PARTS = 8                                       # or fewer, where so many chunks would not be filled
 
 
-class ExactPlan(Plan):
-    """As `Plan`, whose decoder of sampled codes serves evaluations; training decodes every code of the batch that has
-    any probability to speak of, see `code_choice`."""
+class Exact:
+    """q(z|x) [B, D K] -> outputs h of each layer for every code [C, outputs], costs [C, B], gradients dh and dlogits.
 
-    def __init__(self, model, batch, gradient, mode, levels, sparse):
-        super().__init__(model, batch, gradient, mode, levels, sparse)
-        region, integers, D, K = self.region, self.integers, self.D, self.K
+    Codes of next to no probability in the batch are left out, see `code_choice`; q, costs and images lie in columns,
+    one for each example.
+    """
+
+    def __init__(self, frame, layers, span, encoder, latent, region, integers):
+        self.frame, self.layers, self.span, self.encoder, self.latent = frame, layers, span, encoder, latent
+        B, P, D, K = frame.batch, frame.pixels, frame.D, frame.K
         self.C = K ** D
-        self.code_rows = up(self.C, UNIT)
+        rows = up(self.C, UNIT)
         self.group = up(-(-self.C // -(-self.C // CODES)), UNIT)
-        self.chunks = max(-(-self.code_rows // self.group), min(PARTS, self.code_rows // UNIT))
-        self.y = [matrix(region, self.code_rows, x.outputs) for x in self.decoder]
-        self.dy_codes = [matrix(region, self.code_rows, x.outputs) for x in self.decoder[:-1]] + self.y[-1:]
-        self.ld = up(batch, PANEL)
-        self.shares, self.costs = (region.take(self.code_rows * self.ld) for _ in range(2))
-        self.q_columns = region.take(up(D * K, LANES) * self.ld)
-        self.image_columns = region.take(up(model.pixels, LANES) * self.ld)
-        self.turned = [region.take(up(x.inputs, PANEL) * up(x.outputs, LANES)) for x in self.decoder]
-        self.expected = region.take(batch)
+        self.chunks = max(-(-rows // self.group), min(PARTS, rows // UNIT))
+        self.h = [matrix(region, rows, l.outputs) for l in layers]                      # [C, outputs]
+        self.dh = [matrix(region, rows, l.outputs) for l in layers[:-1]] + self.h[-1:]  # the last takes their place
+        self.ld = up(B, PANEL)
+        self.shares, self.costs = (region.take(rows * self.ld) for _ in range(2))       # q(z|x) and cost, [C, B]
+        self.q_columns = region.take(up(D * K, LANES) * self.ld)                        # [D K, B]
+        self.x_columns = region.take(up(P, LANES) * self.ld)                            # [P, B]
+        self.turned = [region.take(up(l.inputs, PANEL) * up(l.outputs, LANES)) for l in layers]
+        self.loss = Matrix(region.take(B), 1)                                           # E_q[cost]
         self.weights = region.take(self.C)
-        self.all_codes, self.code_list = integers.take(self.C * D), integers.take(self.code_rows * D)
-        self.rows_list, self.rows_count = integers.take(D * self.C), integers.take(D * K)
-        self.extent = integers.take(2)
-        self.scratch_size = up(max(
-            self.scratch_size, fused_exact.TILES * ROWS * up(model.pixels, PANEL),
-            (up(model.pixels, LANES) + 2 * up(batch, LANES) + 4) * PICK_PANEL, (3 + D * K) * SIDE), 16)
+        self.all_codes, self.codes = integers.take(self.C * D), integers.take(rows * D)     # of them, those in use
+        self.rows, self.ld_rows, self.rows_count = integers.take(D * self.C), self.C // K, integers.take(D * K)
+        self.extent = integers.take(2)                                                  # codes in use, and in a chunk
+        self.scratch = max(fused_exact.TILES * ROWS * up(P, PANEL), (3 + D * K) * SIDE,
+                           (up(P, LANES) + 2 * up(B, LANES) + 4) * PICK_PANEL)
 
-    def chains(self):
-        return False
+    def fill(self, mem, ints):
+        """Write what never changes: all codes, as numbers of the decoder's inputs."""
+        D, K = self.frame.D, self.frame.K
+        picks = all_codes(np, D, K) + K * np.arange(D)                                  # [C, D]
+        ints[self.all_codes:self.all_codes + picks.size] = picks.reshape(-1)
 
-    def build(self, workers):
-        mem, ints, scratch, i_scratch, _, evaluation = super().build(workers)
-        D, K = self.D, self.K
-        picks = all_codes(np, D, K) + K * np.arange(D)              # [C, D], numbers of the decoder's inputs
-        ints[self.all_codes:self.all_codes + self.C * D] = picks.reshape(-1)
-        stages = self.training()
-        table, ends = encode(stages)
-        for i, stage in enumerate(stages):
-            if stage[0][0] == "code_pick":
-                ends[i, 2] = self.chunks                            # each goes through all jobs of the stage
-        return mem, ints, scratch, i_scratch, (table, ends), evaluation
+    def turn_images(self):
+        """Images to columns, where they are no lists of ones."""
+        x = self.encoder.x
+        return [] if self.encoder.sparse else [self.turn(self.frame.pixels, x, self.x_columns)]
 
-    def training(self):
-        """Stages of a training step: those of the encoder as in `Plan`, those of the decoder over all codes."""
-        stages = []
-        for stage in self.forward():
-            if stage[0][0] == "latent":
-                break
-            stages.append(stage)
-        kind, chunks, arguments = stage[0]
-        if not self.sparse:
-            stages[1].append(self.turn(self.pixels, self.images.offset, self.images.ld, self.image_columns))
-        stages.append([(kind, chunks, {**arguments, "samples": 0})])
-        stages.append([self.turn(self.D * self.K, self.q, self.logits.ld, self.q_columns), *self.turn_weights()])
-        stages += [[self.code_weights()], [self.codes_in_use()], self.code_stage()]
-        decoder = [self.code_gradient(i) for i in reversed(range(1, len(self.decoder)))]
-        encoder = [[job for job in stage if self.of_encoder(job)] for stage in self.backward()]
-        *encoder, last = [stage for stage in encoder if stage]
-        return [*stages, [self.code_latent_backward(), self.code_pick_gradient(), *decoder[1:]], *encoder,
-                [*decoder[:1], *last, self.report_expected()]]
+    def choose(self):
+        """Stages: q(z|x) to columns, with the weights as `code_backward` reads them; then the codes worth decoding."""
+        weights = [self.turn_weight(i) for i in range(1, len(self.layers))]
+        return [[self.turn(self.frame.D * self.frame.K, self.latent.q, self.q_columns), *weights],
+                [self.code_weights()], [self.code_list()]]
 
-    def of_encoder(self, job):
-        """Whether a job of the sampled plan's backward stages serves here too."""
-        kind, _, arguments = job
-        return kind not in ("latent_backward", "report") and arguments.get("w") not in [x.weight for x in self.decoder]
+    def decode(self):
+        """What a chunk of codes goes through: from the codes to the gradient at each activation."""
+        last, kinds = len(self.layers) - 1, self.frame.activations(len(self.layers))
+        forward = [self.pick(kinds[0]), *(self.dense(i, kinds[i]) for i in range(1, last + 1))]
+        return [*forward, self.cost(), *(self.backward(i) for i in reversed(range(1, last + 1)))]
+
+    def turn(self, width, source, target):
+        group = up(-(-width // 8), LANES)
+        return ("turn", -(-width // group), dict(group=group, width=width, source=source.offset, ld_source=source.ld,
+                                                 target=target, ld_target=self.ld))
+
+    def turn_weight(self, i):
+        l = self.layers[i]
+        return ("turn_weight", -(-l.inputs // PANEL), dict(w=l.weight, w_rows=l.rows, inner=up(l.outputs, LANES),
+                                                           target=self.turned[i]))
 
     def code_weights(self):
         return ("code_weights", -(-self.C // self.group), dict(
-            group=self.group, codes=self.C, latents=self.D, i_codes=self.all_codes, qt=self.q_columns, q=self.shares,
-            ld=self.ld, weights=self.weights))
+            group=self.group, codes=self.C, latents=self.frame.D, i_codes=self.all_codes, qt=self.q_columns,
+            q=self.shares, ld=self.ld, weights=self.weights))
 
-    def codes_in_use(self):
+    def code_list(self):
         return ("code_list", 1, dict(
-            codes=self.C, latents=self.D, categories=self.K, i_codes=self.all_codes, weights=self.weights,
-            longest=self.group, unit=UNIT, parts=PARTS, i_index=self.code_list, i_rows=self.rows_list,
-            ld_rows=self.C // self.K, i_rows_count=self.rows_count, i_extent=self.extent))
+            codes=self.C, latents=self.frame.D, categories=self.frame.K, i_codes=self.all_codes, weights=self.weights,
+            longest=self.group, unit=UNIT, parts=PARTS, i_index=self.codes, i_rows=self.rows, ld_rows=self.ld_rows,
+            i_rows_count=self.rows_count, i_extent=self.extent))
 
-    def code_stage(self):
-        """What a chunk of codes goes through: from the codes to the gradient at each activation."""
-        m, first, jobs_ = len(self.decoder), self.decoder[0], []
-        jobs_.append(("code_pick", first.panels * self.chunks, dict(
-            groups=self.chunks, i_extent=self.extent, i_index=self.code_list, ld_index=self.D, w=first.weight,
-            w_rows=first.rows, bias=first.bias, y=self.y[0].offset, ld_y=self.y[0].ld,
-            activation=self.activation if m > 1 else jobs.LINEAR)))
-        for i in range(1, m):
-            l, x, y = self.decoder[i], self.y[i - 1], self.y[i]
-            jobs_.append(("code_dense", l.panels * self.chunks, dict(
-                groups=self.chunks, i_extent=self.extent, x=x.offset, ld_x=x.ld, w=l.weight,
-                w_rows=l.rows, bias=l.bias, y=y.offset, ld_y=y.ld, inner=l.inputs,
-                activation=self.activation if i < m - 1 else jobs.LINEAR)))
-        jobs_.append(self.cost())
-        for i in reversed(range(1, m)):
-            l, dy, dx, y = self.decoder[i], self.dy_codes[i], self.dy_codes[i - 1], self.y[i - 1]
-            jobs_.append(("code_backward", -(-l.inputs // PANEL) * self.chunks, dict(
-                groups=self.chunks, i_extent=self.extent, dy=dy.offset, ld_dy=dy.ld,
-                turned=self.turned[i], inner=up(l.outputs, LANES), dx=dx.offset, ld_dx=dx.ld, y=y.offset, ld_y=y.ld,
-                activation=self.activation, zero=self.zero)))
-        return jobs_
+    def pick(self, kind):
+        l, y = self.layers[0], self.h[0]
+        return ("code_pick", l.panels * self.chunks, dict(
+            groups=self.chunks, i_extent=self.extent, i_index=self.codes, ld_index=self.frame.D, w=l.weight,
+            w_rows=l.rows, bias=l.bias, y=y.offset, ld_y=y.ld, activation=kind))
+
+    def dense(self, i, kind):
+        l, x, y = self.layers[i], self.h[i - 1], self.h[i]
+        return ("code_dense", l.panels * self.chunks, dict(
+            groups=self.chunks, i_extent=self.extent, x=x.offset, ld_x=x.ld, w=l.weight, w_rows=l.rows, bias=l.bias,
+            y=y.offset, ld_y=y.ld, inner=l.inputs, activation=kind))
+
+    def backward(self, i):
+        l, dy, dx, y = self.layers[i], self.dh[i], self.dh[i - 1], self.h[i - 1]
+        return ("code_backward", -(-l.inputs // PANEL) * self.chunks, dict(
+            groups=self.chunks, i_extent=self.extent, dy=dy.offset, ld_dy=dy.ld, turned=self.turned[i],
+            inner=up(l.outputs, LANES), dx=dx.offset, ld_dx=dx.ld, y=y.offset, ld_y=y.ld,
+            activation=self.frame.activation, zero=self.frame.zero))
 
     def cost(self):
-        logits = self.y[-1]
-        shared = dict(i_extent=self.extent, width=self.pixels, latents=self.D, i_index=self.code_list,
+        logits, x, ones = self.h[-1], self.encoder.x, self.encoder.ones
+        shared = dict(i_extent=self.extent, width=self.frame.pixels, latents=self.frame.D, i_index=self.codes,
                       qt=self.q_columns, logits=logits.offset, ld_logits=logits.ld, q=self.shares, f=self.costs,
-                      ld=self.ld, zero=self.zero)
-        if self.sparse:
-            ones, ld_ones, count, lit, ld_lit, lit_count = self.lists
+                      ld=self.ld, zero=self.frame.zero)
+        if self.encoder.sparse:
             return ("code_cost_listed", self.chunks, dict(
-                **shared, i_ones=ones, ld_ones=ld_ones, i_ones_count=count, i_lit=lit, ld_lit=ld_lit,
-                i_lit_count=lit_count))
-        return ("code_cost", self.chunks, dict(**shared, x=self.images.offset, ld_x=self.images.ld,
-                                               xt=self.image_columns))
+                **shared, i_ones=ones.index, ld_ones=ones.ld_index, i_ones_count=ones.count, i_lit=ones.rows,
+                ld_lit=ones.ld_rows, i_lit_count=ones.rows_count))
+        return ("code_cost", self.chunks, dict(**shared, x=x.offset, ld_x=x.ld, xt=self.x_columns))
 
-    def turn(self, width, source, ld, target):
-        group = up(-(-width // 8), LANES)
-        return ("turn", -(-width // group), dict(group=group, width=width, source=source, ld_source=ld, target=target,
-                                                 ld_target=self.ld))
+    def latent_backward(self):
+        """The gradient at the encoder's logits from the costs of all codes."""
+        f, dlogits = self.frame, self.encoder.dlogits
+        return ("code_latent_backward", -(-f.batch // SIDE), dict(
+            group=SIDE, latents=f.D, categories=f.K, i_extent=self.extent, i_index=self.codes, q=self.shares,
+            f=self.costs, ld=self.ld, dkl=self.latent.dkl.offset, ld_h=dlogits.ld, dh=dlogits.offset,
+            loss=self.loss.offset, pixels=f.pixels))
 
-    def turn_weights(self):
-        return [("turn_weight", -(-l.inputs // PANEL), dict(w=l.weight, w_rows=l.rows, inner=up(l.outputs, LANES),
-                                                            target=self.turned[i]))
-                for i, l in enumerate(self.decoder) if i]
+    def weight_gradients(self):
+        """Of all layers but the first, from the last one on."""
+        return [self.weight_gradient(i) for i in reversed(range(1, len(self.layers)))]
 
-    def code_latent_backward(self):
-        return ("code_latent_backward", -(-self.batch // SIDE), dict(
-            group=SIDE, latents=self.D, categories=self.K, i_extent=self.extent, i_index=self.code_list, q=self.shares,
-            f=self.costs, ld=self.ld, dkl=self.dkl, ld_h=self.logits.ld, dh=self.g[len(self.encoder) - 1].offset,
-            loss=self.expected, pixels=self.pixels))
-
-    def code_gradient(self, i):
-        l, x, dy = self.decoder[i], self.y[i - 1], self.dy_codes[i]
-        panels, tiles, groups, all_tiles = self.weight_groups(l)
+    def weight_gradient(self, i):
+        l, x, dy = self.layers[i], self.h[i - 1], self.dh[i]
+        panels, tiles, groups, all_tiles = weight_groups(l)
         return ("code_gradient", -(-l.panels // panels) * groups, dict(
             panels=panels, all_panels=l.panels, tiles=tiles, groups=groups, all_tiles=all_tiles, i_extent=self.extent,
             x=x.offset, ld_x=x.ld, dy=dy.offset, ld_dy=dy.ld, w=l.weight, w_rows=l.rows, bias=l.bias, span=self.span))
 
-    def code_pick_gradient(self):
-        l, dy = self.decoder[0], self.dy_codes[0]
-        group = -(-l.inputs // 8)
+    def picked_weight_gradient(self):
+        l, dy = self.layers[0], self.dh[0]
+        group = -(-l.inputs // PICKED_GROUPS)
         groups = -(-l.inputs // group)
         return ("code_pick_gradient", l.panels * groups, dict(
-            group=group, groups=groups, i_extent=self.extent, i_rows=self.rows_list, ld_rows=self.C // self.K,
+            group=group, groups=groups, i_extent=self.extent, i_rows=self.rows, ld_rows=self.ld_rows,
             i_rows_count=self.rows_count, inner=l.inputs, dy=dy.offset, ld_dy=dy.ld, w=l.weight, w_rows=l.rows,
             bias=l.bias, span=self.span))
-
-    def report_expected(self):
-        return ("report", 1, {**self.report(0)[2], "samples": 1, "loss": self.expected, "ld_loss": 1, "parts": 1})

@@ -1,6 +1,7 @@
 """Where everything lies: one float32 and one int32 array, parts of them by offset; weights in panels."""
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -48,6 +49,24 @@ def matrix(region, rows, width):
     return Matrix(region.take(max(up(rows, ROWS), up(rows, SIDE)) * ld), ld)
 
 
+@dataclass(frozen=True)
+class Lists:
+    """Numbers picked by each row [rows, ld_index], and rows that picked each number [numbers, ld_rows]; with counts."""
+
+    index: int
+    ld_index: int
+    count: int
+    rows: int
+    ld_rows: int
+    rows_count: int
+
+
+def lists(integers, rows, longest, numbers):
+    """New Lists of up to `longest` picks in each row, of as many numbers."""
+    return Lists(integers.take(rows * longest), longest, integers.take(rows),
+                 integers.take(numbers * rows), rows, integers.take(numbers))
+
+
 class Layer(NamedTuple):
     """Weight [inputs, outputs] in panels [outputs / panel, rows, panel], and bias, at their offsets."""
 
@@ -85,6 +104,11 @@ class Layer(NamedTuple):
         wide = panels.transpose(1, 0, 2).reshape(self.rows, -1)
         return (np.ascontiguousarray(wide[:self.inputs, :self.outputs]),
                 mem[base + self.bias:base + self.bias + self.outputs].copy())
+
+
+def layers(region, name, sizes, picks):
+    """New Layers of an MLP in the region of parameters; `picks` where the first one's inputs are lists of ones."""
+    return [layer(region, f"{name}.{i}", n, m, picks and i == 0) for i, (n, m) in enumerate(zip(sizes[:-1], sizes[1:]))]
 
 
 def layer(region, name, inputs, outputs, picks):

@@ -1,0 +1,39 @@
+"""The decoder of sampled codes: their cost, and the gradients from there back to the codes."""
+from __future__ import annotations
+
+from npdvae.fused.layers import COST_PANELS, Cost, backward, dense, invert, pick, scratch
+from npdvae.fused.memory import Matrix, lists, matrix
+
+
+class Sampled:
+    """Codes [B S, D] -> outputs h of each layer, the last of them the pixels' logits [B S, P] -> cost; gradients dh."""
+
+    def __init__(self, frame, layers, x, region, integers):
+        self.frame, self.layers = frame, layers
+        rows = frame.batch * frame.S
+        self.codes = lists(integers, rows, frame.D, frame.D * frame.K)                  # numbers d K + k, [B S, D]
+        self.h = [matrix(region, rows, l.outputs) for l in layers]                      # [B S, outputs]
+        self.dh = [matrix(region, rows, l.outputs) for l in layers[:-1]] + self.h[-1:]  # the last takes their place
+        self.dcodes = matrix(region, rows, frame.D * frame.K)
+        parts = -(-layers[-1].panels // COST_PANELS)
+        self.cost = Cost(x, Matrix(region.take(rows * parts), parts))
+        self.scratch = scratch(layers)
+
+    def fill(self, ints):
+        """Write what never changes: each row picks D numbers."""
+        f = self.frame
+        ints[self.codes.count:self.codes.count + f.batch * f.S] = f.D
+
+    def forward(self):
+        """Stages, a layer each; the last one leaves the cost and its gradient at the pixels' logits."""
+        f, layers, h = self.frame, self.layers, self.h
+        kinds, last = f.activations(len(layers)), len(layers) - 1
+        stages = [[invert(self.codes, f.D * f.K, f.S), pick(f, layers[0], self.codes, h[0], f.S, kinds[0])]]
+        stages += [[dense(f, layers[i], h[i - 1], h[i], f.S, kinds[i])] for i in range(1, last)]
+        return [*stages, [dense(f, layers[last], h[last - 1], h[last], f.S, kinds[last], self.cost)]]
+
+    def backward(self, to_codes):
+        """Stages, a layer each, to the first layer's output or on to the codes."""
+        f, layers, h, dh = self.frame, self.layers, self.h, self.dh
+        stages = [[backward(f, layers[i], dh[i], dh[i - 1], h[i - 1], f.S)] for i in reversed(range(1, len(layers)))]
+        return stages + ([[backward(f, layers[0], dh[0], self.dcodes, None, f.S)]] if to_codes else [])
