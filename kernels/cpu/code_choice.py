@@ -42,16 +42,16 @@ def code_weights(c, a, mem, ints):
 @kernel(SUMS)
 def code_list(a, mem, ints):
     """The codes that weigh enough, in order."""
-    codes, D, K, every, weights, longest, unit, parts, index, rows_list, ld_rows, rows_count, extent = a[2:15]
+    codes, D, K, all_codes, weights, longest, unit, parts, index, rows, ld_rows, rows_count, extent = a[2:15]
     ints[rows_count:rows_count + D * K] = 0
     n = 0
     for z in range(codes):
         if mem[weights + z] < LEAST:            # not so of NaN, which shall be seen
             continue
         for d in range(D):
-            j = ints[every + z * D + d]
+            j = ints[all_codes + z * D + d]
             ints[index + n * D + d] = j
-            ints[rows_list + j * ld_rows + ints[rows_count + j]] = n
+            ints[rows + j * ld_rows + ints[rows_count + j]] = n
             ints[rows_count + j] += 1
         n += 1
     ints[extent] = n

@@ -36,26 +36,26 @@ def turn(c, a, mem, examples):
 
 @kernel(SUMS)
 def code_pick(c, a, mem, ints):
-    groups, extent, index, D, w, w_rows, bias, y, ld_y, kind = a[2:12]
+    groups, extent, index, D, w, w_rows, bias, y, ld_y, activation = a[2:12]
     panel = c // groups
     w, column = w + panel * w_rows * PICK_PANEL, panel * PICK_PANEL
     first, last = rows_of(c % groups, ints, extent)
     for r in range(first, last):
         out = y + r * ld_y + column
         picked(mem, ints, index + r * D, w, PICK_PANEL, bias + column, out, D)
-        activate(mem[out:out + PICK_PANEL], kind)
+        activate(mem[out:out + PICK_PANEL], activation)
 
 
 @kernel(SUMS)
 def code_dense(c, a, mem, ints):
-    groups, extent, x, ld_x, w, w_rows, bias, y, ld_y, inner, kind = a[2:13]
+    groups, extent, x, ld_x, w, w_rows, bias, y, ld_y, inner, activation = a[2:13]
     panel = c // groups
     w, bias, y = w + panel * w_rows * PANEL, bias + panel * PANEL, y + panel * PANEL
     first, last = rows_of(c % groups, ints, extent)
     for r in range(first, last, ROWS):
-        product(mem, x + r * ld_x, ld_x, 1, w, PANEL, bias, y + r * ld_y, ld_y, inner, kind == jobs.RELU)
-    for r in range(first, last if kind > jobs.RELU else first):
-        activate(mem[y + r * ld_y:y + r * ld_y + PANEL], kind)
+        product(mem, x + r * ld_x, ld_x, 1, w, PANEL, bias, y + r * ld_y, ld_y, inner, activation == jobs.RELU)
+    for r in range(first, last if activation > jobs.RELU else first):
+        activate(mem[y + r * ld_y:y + r * ld_y + PANEL], activation)
 
 
 @kernel(SUMS)
@@ -71,18 +71,19 @@ def turn_weight(c, a, mem):
 
 @kernel(SUMS)
 def code_backward(c, a, mem, ints):
-    groups, extent, dy, ld_dy, turned, inner, dx, ld_dx, y, ld_y, kind, zero = a[2:14]
+    groups, extent, dy, ld_dy, turned, inner, dx, ld_dx, y, ld_y, activation, zero = a[2:14]
     panel = c // groups
     turned, dx, y = turned + panel * inner * PANEL, dx + panel * PANEL, y + panel * PANEL
     first, last = rows_of(c % groups, ints, extent)
     for t in range(first, last, ROWS):
-        if kind == jobs.RELU:
+        if activation == jobs.RELU:
             masked_product(mem, dy + t * ld_dy, ld_dy, 1, turned, PANEL, zero, dx + t * ld_dx, ld_dx, inner,
                            y + t * ld_y, ld_y)
             continue
         product(mem, dy + t * ld_dy, ld_dy, 1, turned, PANEL, zero, dx + t * ld_dx, ld_dx, inner, 0)
         for r in range(t, t + ROWS):
-            activate_backward(mem[dx + r * ld_dx:dx + r * ld_dx + PANEL], mem[y + r * ld_y:y + r * ld_y + PANEL], kind)
+            at, kept = dx + r * ld_dx, y + r * ld_y
+            activate_backward(mem[at:at + PANEL], mem[kept:kept + PANEL], activation)
 
 
 @helper
@@ -145,7 +146,7 @@ def shared_cost_column(logits, images, weight, sums, scale):
 def code_cost_listed(c, a, mem, ints, examples, scalars, scratch):
     """As `code_cost` for images that are lists of ones: PICK_PANEL codes side by side, products become sums."""
     extent, width, D, index, qt, logits, ld_logits, q, f, ld = a[2:12]
-    ones, ld_ones, count, lit, ld_lit, lit_count, zero = a[12:19]
+    ones, ld_ones, ones_count, lit, ld_lit, lit_count, zero = a[12:19]
     scale, G = mem[scalars + jobs.SCALE], PICK_PANEL
     first, last = rows_of(c, ints, extent)
     probabilities(mem, ints, first, last, D, index, qt, q, ld)
@@ -168,7 +169,7 @@ def code_cost_listed(c, a, mem, ints, examples, scalars, scratch):
             share = mem[at_q + b * G:at_q + b * G + G]
             for i in range(G):
                 weight[i] += share[i]
-            picked(mem, ints, ones + b * ld_ones, at_l, G, zero, at_f + b * G, np.int64(ints[count + b]))
+            picked(mem, ints, ones + b * ld_ones, at_l, G, zero, at_f + b * G, np.int64(ints[ones_count + b]))
         for j in range(0, width, PART):
             part[:] = f4(0)
             for k in range(j, min(j + PART, width)):
@@ -230,7 +231,7 @@ def code_latent_backward(c, a, mem, ints, examples, scalars, scratch):
 
 
 @kernel(SUMS)
-def code_gradient(c, a, mem, ints, scalars, scratch):
+def code_weight_gradient(c, a, mem, ints, scalars, scratch):
     panels, all_panels, tiles, groups, all_tiles, extent, x, ld_x, dy, ld_dy, w, w_rows, bias, span = a[2:16]
     start, first = c // groups * panels, c % groups * tiles
     long_gradient(mem, start, min(start + panels, all_panels), first, min(first + tiles, all_tiles),
@@ -238,13 +239,13 @@ def code_gradient(c, a, mem, ints, scalars, scratch):
 
 
 @kernel(SUMS)
-def code_pick_gradient(c, a, mem, ints, scalars, scratch):
-    group, groups, extent, index, ld_index, count, inner, dy, ld_dy, w, w_rows, bias, span = a[2:15]
+def code_picked_weight_gradient(c, a, mem, ints, scalars, scratch):
+    group, groups, extent, rows, ld_rows, rows_count, inner, dy, ld_dy, w, w_rows, bias, span = a[2:15]
     panel, first = c // groups, c % groups * group
     dy, w = dy + panel * PICK_PANEL, w + panel * w_rows * PICK_PANEL
     for i in range(first, min(first + group, inner)):
-        picked_gradient(mem, ints, index + i * ld_index, dy, ld_dy, w + i * PICK_PANEL, span,
-                        np.int64(ints[count + i]), scalars)
+        picked_gradient(mem, ints, rows + i * ld_rows, dy, ld_dy, w + i * PICK_PANEL, span,
+                        np.int64(ints[rows_count + i]), scalars)
     if first == 0:
         g = mem[scratch:scratch + PICK_PANEL]
         g[:] = f4(0)
@@ -263,16 +264,16 @@ def do(c, a, mem, ints, examples, scalars, scratch):
         code_dense(c, a, mem, ints)
     elif kind == jobs.CODE_BACKWARD:
         code_backward(c, a, mem, ints)
-    elif kind == jobs.CODE_GRADIENT:
-        code_gradient(c, a, mem, ints, scalars, scratch)
+    elif kind == jobs.CODE_WEIGHT_GRADIENT:
+        code_weight_gradient(c, a, mem, ints, scalars, scratch)
     elif kind == jobs.CODE_COST:
         code_cost(c, a, mem, ints, examples, scalars, scratch)
     elif kind == jobs.CODE_COST_LISTED:
         code_cost_listed(c, a, mem, ints, examples, scalars, scratch)
     elif kind == jobs.CODE_PICK:
         code_pick(c, a, mem, ints)
-    elif kind == jobs.CODE_PICK_GRADIENT:
-        code_pick_gradient(c, a, mem, ints, scalars, scratch)
+    elif kind == jobs.CODE_PICKED_WEIGHT_GRADIENT:
+        code_picked_weight_gradient(c, a, mem, ints, scalars, scratch)
     elif kind == jobs.CODE_LATENT_BACKWARD:
         code_latent_backward(c, a, mem, ints, examples, scalars, scratch)
     elif kind == jobs.CODE_WEIGHTS:

@@ -145,11 +145,11 @@ def latent(c, a, mem, ints, examples, step, example, seed, stream, scratch, i_sc
 
 
 @kernel(SUMS)
-def cost_of(mem, loss, ld_loss, parts, r):
+def cost_of(mem, loss, parts, r):
     """Cost of row r: the sum of its parts, in order."""
     total = f4(0)
     for j in range(parts):
-        total += mem[loss + r * ld_loss + j]
+        total += mem[loss + r * parts + j]
     return total
 
 
@@ -225,13 +225,13 @@ def straight_through(g, h, p, mem, ints, codes, S, D, K, dcodes, ld_dcodes, esti
 
 @kernel(SUMS)
 def latent_backward(c, a, mem, ints, examples, scalars, scratch):
-    group, D, K, S, h, ld_h, dkl, q, codes, loss, ld_loss, parts, dcodes, ld_dcodes, dh, estimator, divide = a[2:19]
+    group, D, K, S, h, ld_h, dkl, q, codes, loss, parts, dcodes, ld_dcodes, dh, estimator, divide = a[2:18]
     scale, kl_weight = mem[scalars + jobs.SCALE], mem[scalars + jobs.KL_WEIGHT]
     n, evaluations = D * K, examples * S
     mean = f4(0)
     if estimator == jobs.LEAVE_ONE_OUT and evaluations > 1:
         for r in range(evaluations):
-            mean += cost_of(mem, loss, ld_loss, parts, r) / f4(evaluations)
+            mean += cost_of(mem, loss, parts, r) / f4(evaluations)
     others = f4(evaluations) / f4(evaluations - 1) if evaluations > 1 else f4(1)
     for b in range(c * group, min(c * group + group, examples)):
         at = b * ld_h
@@ -242,7 +242,7 @@ def latent_backward(c, a, mem, ints, examples, scalars, scratch):
                              scratch)
         else:
             for s in range(S):
-                mem[scratch + s] = cost_of(mem, loss, ld_loss, parts, b * S + s)
+                mem[scratch + s] = cost_of(mem, loss, parts, b * S + s)
             score_backward(g, p, mem, ints, codes + b * S * D, S, D, scratch, estimator,
                            mem[scalars + jobs.BASELINE], mean, others)
             for k in range(n):
@@ -279,14 +279,14 @@ def report(a, mem, running, examples, scalars, out):
 
     running (float64) = sum of past costs, sum of their weights, decay: their mean is the next step's baseline.
     """
-    samples, loss, ld_loss, parts, kl, _, D, tracks = a[2:10]
+    S, loss, parts, kl, D, tracks = a[2:8]
     cost, penalty = 0.0, 0.0
-    for r in range(examples * samples):
-        cost += cost_of(mem, loss, ld_loss, parts, r)
+    for r in range(examples * S):
+        cost += cost_of(mem, loss, parts, r)
     for i in range(examples * D):
         penalty += mem[kl + i]
-    out[0], out[1] = cost / samples, penalty
+    out[0], out[1] = cost / S, penalty
     if tracks:
-        running[0] = running[2] * running[0] + (1 - running[2]) * cost / (examples * samples)
+        running[0] = running[2] * running[0] + (1 - running[2]) * cost / (examples * S)
         running[1] = running[2] * running[1] + (1 - running[2])
         mem[scalars + jobs.STEP_SCALARS + jobs.BASELINE] = f4(running[0] / max(running[1], 1 - running[2]))

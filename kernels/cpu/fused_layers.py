@@ -46,63 +46,64 @@ def activate_backward(dy, y, kind):
 
 @kernel(SUMS)
 def pick(c, a, mem, ints, examples):
-    group, groups, samples, index, ld_index, count, w, w_rows, bias, y, ld_y, kind = a[2:14]
+    group, groups, S, index, ld_index, count, w, w_rows, bias, y, ld_y, activation = a[2:14]
     panel, first = c // groups, c % groups * group
     w, column = w + panel * w_rows * PICK_PANEL, panel * PICK_PANEL
-    for r in range(first, min(first + group, examples * samples)):
+    for r in range(first, min(first + group, examples * S)):
         out = y + r * ld_y + column
         picked(mem, ints, index + r * ld_index, w, PICK_PANEL, bias + column, out, np.int64(ints[count + r]))
-        activate(mem[out:out + PICK_PANEL], kind)
+        activate(mem[out:out + PICK_PANEL], activation)
 
 
 @kernel(SUMS)
 def dense(c, a, mem, examples, scalars):
-    panels, all_panels, tiles, groups, all_tiles, x, ld_x, w, w_rows, bias, y, ld_y, inner, kind = a[2:16]
-    target, ld_target, width, samples, loss, ld_loss = a[16:22]
+    panels, all_panels, tiles, groups, all_tiles, x, ld_x, w, w_rows, bias, y, ld_y, inner, activation = a[2:16]
+    target, ld_target, width, S, loss, parts = a[16:22]
     part, first = c // groups, c % groups * tiles
     last = min(first + tiles, all_tiles)
     start, stop = part * panels, min(part * panels + panels, all_panels)
     for p in range(start, stop):
         for t in range(first, last):
             product(mem, x + t * ROWS * ld_x, ld_x, 1, w + p * w_rows * PANEL, PANEL, bias + p * PANEL,
-                    y + t * ROWS * ld_y + p * PANEL, ld_y, inner, kind == RELU)
+                    y + t * ROWS * ld_y + p * PANEL, ld_y, inner, activation == RELU)
     begin, end = start * PANEL, stop * PANEL
     if target < 0:
-        for r in range(first * ROWS, last * ROWS if kind > RELU else 0):
-            activate(mem[y + r * ld_y + begin:y + r * ld_y + end], kind)
+        for r in range(first * ROWS, last * ROWS if activation > RELU else 0):
+            activate(mem[y + r * ld_y + begin:y + r * ld_y + end], activation)
         return
-    scale, end = mem[scalars + SCALE] / f4(samples), min(end, width)
-    for r in range(first * ROWS, min(last * ROWS, examples * samples)):
-        at, goal = y + r * ld_y, target + r // samples * ld_target
-        mem[loss + r * ld_loss + part] = cost_and_gradient_row(mem[at + begin:at + end], mem[goal + begin:goal + end],
+    scale, end = mem[scalars + SCALE] / f4(S), min(end, width)
+    for r in range(first * ROWS, min(last * ROWS, examples * S)):
+        at, goal = y + r * ld_y, target + r // S * ld_target
+        mem[loss + r * parts + part] = cost_and_gradient_row(mem[at + begin:at + end], mem[goal + begin:goal + end],
                                                                scale)
 
 
 @kernel(SUMS)
 def backward(c, a, mem, scratch):
     panels, all_panels, tiles, groups, all_tiles, dy, ld_dy, w, w_rows, w_panel, inner, dx, ld_dx, y, ld_y = a[2:17]
+    activation, zero = a[17:19]
     start, first = c // groups * panels, c % groups * tiles
     for p in range(start, min(start + panels, all_panels)):
         backward_panel(p * PANEL, first, min(first + tiles, all_tiles), dy, ld_dy, w, w_rows, w_panel, inner, dx, ld_dx,
-                       y, ld_y, a[17], a[18], mem, scratch)
+                       y, ld_y, activation, zero, mem, scratch)
 
 
 @kernel(SUMS)
-def backward_panel(column, first, last, dy, ld_dy, w, w_rows, w_panel, inner, dx, ld_dx, y, ld_y, kind, zero, mem,
-                   scratch):
+def backward_panel(column, first, last, dy, ld_dy, w, w_rows, w_panel, inner, dx, ld_dx, y, ld_y, activation, zero,
+                   mem, scratch):
     for o in range(0, inner, LANES):
         block = w + (o // w_panel) * w_rows * w_panel + column * w_panel + o % w_panel
         for i in range(0, PANEL, LANES):
             transpose(mem, block + i * w_panel, w_panel, scratch + o * PANEL + i, PANEL)
     for t in range(first, last):
         row, out, kept = dy + t * ROWS * ld_dy, dx + t * ROWS * ld_dx + column, y + t * ROWS * ld_y + column
-        if kind == RELU:
+        if activation == RELU:
             masked_product(mem, row, ld_dy, 1, scratch, PANEL, zero, out, ld_dx, inner, kept, ld_y)
             continue
         product(mem, row, ld_dy, 1, scratch, PANEL, zero, out, ld_dx, inner, 0)
         for r in range(t * ROWS, (t + 1) * ROWS):
             at, kept = dx + r * ld_dx + column, y + r * ld_y + column
-            activate_backward(mem[at:at + PANEL], mem[kept:kept + PANEL], kind)
+            activate_backward(mem[at:at + PANEL], mem[kept:kept + PANEL], activation)
 
 
 @kernel(SUMS)
@@ -173,9 +174,9 @@ def long_gradient(mem, start, stop, first, last, rows, x, ld_x, dy, ld_dy, w, w_
 
 
 @kernel(SUMS)
-def dense_gradient(c, a, mem, examples, scalars, scratch):
-    panels, all_panels, tiles, groups, all_tiles, x, ld_x, inner, dy, ld_dy, w, w_rows, bias, span, samples = a[2:17]
-    start, first, n = c // groups * panels, c % groups * tiles, examples * samples
+def weight_gradient(c, a, mem, examples, scalars, scratch):
+    panels, all_panels, tiles, groups, all_tiles, x, ld_x, inner, dy, ld_dy, w, w_rows, bias, span, S = a[2:17]
+    start, first, n = c // groups * panels, c % groups * tiles, examples * S
     stop, last = min(start + panels, all_panels), min(first + tiles, all_tiles)
     if panels > 1:
         long_gradient(mem, start, stop, first, last, n, x, ld_x, dy, ld_dy, w, w_rows, bias, span, scalars, scratch)
@@ -187,12 +188,12 @@ def dense_gradient(c, a, mem, examples, scalars, scratch):
 
 
 @kernel(SUMS)
-def pick_gradient(c, a, mem, ints, examples, scalars, scratch):
-    group, groups, rows, ld_rows, rows_count, inner, dy, ld_dy, w, w_rows, bias, span, samples = a[2:15]
+def picked_weight_gradient(c, a, mem, ints, examples, scalars, scratch):
+    group, groups, rows, ld_rows, rows_count, inner, dy, ld_dy, w, w_rows, bias, span, S = a[2:15]
     panel, first = c // groups, c % groups * group
     dy, w = dy + panel * PICK_PANEL, w + panel * w_rows * PICK_PANEL
     for i in range(first, min(first + group, inner)):
         n = np.int64(ints[rows_count + i])
         picked_gradient(mem, ints, rows + i * ld_rows, dy, ld_dy, w + i * PICK_PANEL, span, n, scalars)
     if first == 0:
-        update_bias(mem, dy, ld_dy, examples * samples, PICK_PANEL, bias + panel * PICK_PANEL, span, scalars, scratch)
+        update_bias(mem, dy, ld_dy, examples * S, PICK_PANEL, bias + panel * PICK_PANEL, span, scalars, scratch)

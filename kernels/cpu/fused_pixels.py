@@ -120,11 +120,11 @@ def pixels(c, a, mem, ints, images, grey_images, order, first, examples, step, e
 @kernel(CONTRACT)
 def invert(c, a, ints, examples):
     """Lists (index, count) of numbers per row of the batch to lists of rows per number."""
-    group, width, samples, index, ld_index, count, rows, ld_rows, rows_count = a[2:11]
+    group, width, S, index, ld_index, count, rows, ld_rows, rows_count = a[2:11]
     low, high = c * group, min(c * group + group, width)
     for i in range(low, high):
         ints[rows_count + i] = 0
-    for r in range(examples * samples):
+    for r in range(examples * S):
         for k in range(index + r * ld_index, index + r * ld_index + ints[count + r]):
             i = ints[k]
             if low <= i < high:

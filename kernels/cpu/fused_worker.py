@@ -17,12 +17,12 @@ def do(c, a, mem, ints, images, grey_images, order, first, examples, step, examp
         fused_layers.dense(c, a, mem, examples, scalars)
     elif kind == jobs.BACKWARD:
         fused_layers.backward(c, a, mem, scratch)
-    elif kind == jobs.GRADIENT:
-        fused_layers.dense_gradient(c, a, mem, examples, scalars, scratch)
+    elif kind == jobs.WEIGHT_GRADIENT:
+        fused_layers.weight_gradient(c, a, mem, examples, scalars, scratch)
     elif kind == jobs.PICK:
         fused_layers.pick(c, a, mem, ints, examples)
-    elif kind == jobs.PICKED_GRADIENT:
-        fused_layers.pick_gradient(c, a, mem, ints, examples, scalars, scratch)
+    elif kind == jobs.PICKED_WEIGHT_GRADIENT:
+        fused_layers.picked_weight_gradient(c, a, mem, ints, examples, scalars, scratch)
     elif kind == jobs.PIXELS:
         fused_pixels.pixels(c, a, mem, ints, images, grey_images, order, first, examples, step, example, keys[0],
                             keys[1], i_scratch)

@@ -46,9 +46,9 @@ class Encoder:
     def pixels(self):
         group, ones = self.frame.examples, self.ones
         return ("pixels", -(-self.frame.batch // group), dict(
-            group=group, pixels=self.frame.pixels, x=self.x.offset, ld_x=self.x.ld,
+            group=group, width=self.frame.pixels, x=self.x.offset, ld_x=self.x.ld,
             i_index=ones.index if self.sparse else -1, ld_index=ones.ld_index, i_count=ones.count, mode=self.mode,
-            i_threshold=self.thresholds, levels=self.levels))
+            i_thresholds=self.thresholds, levels=self.levels))
 
     def first(self, kind):
         f, l, y = self.frame, self.layers[0], self.h[0]

@@ -81,19 +81,19 @@ class Exact:
 
     def code_weights(self):
         return ("code_weights", -(-self.C // self.group), dict(
-            group=self.group, codes=self.C, latents=self.frame.D, i_codes=self.all_codes, qt=self.q_columns,
+            group=self.group, codes=self.C, D=self.frame.D, i_index=self.all_codes, qt=self.q_columns,
             q=self.shares, ld=self.ld, weights=self.weights))
 
     def code_list(self):
         return ("code_list", 1, dict(
-            codes=self.C, latents=self.frame.D, categories=self.frame.K, i_codes=self.all_codes, weights=self.weights,
+            codes=self.C, D=self.frame.D, K=self.frame.K, i_all_codes=self.all_codes, weights=self.weights,
             longest=self.group, unit=UNIT, parts=PARTS, i_index=self.codes, i_rows=self.rows, ld_rows=self.ld_rows,
             i_rows_count=self.rows_count, i_extent=self.extent))
 
     def pick(self, kind):
         l, y = self.layers[0], self.h[0]
         return ("code_pick", l.panels * self.chunks, dict(
-            groups=self.chunks, i_extent=self.extent, i_index=self.codes, ld_index=self.frame.D, w=l.weight,
+            groups=self.chunks, i_extent=self.extent, i_index=self.codes, D=self.frame.D, w=l.weight,
             w_rows=l.rows, bias=l.bias, y=y.offset, ld_y=y.ld, activation=kind))
 
     def dense(self, i, kind):
@@ -111,7 +111,7 @@ class Exact:
 
     def cost(self):
         logits, x, ones = self.h[-1], self.encoder.x, self.encoder.ones
-        shared = dict(i_extent=self.extent, width=self.frame.pixels, latents=self.frame.D, i_index=self.codes,
+        shared = dict(i_extent=self.extent, width=self.frame.pixels, D=self.frame.D, i_index=self.codes,
                       qt=self.q_columns, logits=logits.offset, ld_logits=logits.ld, q=self.shares, f=self.costs,
                       ld=self.ld, zero=self.frame.zero)
         if self.encoder.sparse:
@@ -124,7 +124,7 @@ class Exact:
         """The gradient at the encoder's logits from the costs of all codes."""
         f, dlogits = self.frame, self.encoder.dlogits
         return ("code_latent_backward", -(-f.batch // SIDE), dict(
-            group=SIDE, latents=f.D, categories=f.K, i_extent=self.extent, i_index=self.codes, q=self.shares,
+            group=SIDE, D=f.D, K=f.K, i_extent=self.extent, i_index=self.codes, q=self.shares,
             f=self.costs, ld=self.ld, dkl=self.latent.dkl.offset, ld_h=dlogits.ld, dh=dlogits.offset,
             loss=self.loss.offset, pixels=f.pixels))
 
@@ -135,7 +135,7 @@ class Exact:
     def weight_gradient(self, i):
         l, x, dy = self.layers[i], self.h[i - 1], self.dh[i]
         panels, tiles, groups, all_tiles = weight_groups(l)
-        return ("code_gradient", -(-l.panels // panels) * groups, dict(
+        return ("code_weight_gradient", -(-l.panels // panels) * groups, dict(
             panels=panels, all_panels=l.panels, tiles=tiles, groups=groups, all_tiles=all_tiles, i_extent=self.extent,
             x=x.offset, ld_x=x.ld, dy=dy.offset, ld_dy=dy.ld, w=l.weight, w_rows=l.rows, bias=l.bias, span=self.span))
 
@@ -143,7 +143,7 @@ class Exact:
         l, dy = self.layers[0], self.dh[0]
         group = -(-l.inputs // PICKED_GROUPS)
         groups = -(-l.inputs // group)
-        return ("code_pick_gradient", l.panels * groups, dict(
+        return ("code_picked_weight_gradient", l.panels * groups, dict(
             group=group, groups=groups, i_extent=self.extent, i_rows=self.rows, ld_rows=self.ld_rows,
             i_rows_count=self.rows_count, inner=l.inputs, dy=dy.offset, ld_dy=dy.ld, w=l.weight, w_rows=l.rows,
             bias=l.bias, span=self.span))

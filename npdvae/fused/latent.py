@@ -34,14 +34,14 @@ class Latent:
         """The job that computes log p(z), where it is learned."""
         if self.prior is None:
             return []
-        return [("prior", 1, dict(latents=self.frame.D, categories=self.frame.K, logits=self.prior, log_p=self.log_p))]
+        return [("prior", 1, dict(D=self.frame.D, K=self.frame.K, logits=self.prior, log_p=self.log_p))]
 
     def forward(self, S):
         """Posterior and KL, and S codes of each example."""
         f, h = self.frame, self.encoder.logits
         return ("latent", -(-f.batch // f.side), dict(
-            group=f.side, latents=f.D, categories=f.K, samples=S, h=h.offset, ld_h=h.ld, dkl=self.dkl.offset,
-            q=self.q.offset, log_p=self.log_p, kl=self.kl, i_codes=self.decoder.codes.index, i_latents=self.numbers,
+            group=f.side, D=f.D, K=f.K, S=S, h=h.offset, ld_h=h.ld, dkl=self.dkl.offset, q=self.q.offset,
+            log_p=self.log_p, kl=self.kl, i_codes=self.decoder.codes.index, i_numbers=self.numbers,
             free_bits=self.floor))
 
     def backward(self):
@@ -49,7 +49,6 @@ class Latent:
         f, h, dh, decoder = self.frame, self.encoder.logits, self.encoder.dlogits, self.decoder
         loss, dcodes = decoder.cost.loss, decoder.dcodes
         return ("latent_backward", -(-f.batch // f.examples), dict(
-            group=f.examples, latents=f.D, categories=f.K, samples=f.S, h=h.offset, ld_h=h.ld, dkl=self.dkl.offset,
-            q=self.q.offset, i_codes=decoder.codes.index, loss=loss.offset, ld_loss=loss.ld, parts=loss.ld,
-            dcodes=dcodes.offset, ld_dcodes=dcodes.ld, dh=dh.offset, estimator=self.gradient.kind,
-            divide=self.gradient.divide))
+            group=f.examples, D=f.D, K=f.K, S=f.S, h=h.offset, ld_h=h.ld, dkl=self.dkl.offset, q=self.q.offset,
+            i_codes=decoder.codes.index, loss=loss.offset, parts=loss.ld, dcodes=dcodes.offset, ld_dcodes=dcodes.ld,
+            dh=dh.offset, estimator=self.gradient.kind, divide=self.gradient.divide))

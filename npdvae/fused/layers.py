@@ -34,8 +34,8 @@ def dense(frame, l, x, y, S, activation, cost=NO_COST):
     return ("dense", chunks * groups, dict(
         panels=panels, all_panels=l.panels, tiles=tiles, groups=groups, all_tiles=all_tiles, x=x.offset, ld_x=x.ld,
         w=l.weight, w_rows=l.rows, bias=l.bias, y=y.offset, ld_y=y.ld, inner=l.inputs, activation=activation,
-        target=cost.target.offset, ld_target=cost.target.ld, width=l.outputs, samples=S, loss=cost.loss.offset,
-        ld_loss=cost.loss.ld))
+        target=cost.target.offset, ld_target=cost.target.ld, width=l.outputs, S=S, loss=cost.loss.offset,
+        parts=cost.loss.ld))
 
 
 def backward(frame, l, dy, dx, x, S):
@@ -56,7 +56,7 @@ def pick(frame, l, lists, y, S, activation):
     group = frame.examples * S if frame.chained else max(1, rows // PARTS)
     groups = -(-rows // group)
     return ("pick", l.panels * groups, dict(
-        group=group, groups=groups, samples=S, i_index=lists.index, ld_index=lists.ld_index, i_count=lists.count,
+        group=group, groups=groups, S=S, i_index=lists.index, ld_index=lists.ld_index, i_count=lists.count,
         w=l.weight, w_rows=l.rows, bias=l.bias, y=y.offset, ld_y=y.ld, activation=activation))
 
 
@@ -64,5 +64,5 @@ def invert(lists, width, S):
     """Which rows picked each of `width` numbers: what the gradient of a picked weight adds up."""
     group = -(-width // 4)
     return ("invert", -(-width // group), dict(
-        group=group, width=width, samples=S, i_index=lists.index, ld_index=lists.ld_index, i_count=lists.count,
+        group=group, width=width, S=S, i_index=lists.index, ld_index=lists.ld_index, i_count=lists.count,
         i_rows=lists.rows, ld_rows=lists.ld_rows, i_rows_count=lists.rows_count))

@@ -36,28 +36,25 @@ class Update:
 
     def weight_gradient(self, l, x, dy, S):
         panels, tiles, groups, all_tiles = weight_groups(l, whole=not self.frame.long(S))
-        return ("gradient", -(-l.panels // panels) * groups, dict(
+        return ("weight_gradient", -(-l.panels // panels) * groups, dict(
             panels=panels, all_panels=l.panels, tiles=tiles, groups=groups, all_tiles=all_tiles, x=x.offset, ld_x=x.ld,
-            inner=l.inputs, dy=dy.offset, ld_dy=dy.ld, w=l.weight, w_rows=l.rows, bias=l.bias, span=self.span,
-            samples=S))
+            inner=l.inputs, dy=dy.offset, ld_dy=dy.ld, w=l.weight, w_rows=l.rows, bias=l.bias, span=self.span, S=S))
 
     def picked_weight_gradient(self, l, lists, dy, S):
         group = -(-l.inputs // PICKED_GROUPS)
         groups = -(-l.inputs // group)
-        return ("picked_gradient", l.panels * groups, dict(
+        return ("picked_weight_gradient", l.panels * groups, dict(
             group=group, groups=groups, i_rows=lists.rows, ld_rows=lists.ld_rows, i_rows_count=lists.rows_count,
-            inner=l.inputs, dy=dy.offset, ld_dy=dy.ld, w=l.weight, w_rows=l.rows, bias=l.bias, span=self.span,
-            samples=S))
+            inner=l.inputs, dy=dy.offset, ld_dy=dy.ld, w=l.weight, w_rows=l.rows, bias=l.bias, span=self.span, S=S))
 
     def prior(self, latent):
         """The prior's logits, where they are learned."""
         if latent.prior is None:
             return []
         return [("prior_gradient", 1, dict(
-            latents=self.frame.D, categories=self.frame.K, logits=latent.prior, log_p=latent.log_p, q=latent.q.offset,
+            D=self.frame.D, K=self.frame.K, logits=latent.prior, log_p=latent.log_p, q=latent.q.offset,
             kl=latent.kl, ld_q=latent.q.ld, span=self.span, free_bits=latent.floor))]
 
     def report(self, latent, loss, S, tracks=0):
         """Sums of cost and KL over the batch; tracks: whether the running mean of the cost goes on."""
-        return ("report", 1, dict(samples=S, loss=loss.offset, ld_loss=loss.ld, parts=loss.ld, kl=latent.kl,
-                                  ld_kl=self.frame.D, latents=self.frame.D, running=tracks))
+        return ("report", 1, dict(S=S, loss=loss.offset, parts=loss.ld, kl=latent.kl, D=self.frame.D, tracks=tracks))

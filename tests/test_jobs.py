@@ -1,0 +1,118 @@
+"""Jobs of the fused CPU engine: who writes them and who reads them agree, field by field. Share: 1 s."""
+import ast
+import inspect
+import itertools
+
+import pytest
+
+from npdvae.fused import plan
+from npdvae.kernels.cpu import code_choice, fused_exact, fused_latent, fused_layers, fused_pixels, fused_worker, jobs
+from npdvae.latents.categorical import Categorical
+from npdvae.model import DiscreteVAE
+
+SERVERS = (fused_worker, fused_exact)           # modules whose `do` calls kernels by kind
+READERS = (fused_pixels, fused_layers, fused_latent, fused_exact, code_choice)
+
+
+def tree(module):
+    return ast.parse(inspect.getsource(module))
+
+
+def functions(module):
+    return {f.name: f for f in tree(module).body if isinstance(f, ast.FunctionDef)}
+
+
+KERNELS = {name: f for module in READERS for name, f in functions(module).items() if name in jobs.KINDS}
+
+
+def served(module):
+    """{kind: name of the kernel that `do` gives the job}, from `if kind == jobs.KIND: kernel(c, a, ...)`."""
+    found = {}
+    for node in ast.walk(functions(module)["do"]):
+        if isinstance(node, ast.If) and ast.unparse(node.test).startswith("kind == jobs."):
+            kind = ast.unparse(node.test).removeprefix("kind == jobs.")
+            (call,) = node.body
+            assert isinstance(call, ast.Expr) and isinstance(call.value, ast.Call) and kind not in found
+            assert "a" in [ast.unparse(x) for x in call.value.args[:2]]
+            found[kind] = ast.unparse(call.value.func).split(".")[-1]
+    return found
+
+
+def unpacked(function):
+    """Names that a kernel unpacks from slices of its job, in order; the job may be read in no other way."""
+    names, end = [], 2
+    reads = [node for node in ast.walk(function) if isinstance(node, ast.Name) and node.id == "a"]
+    for node in ast.walk(function):
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript) and node.value.value in reads:
+            start, stop = (ast.literal_eval(bound) for bound in (node.value.slice.lower, node.value.slice.upper))
+            (target,) = node.targets
+            assert isinstance(target, ast.Tuple), ast.unparse(node)
+            assert start == end and stop - start == len(target.elts), ast.unparse(node)
+            names += [ast.unparse(name) for name in target.elts]
+            reads.remove(node.value.value)
+            end = stop
+    assert not reads, f"{function.name} reads its job otherwise"
+    return names
+
+
+@pytest.mark.parametrize("kind", jobs.KINDS)
+def test_kernel_unpacks_the_fields_of_its_job_by_name(kind):
+    """In order, less an i_ for offsets of integers; _ for one that it does not need."""
+    fields, names = jobs.FIELDS[kind], unpacked(KERNELS[kind])
+    assert len(names) == len(fields)
+    for field, name in zip(fields, names):
+        assert name in (field, field.removeprefix("i_"), "_")
+
+
+def test_each_kind_is_served_by_the_kernel_of_its_name():
+    calls = [served(module) for module in SERVERS]
+    assert not calls[0].keys() & calls[1].keys()
+    assert {kind: name for found in calls for kind, name in found.items()} == {k.upper(): k for k in jobs.KINDS}
+    for module in SERVERS:                      # and by that one alone, whatever module it is imported from
+        for kind in served(module):
+            name = kind.lower()
+            assert sum(name in functions(reader) for reader in READERS) == 1
+
+
+def test_kinds_are_numbered_as_their_fields_are_listed():
+    assert {kind: getattr(jobs, kind.upper()) for kind in jobs.KINDS} == jobs.KINDS
+    assert max(map(len, jobs.FIELDS.values())) + 2 <= jobs.MOST_ARGUMENTS
+
+
+def written(monkeypatch):
+    """All jobs that plans of all kinds write."""
+    found = []
+    monkeypatch.setattr(plan, "encode", lambda stages: found.append(stages))
+    for few, sparse, prior, hidden, kind in itertools.product(
+            (0, 1 << 16), (True, False), ("uniform", "learned"), ((9,), (20, 11)),
+            (jobs.RLOO, jobs.REINMAX, jobs.LEAVE_ONE_OUT, jobs.EXACT)):
+        monkeypatch.setattr(plan, "FEW", few)
+        model = DiscreteVAE(19, hidden, Categorical(2, 3, "rloo", prior=prior))
+        samples = 1 if kind == jobs.EXACT else 2
+        plan.Plan(model, 10, plan.FusedGradient(kind, samples), jobs.DRAWN, 255, sparse).build(1)
+    return [job for stages in found for stage in stages
+            for job in (stage.jobs if isinstance(stage, plan.Through) else stage)]
+
+
+def test_plans_write_exactly_the_fields_of_each_job(monkeypatch):
+    found = written(monkeypatch)
+    assert {kind for kind, _, _ in found} == set(jobs.KINDS)
+    for kind, chunks, arguments in found:
+        assert set(arguments) == set(jobs.FIELDS[kind]), kind
+        assert chunks > 0 and all(isinstance(v, int) for v in arguments.values()), kind
+
+
+@pytest.mark.parametrize("fault", [dict(extra=1), dict(logits=None)])
+def test_a_job_of_other_fields_is_refused(fault):
+    arguments = {k: v for k, v in (dict(D=1, K=2, logits=3, log_p=4) | fault).items() if v is not None}
+    with pytest.raises(ValueError, match=f"job prior: arguments .*{next(iter(fault))}"):
+        plan.encode([[("prior", 1, arguments)]])
+
+
+def test_the_table_holds_the_fields_in_their_order():
+    stages = [[("prior", 1, dict(log_p=4, logits=3, K=2, D=1))],
+              plan.Through(5, [("report", 7, dict(S=1, loss=2, parts=3, kl=4, D=5, tracks=6))] * 2)]
+    table, ends = plan.encode(stages)
+    assert table[0, :6].tolist() == [jobs.PRIOR, 1, 1, 2, 3, 4] and not table[0, 6:].any()
+    assert table[2, :8].tolist() == [jobs.REPORT, 7, 1, 2, 3, 4, 5, 6]
+    assert ends.tolist() == [[0, 1, 0], [1, 3, 5]]
