@@ -5,13 +5,20 @@ import itertools
 
 import pytest
 
-from npdvae.fused import plan
+from npdvae import mlp
+from npdvae.data import binarize
+from npdvae.estimators import names
+from npdvae.estimators.parts import baselines
+from npdvae.fused import encoder, engine, exact, frame, latent, layers, plan, sampled, support, update
 from npdvae.kernels.cpu import code_choice, fused_exact, fused_latent, fused_layers, fused_pixels, fused_worker, jobs
 from npdvae.latents.categorical import Categorical
 from npdvae.model import DiscreteVAE
 
 SERVERS = (fused_worker, fused_exact)           # modules whose `do` calls kernels by kind
 READERS = (fused_pixels, fused_layers, fused_latent, fused_exact, code_choice)
+WRITERS = (encoder, engine, exact, frame, latent, layers, plan, sampled, support, update)
+ORDERLESS = {*map(str.upper, jobs.KINDS), "LINEAR", "RELU", "LEAKY_RELU", "TANH", "THRESHOLDED", "DRAWN", "GREY",
+             "NO_BASELINE", "SHIFTED", "LEAVE_ONE_OUT", "RLOO", "EXACT", "STRAIGHT_THROUGH", "REINMAX"}
 
 
 def tree(module):
@@ -116,3 +123,24 @@ def test_the_table_holds_the_fields_in_their_order():
     assert table[0, :6].tolist() == [jobs.PRIOR, 1, 1, 2, 3, 4] and not table[0, 6:].any()
     assert table[2, :8].tolist() == [jobs.REPORT, 7, 1, 2, 3, 4, 5, 6]
     assert ends.tolist() == [[0, 1, 0], [1, 3, 5]]
+
+
+def test_numbers_stand_for_all_names_and_differ():
+    assert set(jobs.ACTIVATIONS) == {"linear", *mlp.ACTIVATIONS}
+    assert set(jobs.PIXEL_MODES) == set(binarize.MODES)
+    assert set(jobs.ESTIMATORS) < set(names()) and set(jobs.BASELINES) < set(baselines.BASELINES)
+    assert not set(jobs.ESTIMATORS.values()) & set(jobs.BASELINES.values())
+    for numbers, different in ((jobs.ACTIVATIONS, 4), (jobs.PIXEL_MODES, 3), (jobs.ESTIMATORS, 4), (jobs.BASELINES, 3)):
+        assert len(set(numbers.values())) == different
+
+
+@pytest.mark.parametrize("module", [*READERS, *SERVERS[:1], *WRITERS], ids=lambda module: module.__name__)
+def test_the_order_of_such_numbers_means_nothing(module):
+    """Nobody compares one by < or >: which belong together is said by name."""
+    named = {f"{prefix}{name}" for prefix in ("", "jobs.") for name, number in vars(jobs).items()
+             if name in ORDERLESS and isinstance(number, int)}
+    assert len(named) == 2 * len(ORDERLESS)
+    ordering = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Compare) and any(isinstance(op, ordering) for op in node.ops):
+            assert not named & {ast.unparse(side) for side in (node.left, *node.comparators)}, ast.unparse(node)

@@ -54,7 +54,7 @@ def code_dense(c, a, mem, ints):
     first, last = rows_of(c % groups, ints, extent)
     for r in range(first, last, ROWS):
         product(mem, x + r * ld_x, ld_x, 1, w, PANEL, bias, y + r * ld_y, ld_y, inner, activation == jobs.RELU)
-    for r in range(first, last if activation > jobs.RELU else first):
+    for r in range(first, last if activation in jobs.BEHIND_PRODUCTS else first):
         activate(mem[y + r * ld_y:y + r * ld_y + PANEL], activation)
 
 

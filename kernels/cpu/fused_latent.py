@@ -236,7 +236,7 @@ def latent_backward(c, a, mem, ints, examples, scalars, scratch):
     for b in range(c * group, min(c * group + group, examples)):
         at = b * ld_h
         g, p, penalty = mem[dh + at:dh + at + n], mem[q + at:q + at + n], mem[dkl + at:dkl + at + n]
-        if estimator >= jobs.STRAIGHT_THROUGH:
+        if estimator in jobs.PATHWISE:
             straight_through(g, mem[h + at:h + at + n], p, mem, ints, codes + b * S * D, S, D, K,
                              dcodes + b * S * ld_dcodes, ld_dcodes, estimator, divide, mem[scalars + jobs.TEMPERATURE],
                              scratch)

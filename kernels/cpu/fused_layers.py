@@ -9,7 +9,7 @@ from npdvae.kernels.cpu import elementary
 from npdvae.kernels.cpu.bernoulli import cost_and_gradient_row
 from npdvae.kernels.cpu.compiler import SUMS, kernel
 from npdvae.kernels.cpu.gradient_sums import fetch, gradient_sums
-from npdvae.kernels.cpu.jobs import LEAKY_RELU, RELU, SCALE, TANH
+from npdvae.kernels.cpu.jobs import BEHIND_PRODUCTS, LEAKY_RELU, RELU, SCALE, TANH
 from npdvae.kernels.cpu.target import GRADIENT_ROWS, LANES, PANEL, PICK_PANEL, ROWS
 from npdvae.kernels.cpu.vectors import gradient, masked_product, picked, picked_gradient, product, transpose
 
@@ -68,7 +68,7 @@ def dense(c, a, mem, examples, scalars):
                     y + t * ROWS * ld_y + p * PANEL, ld_y, inner, activation == RELU)
     begin, end = start * PANEL, stop * PANEL
     if target < 0:
-        for r in range(first * ROWS, last * ROWS if activation > RELU else 0):
+        for r in range(first * ROWS, last * ROWS if activation in BEHIND_PRODUCTS else 0):
             activate(mem[y + r * ld_y + begin:y + r * ld_y + end], activation)
         return
     scale, end = mem[scalars + SCALE] / f4(S), min(end, width)

@@ -71,9 +71,18 @@ KINDS = {name: i for i, name in enumerate(FIELDS)}
  PRIOR_GRADIENT, REPORT, TURN, TURN_WEIGHT, CODE_WEIGHTS, CODE_LIST, CODE_PICK, CODE_DENSE, CODE_BACKWARD, CODE_COST,
  CODE_COST_LISTED, CODE_LATENT_BACKWARD, CODE_WEIGHT_GRADIENT, CODE_PICKED_WEIGHT_GRADIENT) = range(len(FIELDS))
 
-LINEAR, RELU, LEAKY_RELU, TANH = range(4)       # activations
-THRESHOLDED, DRAWN, GREY = range(3)             # pixel modes: more than half of all levels; drawn; as they are
-NO_BASELINE, SHIFTED, LEAVE_ONE_OUT, RLOO, EXACT, STRAIGHT_THROUGH, REINMAX = range(7)   # estimators
+LINEAR, RELU, LEAKY_RELU, TANH = range(4)
+ACTIVATIONS = {"linear": LINEAR, "relu": RELU, "leaky_relu": LEAKY_RELU, "tanh": TANH}
+BEHIND_PRODUCTS = (LEAKY_RELU, TANH)            # activations that a product leaves to `activate`; a ReLU is its own
+
+THRESHOLDED, DRAWN, GREY = range(3)             # pixels: more than half of all levels; drawn; as they are
+PIXEL_MODES = {"threshold": THRESHOLDED, "dynamic": DRAWN, "static": DRAWN, "none": GREY}
+
+NO_BASELINE, SHIFTED, LEAVE_ONE_OUT, RLOO, EXACT, STRAIGHT_THROUGH, REINMAX = range(7)
+ESTIMATORS = {"rloo": RLOO, "exact": EXACT, "straight_through": STRAIGHT_THROUGH, "reinmax": REINMAX}
+BASELINES = {"none": NO_BASELINE, "constant": SHIFTED, "running_mean": SHIFTED,
+             "batch_leave_one_out": LEAVE_ONE_OUT}      # of reinforce
+PATHWISE = (STRAIGHT_THROUGH, REINMAX)          # estimators that read the gradients at the codes
 
 STEP_SCALARS = 12                               # numbers of one step: s0 .. s4 of the update, then these
 SCALE, KL_WEIGHT, TEMPERATURE, BASELINE = range(5, 9)

@@ -20,7 +20,6 @@ from npdvae.state import TrainState
 
 DENSITY = 0.3                                   # share of ones where adding rows costs as much as a dense product
 MOST_WORKERS = 64
-MODES = {"dynamic": jobs.DRAWN, "static": jobs.DRAWN, "threshold": jobs.THRESHOLDED, "none": jobs.GREY}
 
 
 def reason_unsupported(model, recipe) -> str | None:
@@ -54,7 +53,7 @@ class Fused(Readable):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.workers = 1 if config.DISABLE_JIT else min(threads or cores, MOST_WORKERS)
         byte_images = dataset.train.dtype == np.uint8
-        mode = jobs.THRESHOLDED if dataset.binary else MODES[recipe.binarize]
+        mode = jobs.THRESHOLDED if dataset.binary else jobs.PIXEL_MODES[recipe.binarize]
         self.plan = plan = Plan(model, recipe.batch_size, fused_gradient(self.spec), mode,
                                 dataset.levels if byte_images else 0, self.sparse())
         (self.mem, self.ints, self.scratch, self.i_scratch, self.training,
@@ -125,7 +124,7 @@ class Fused(Readable):
             now = describe.scalars(self.recipe, first + i, examples)
             table[i, :5] = numbers(*now.update)
             table[i, jobs.SCALE], table[i, jobs.KL_WEIGHT] = now.scale, now.kl_weight
-            if self.plan.gradient.kind >= jobs.STRAIGHT_THROUGH:
+            if self.plan.gradient.kind in jobs.PATHWISE:
                 table[i, jobs.TEMPERATURE] = estimator.tau(state, np.float32)
                 state = estimator.advance(None, None, state)
             else:

@@ -21,7 +21,6 @@ from npdvae.kernels.cpu import jobs
 from npdvae.kernels.cpu.target import PICK_PANEL
 
 MOST_STEPS = 1024                               # of one call of the workers
-ACTIVATIONS = {"relu": jobs.RELU, "leaky_relu": jobs.LEAKY_RELU, "tanh": jobs.TANH}
 FEW = 1 << 16                                   # parameters that fit a core's own cache, with what else a step reads
 
 
@@ -56,7 +55,7 @@ class Plan:
         region.take(2 * self.span)              # first and second moments
         self.scalars = region.take((MOST_STEPS + 1) * jobs.STEP_SCALARS)
         f = self.frame = Frame(batch, model.pixels, self.D, self.K, gradient.samples,
-                               ACTIVATIONS[model.encoder.activation], self.chains(), region.take(PICK_PANEL))
+                               jobs.ACTIVATIONS[model.encoder.activation], self.chains(), region.take(PICK_PANEL))
         self.encoder = Encoder(f, encoder, mode, levels, sparse, region, integers)
         self.sampled = Sampled(f, decoder, self.encoder.x, region, integers)
         self.latent = Latent(f, gradient, self.prior if self.learned else None, self.encoder, self.sampled, region,
@@ -101,7 +100,7 @@ class Plan:
     def backward(self):
         """Stages from there to the gradients of all activations."""
         encoder = [[self.latent.backward()], *self.encoder.backward()]
-        if self.gradient.kind >= jobs.STRAIGHT_THROUGH:
+        if self.gradient.kind in jobs.PATHWISE:
             return [*self.sampled.backward(to_codes=True), *encoder]
         return beside(self.sampled.backward(to_codes=False), encoder)   # the encoder's need only the costs
 

@@ -4,28 +4,23 @@ from __future__ import annotations
 from npdvae.backends.numba_backend import NUMBERS
 from npdvae.describe import StepSpec
 from npdvae.fused.exact import MOST_ACTIVATIONS
-from npdvae.fused.plan import ACTIVATIONS, FusedGradient
+from npdvae.fused.plan import FusedGradient
 from npdvae.kernels.cpu import jobs
 
 LATENTS, PRIORS, LIKELIHOODS = ("categorical",), ("uniform", "learned"), ("bernoulli",)
-BASELINES = {"none": jobs.NO_BASELINE, "constant": jobs.SHIFTED, "running_mean": jobs.SHIFTED,
-             "batch_leave_one_out": jobs.LEAVE_ONE_OUT}
 
 
 def fused_gradient(spec: StepSpec) -> FusedGradient | None:
     """The estimator as the kernels know it, or None."""
     s = spec.settings
     match spec.estimator:
-        case "reinforce" if s["baseline"] in BASELINES:
-            return FusedGradient(BASELINES[s["baseline"]], s["samples"], tracks=int(s["baseline"] == "running_mean"))
-        case "rloo":
-            return FusedGradient(jobs.RLOO, s["samples"])
-        case "straight_through":
-            return FusedGradient(jobs.STRAIGHT_THROUGH, s["samples"], int(s["divide"]))
-        case "reinmax":
-            return FusedGradient(jobs.REINMAX, s["samples"])
+        case "reinforce" if s["baseline"] in jobs.BASELINES:
+            kind = jobs.BASELINES[s["baseline"]]
+            return FusedGradient(kind, s["samples"], tracks=int(s["baseline"] == "running_mean"))
         case "exact":
             return FusedGradient(jobs.EXACT, 1)     # of an evaluation; training decodes all codes
+        case name if name in jobs.ESTIMATORS:
+            return FusedGradient(jobs.ESTIMATORS[name], s["samples"], int(s.get("divide", False)))
     return None
 
 
@@ -45,7 +40,7 @@ def unsupported(spec: StepSpec) -> str | None:
             return f"{part} {name}"
     if fused_gradient(spec) is None:
         return f"estimator {spec.estimator}"
-    if spec.activation not in ACTIVATIONS or len(spec.encoder) < 3:
+    if spec.activation not in jobs.ACTIVATIONS or len(spec.encoder) < 3:
         return "no hidden layer"
     if spec.estimator == "exact" and spec.codes > MOST_ACTIVATIONS:
         return f"activations of {spec.codes} codes, more than {MOST_ACTIVATIONS}"
