@@ -10,12 +10,25 @@ from npdvae.data import binarize
 from npdvae.estimators import names
 from npdvae.estimators.parts import baselines
 from npdvae.fused import encoder, engine, exact, frame, latent, layers, plan, sampled, support, update
-from npdvae.kernels.cpu import code_choice, fused_exact, fused_latent, fused_layers, fused_pixels, fused_worker, jobs
+from npdvae.kernels.cpu import (
+    code_choice,
+    code_cost,
+    code_layers,
+    fused_estimators,
+    fused_exact,
+    fused_latent,
+    fused_layers,
+    fused_pixels,
+    fused_update,
+    fused_worker,
+    jobs,
+)
 from npdvae.latents.categorical import Categorical
 from npdvae.model import DiscreteVAE
 
 SERVERS = (fused_worker, fused_exact)           # modules whose `do` calls kernels by kind
-READERS = (fused_pixels, fused_layers, fused_latent, fused_exact, code_choice)
+READERS = (fused_pixels, fused_layers, fused_latent, fused_estimators, fused_update, fused_exact, code_choice,
+           code_cost, code_layers)
 WRITERS = (encoder, engine, exact, frame, latent, layers, plan, sampled, support, update)
 ORDERLESS = {*map(str.upper, jobs.KINDS), "LINEAR", "RELU", "LEAKY_RELU", "TANH", "THRESHOLDED", "DRAWN", "GREY",
              "NO_BASELINE", "SHIFTED", "LEAVE_ONE_OUT", "RLOO", "EXACT", "STRAIGHT_THROUGH", "REINMAX"}

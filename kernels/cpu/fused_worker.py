@@ -1,7 +1,15 @@
 """One worker of a fused run: all steps of a call without Python, sharing chunks of work with its peers."""
 import numpy as np
 
-from npdvae.kernels.cpu import fused_exact, fused_latent, fused_layers, fused_pixels, jobs
+from npdvae.kernels.cpu import (
+    fused_estimators,
+    fused_exact,
+    fused_latent,
+    fused_layers,
+    fused_pixels,
+    fused_update,
+    jobs,
+)
 from npdvae.kernels.cpu.compiler import SUMS, kernel
 from npdvae.kernels.cpu.sync import FLUSH, barrier, claim, float_mode, set_float_mode
 
@@ -18,11 +26,11 @@ def do(c, a, mem, ints, images, grey_images, order, first, examples, step, examp
     elif kind == jobs.BACKWARD:
         fused_layers.backward(c, a, mem, scratch)
     elif kind == jobs.WEIGHT_GRADIENT:
-        fused_layers.weight_gradient(c, a, mem, examples, scalars, scratch)
+        fused_update.weight_gradient(c, a, mem, examples, scalars, scratch)
     elif kind == jobs.PICK:
         fused_layers.pick(c, a, mem, ints, examples)
     elif kind == jobs.PICKED_WEIGHT_GRADIENT:
-        fused_layers.picked_weight_gradient(c, a, mem, ints, examples, scalars, scratch)
+        fused_update.picked_weight_gradient(c, a, mem, ints, examples, scalars, scratch)
     elif kind == jobs.PIXELS:
         fused_pixels.pixels(c, a, mem, ints, images, grey_images, order, first, examples, step, example, keys[0],
                             keys[1], i_scratch)
@@ -31,13 +39,13 @@ def do(c, a, mem, ints, images, grey_images, order, first, examples, step, examp
     elif kind == jobs.LATENT:
         fused_latent.latent(c, a, mem, ints, examples, step, example, keys[0], keys[2], scratch, i_scratch)
     elif kind == jobs.LATENT_BACKWARD:
-        fused_latent.latent_backward(c, a, mem, ints, examples, scalars, scratch)
+        fused_estimators.latent_backward(c, a, mem, ints, examples, scalars, scratch)
     elif kind == jobs.PRIOR:
         fused_latent.prior(a, mem, scratch)
     elif kind == jobs.PRIOR_GRADIENT:
-        fused_latent.prior_gradient(a, mem, examples, scalars, scratch)
+        fused_update.prior_gradient(a, mem, examples, scalars, scratch)
     elif kind == jobs.REPORT:
-        fused_latent.report(a, mem, running, examples, scalars, out)
+        fused_update.report(a, mem, running, examples, scalars, out)
     elif exact is not None:
         fused_exact.do(c, a, mem, ints, examples, scalars, scratch)
 
