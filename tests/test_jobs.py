@@ -1,5 +1,6 @@
 """Jobs of the fused CPU engine: who writes them and who reads them agree, field by field. Share: 1 s."""
 import ast
+import functools
 import inspect
 import itertools
 
@@ -38,6 +39,7 @@ def tree(module):
     return ast.parse(inspect.getsource(module))
 
 
+@functools.cache
 def functions(module):
     return {f.name: f for f in tree(module).body if isinstance(f, ast.FunctionDef)}
 

@@ -8,7 +8,7 @@ import numpy as np
 from npdvae.estimators.parts.outcomes import all_codes
 from npdvae.fused.memory import SIDE, Matrix, matrix, up
 from npdvae.fused.update import PICKED_GROUPS, weight_groups
-from npdvae.kernels.cpu.code_cost import TILES
+from npdvae.kernels.cpu import code_cost
 from npdvae.kernels.cpu.target import LANES, PANEL, PICK_PANEL, ROWS
 
 MOST_ACTIVATIONS = 2 ** 13                      # codes: beyond, their activations would fill the memory
@@ -43,7 +43,7 @@ class Exact:
         self.all_codes, self.codes = integers.take(self.C * D), integers.take(rows * D)     # of them, those in use
         self.rows, self.ld_rows, self.rows_count = integers.take(D * self.C), self.C // K, integers.take(D * K)
         self.extent = integers.take(2)                                                  # codes in use, and in a chunk
-        self.scratch = max(TILES * ROWS * up(P, PANEL), (3 + D * K) * SIDE,
+        self.scratch = max(code_cost.TILES * ROWS * up(P, PANEL), (3 + D * K) * SIDE,
                            (up(P, LANES) + 2 * up(B, LANES) + 4) * PICK_PANEL)
 
     def fill(self, mem, ints):
