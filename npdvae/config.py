@@ -204,7 +204,7 @@ def coerce(name, value, source):
     """`value` as the type of the field, or a ValueError."""
     kind = str(FIELDS[name].type)
     base = kind.split(" ")[0]
-    expected = {"str": str, "int": int, "float": (int, float), "bool": bool, "list[int]": list}.get(base, dict)
+    expected: Any = {"str": str, "int": int, "float": (int, float), "bool": bool, "list[int]": list}.get(base, dict)
     good = isinstance(value, expected) and (base == "bool" or not isinstance(value, bool))
     if base == "list[int]":
         good = good and all(isinstance(v, int) and not isinstance(v, bool) for v in value)

@@ -82,7 +82,8 @@ def draw(run, dataset, figures, lines, count=10, seed=0):
     title = "Test images and the negative ELBO of each, nats"
     drawn["reconstructions"] = plots.rows_of_images(rows, run.shape, title, captions)
     title = "One latent at a time" + (f", the {MOST} of largest KL" if c.latents > MOST else "")
-    drawn["traversals"] = plots.traversal(*traversal(run, x[min(3, len(x) - 1)], kl), run.shape, title)
+    images, framed, latents, columns = traversal(run, x[min(3, len(x) - 1)], kl)
+    drawn["traversals"] = plots.traversal(images, framed, latents, columns, run.shape, title)
     drawn["prior"] = plots.grid(run.sample(60, seed)[1], run.shape, "Prior samples, pixel probabilities")
     if figures["code_use"]:
         use = np.array(figures["code_use"])

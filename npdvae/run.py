@@ -4,13 +4,17 @@ from __future__ import annotations
 import json
 import pathlib
 import tomllib
+from typing import Any
 
 import numpy as np
 
 from npdvae import backends, build, checkpoint, evaluation, rng
 from npdvae.config import Config, from_mapping, with_defaults
+from npdvae.data import Dataset
 from npdvae.data.baselines import collapsed_baseline
+from npdvae.model import DiscreteVAE
 from npdvae.state import unpack
+from npdvae.types import Array, Params
 
 
 class Run:
@@ -20,13 +24,14 @@ class Run:
     pixels, model, params.
     """
 
-    def __init__(self, folder, config, params, step, shape, model):
+    def __init__(self, folder: pathlib.Path | None, config: Config, params: Params, step: int, shape: tuple[int, ...],
+                 model: DiscreteVAE):
         self.folder, self.config, self.params, self.step = folder, config, params, step
         self.shape, self.model, self.pixels = shape, model, shape[0] * shape[1]
         self.dtype = np.dtype(config.dtype)
 
     @classmethod
-    def load(cls, folder, which="last"):
+    def load(cls, folder: str | pathlib.Path, which: str = "last") -> Run:
         """Read a run folder: the "last" good checkpoint, the "best" by validation, or the path of a checkpoint.
 
         Raises ValueError where there is no run or no good checkpoint.
@@ -51,70 +56,70 @@ class Run:
             raise ValueError(f"{path}: its parameters do not fit the model of its configuration")
         return cls(folder, config, state.params, state.step, tuple(json.loads(meta["shape"])), model)
 
-    def dataset(self):
+    def dataset(self) -> Dataset:
         """The data set of the run (read or made again), binarized once where its mode is static or threshold."""
         return build.load_data(self.config)[0]
 
     @property
-    def mode(self):
+    def mode(self) -> str:
         """How rows of `dataset()` are binarized batch by batch: dynamic or none; fixed modes are done already."""
         return self.config.binarize if self.config.binarize == "dynamic" else "none"
 
-    def split(self, dataset, rows, step=None):
+    def split(self, dataset: Dataset, rows: Array, step: int | None = None) -> evaluation.Split:
         """Rows of the data set as `npdvae.evaluation` takes them; `step` numbers the draws (default: the run's)."""
         step = self.step if step is None else step
         return evaluation.Split(dataset, rows, self.mode, self.config.seed, step, self.dtype)
 
-    def targets(self, dataset, rows, step=0):
+    def targets(self, dataset: Dataset, rows: Array, step: int = 0) -> Array:
         """Targets x [N, P] of rows of the data set; `step` numbers the draw where binarization is dynamic."""
         return np.concatenate([x for _, x in self.split(dataset, rows, step).batches(np)])
 
-    def encode(self, x):
+    def encode(self, x: Array) -> Any:
         """q(z | x): probabilities [N, D, K] where z is discrete, else arrays by name."""
         return self.model.latent.readout(self.posterior(x))
 
-    def posterior(self, x):
+    def posterior(self, x: Array) -> Any:
         """q(z | x) as the latent keeps it: a NamedTuple whose `kl` is [N, D], nats."""
         return self.model.encode(self.params, self._check(x))
 
-    def mode_of(self, x):
+    def mode_of(self, x: Array) -> Array:
         """The most probable z of each image: codes int [N, D] where z is discrete."""
         return self.model.latent.mode(self.params, self.posterior(x))
 
-    def draw(self, x, seed=0, step=0):
+    def draw(self, x: Array, seed: int = 0, step: int = 0) -> Array:
         """One z of each image, drawn from q(z | x): codes int [N, D] where z is discrete."""
         generator = rng.Generator(seed, rng.TEST_LATENT, step=step)
         return self.model.latent.sample(self.params, self.posterior(x), generator, 1)[0]
 
-    def decode(self, z):
+    def decode(self, z: Array) -> Array:
         """E[x | z]: codes int [N, D] (or rows [N, D, K], or what the latent draws) -> pixels [N, P] in [0, 1]."""
         z = np.asarray(z)
         z = z if z.dtype.kind in "iu" else z.astype(self.dtype, copy=False)
         a, _ = self.model.decode(self.params, self.model.latent.check_z(z))
         return self.model.likelihood.mean(self.params, a)
 
-    def sample(self, n, seed=0):
+    def sample(self, n: int, seed: int = 0) -> tuple[Array, Array]:
         """n draws from the prior and their images: codes int [n, D] where z is discrete, [n, P]."""
         z = self.model.latent.sample_prior(self.params, rng.Generator(seed, rng.PRIOR), n)
         return z, self.decode(z)
 
-    def elbo(self, x, samples=1, seed=0):
+    def elbo(self, x: Array, samples: int = 1, seed: int = 0) -> Array:
         """Estimate of the ELBO of each image (eq. 86) with z drawn from q: [N], nats."""
         x, q = self._check(x), self.posterior(x)
         z = self.model.latent.sample(self.params, q, rng.Generator(seed, rng.TEST_LATENT), samples)
         kl = self.model.latent.kl_of(self.params, q, z)             # [N, D]
         return -evaluation.cost_of(self.model, self.params, z, x).mean(0) - kl.sum(-1)
 
-    def collapsed(self, dataset):
+    def collapsed(self, dataset: Dataset) -> float | None:
         """Negative ELBO of predicting each pixel's training mean, on the test split, in nats; None for a density."""
         return None if self.model.likelihood.density else collapsed_baseline(dataset.train, dataset.test,
                                                                              dataset.levels)
 
-    def log_prob(self, x):
+    def log_prob(self, x: Array) -> Array:
         """Exact log p(x) of each image by enumeration of all K**D codes: [N]. ValueError above 2**20 codes."""
         return evaluation.log_prob(self.model, self.params, self._check(x))
 
-    def _check(self, x):
+    def _check(self, x: Array) -> Array:
         x = np.asarray(x)
         if x.ndim != 2 or x.shape[1] != self.pixels:
             raise ValueError(f"images must be rows [N, {self.pixels}], got shape {list(x.shape)}")

@@ -141,8 +141,9 @@ class Trainer:
         line |= {"seconds": time.perf_counter() - self.began, "seconds_per_epoch": seconds, "seconds_per_step": pace}
         line = {k: float(v) if isinstance(v, np.floating) else v for k, v in line.items()}
         metrics.append(self.folder / "metrics.jsonl", json.dumps(line))
-        for k, v in line.items() if self.tensorboard else ():
-            self.tensorboard.add_scalar(k, v, step)
+        if self.tensorboard:
+            for k, v in line.items():
+                self.tensorboard.add_scalar(k, v, step)
         self.sums = np.zeros(3)
         reached = {name: metrics.elbo(line, name) for name in ("train", "test", "validation")
                    if name != "validation" or job.validation is not None}

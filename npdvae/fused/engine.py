@@ -54,8 +54,10 @@ class Fused(Readable):
         self.workers = 1 if config.DISABLE_JIT else min(threads or cores, MOST_WORKERS)
         byte_images = dataset.train.dtype == np.uint8
         mode = jobs.THRESHOLDED if dataset.binary else jobs.PIXEL_MODES[recipe.binarize]
-        self.plan = plan = Plan(model, recipe.batch_size, fused_gradient(self.spec), mode,
-                                dataset.levels if byte_images else 0, self.sparse())
+        gradient = fused_gradient(self.spec)
+        assert gradient is not None             # or it were unsupported
+        self.plan = plan = Plan(model, recipe.batch_size, gradient, mode, dataset.levels if byte_images else 0,
+                                self.sparse())
         (self.mem, self.ints, self.scratch, self.i_scratch, self.training,
          self.evaluation) = plan.build(self.workers)
         self.mem[plan.latent.floor] = model.latent.free_bits
@@ -132,7 +134,7 @@ class Fused(Readable):
         out = np.zeros((steps, 2))
         self.launch(self.training, self.dataset.train, order, first, 1, (rng.BINARIZE, rng.LATENT), out)
         if self.plan.gradient.tracks:
-            state = {**state, "cost_sum": self.running[:1].copy(), "weight_sum": self.running[1:2].copy()}
+            state = {**(state or {}), "cost_sum": self.running[:1].copy(), "weight_sum": self.running[1:2].copy()}
         self.state = TrainState({}, {}, state, first + steps)
         self.saved = None
         return out

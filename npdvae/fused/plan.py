@@ -85,7 +85,7 @@ class Plan:
         self.latent.fill(mem, ints)
         if self.exact:
             self.exact.fill(mem, ints)
-        training = self.exact_training() if self.exact else self.training()
+        training = self.exact_training(self.exact) if self.exact else self.training()
         return mem, ints, scratch, i_scratch, encode(training), encode(self.evaluation())
 
     def to_logits(self):
@@ -112,9 +112,9 @@ class Plan:
             update.picked_weight_gradient(decoder.layers[0], decoder.codes, decoder.dh[0], S), update.first(encoder),
             *update.prior(self.latent), self.report(self.gradient.tracks)]])
 
-    def exact_training(self):
+    def exact_training(self, exact):
         """A step with the exact gradient: the decoder's weights are updated as soon as nobody reads them any more."""
-        exact, update, encoder = self.exact, self.update, self.encoder
+        update, encoder = self.update, self.encoder
         pixels, first, *layers = self.to_logits()
         last, *others = exact.weight_gradients()
         return [pixels, [*first, *exact.turn_images()], *layers, [self.latent.forward(0)], *exact.choose(),

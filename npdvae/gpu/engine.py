@@ -57,7 +57,9 @@ class Captured(Readable):
             raise ValueError(f"the captured engine cannot run this: {reason}")
         self.backend = backend_of(model.ops)
         self.cupy, self.say = self.backend.cupy, say or tell
-        self.gradient = captured_gradient(self.spec)
+        gradient = captured_gradient(self.spec)
+        assert gradient is not None             # or it were unsupported
+        self.gradient = gradient
         self.graphs: dict[int, Any] = {}
         self.warm: set[int] = set()
         self.capturing = True

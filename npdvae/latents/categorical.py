@@ -46,26 +46,9 @@ class Categorical(Discrete):
         estimator.check(latents, categories)
         self.estimator, self.free_bits = estimator, free_bits
         self.width = self.features = latents * categories
-
-    @property
-    def needs_dz(self):
-        return self.estimator.needs_dcodes
-
-    @property
-    def samples(self):
-        return self.estimator.samples
-
-    @property
-    def relaxed(self):
-        return self.estimator.relaxed
-
-    @property
-    def weighs_kl(self):
-        return self.estimator.analytic_kl and self.prior.factorised
-
-    @property
-    def couples_batch(self):
-        return self.estimator.couples_batch
+        self.needs_dz, self.samples, self.relaxed = estimator.needs_dcodes, estimator.samples, estimator.relaxed
+        self.couples_batch = estimator.couples_batch
+        self.weighs_kl = estimator.analytic_kl and self.prior.factorised
 
     def init_state(self, rng, context_size=0):
         return self.estimator.init(rng, self.latents, self.categories, context_size)

@@ -1,7 +1,11 @@
 """What a prior over codes is: its probability, the adjoint of it, and samples; in nats."""
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
+
+from npdvae.ops.table import Ops
+from npdvae.rng import Generator
+from npdvae.types import Array, DType, Params
 
 
 class Prior:
@@ -14,43 +18,43 @@ class Prior:
     name: ClassVar[str]
     factorised: bool = True
 
-    def __init__(self, latents: int, categories: int, ops):
+    def __init__(self, latents: int, categories: int, ops: Ops):
         self.latents, self.categories, self.ops = latents, categories, ops
 
-    def init(self, rng, dtype) -> dict[str, Any]:
+    def init(self, rng: Generator, dtype: DType) -> Params:
         """Fresh parameters by name, NumPy arrays of `dtype`."""
         return {}
 
-    def log_rows(self, params):
+    def log_rows(self, params: Params) -> Array:
         """log p(z_d = k): [D, K]."""
         raise NotImplementedError
 
-    def terms(self, params, codes):
+    def terms(self, params: Params, codes: Array) -> Array:
         """log p(z_d | z_<d) of codes int [..., D] or rows [..., D, K]: [..., D]."""
         raise NotImplementedError
 
-    def dcodes(self, params, codes):
+    def dcodes(self, params: Params, codes: Array) -> Array:
         """d log p(z) / d rows at codes [S, B or 1, ...]: [S, B or 1, D, K]."""
         raise NotImplementedError
 
-    def log_prob(self, params, codes, dtype=None):
+    def log_prob(self, params: Params, codes: Array, dtype: DType | None = None) -> Array:
         """log p(z) of codes int [..., D] or rows [..., D, K] -> [...], in `dtype` (None: that of the rows)."""
         rows = self.log_rows(params)                                # [D, K]
         return self.ops.log_prob(rows if dtype is None else rows.astype(dtype), codes)
 
-    def log_prob_backward(self, params, dlog_p, codes) -> dict[str, Any]:
+    def log_prob_backward(self, params: Params, dlog_p: Array, codes: Array) -> Params:
         """Adjoint of `log_prob` w.r.t. the parameters: dlog_p [S, B], codes as there -> gradients by name."""
         return {}
 
-    def kl(self, params, log_q):
+    def kl(self, params: Params, log_q: Array) -> Array:
         """KL(q || p) of each latent: log q [B, D, K] -> [B, D]."""
         return self.ops.kl_categorical(log_q, self.log_rows(params))
 
-    def kl_backward(self, params, dkl, log_q):
+    def kl_backward(self, params: Params, dkl: Array, log_q: Array) -> tuple[Array, Params]:
         """Adjoint of `kl`: dkl [B, D] -> d / d logits of q [B, D, K], gradients of the parameters by name."""
         raise NotImplementedError
 
-    def sample(self, params, rng, n):
+    def sample(self, params: Params, rng: Generator, n: int) -> Array:
         """Codes: int [n, D]."""
         p = self.ops.xp.exp(self.log_rows(params))                  # [D, K]
         u = rng.uniform((1, n, self.latents))[0]                    # [n, D]
