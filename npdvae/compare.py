@@ -13,7 +13,7 @@ from npdvae import backends, build, checkpoint, comparison, estimators, rng
 from npdvae.cli import guarded
 from npdvae.config import resolve, with_defaults
 from npdvae.estimators.parts.baselines import BASELINES
-from npdvae.latents.discrete import MOST_CODES
+from npdvae.estimators.parts.outcomes import MOST_CODES
 from npdvae.run import Run
 
 OTHERS = 2000                                   # images on which learned baselines are fitted

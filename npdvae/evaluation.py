@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from npdvae import rng
 from npdvae.data.binarize import binarize
-from npdvae.latents.discrete import MOST_CODES
+from npdvae.estimators.parts.outcomes import MOST_CODES
 
 ACTIVE = 0.01                                   # nats of KL above which a latent counts as active
 

@@ -187,3 +187,27 @@ def test_a_damaged_last_checkpoint_is_named_and_the_one_before_it_used(tmp_path,
     out = capsys.readouterr().out
     assert f"checkpoint {newest} refused" in out and f"going on from {before.name}" in out
     assert newest.read_bytes() == good
+
+
+def trained(folder, *settings):
+    return train.main([*SETTINGS[:-2], "--out", str(folder), *settings])
+
+
+def test_a_longer_resume_records_its_length_and_may_keep_more_checkpoints(tmp_path, capsys):
+    """Twice the epochs in two goes: the bits of one, and a run that says its own length."""
+    assert trained(tmp_path / "whole", "--epochs", "2") == 0
+    assert trained(tmp_path / "parts", "--epochs", "1") == 0
+    assert train.main(["--resume", str(tmp_path / "parts"), "--epochs", "2", "--keep-checkpoints", "0"]) == 0
+    assert "epochs = 2" in (tmp_path / "parts" / "config.toml").read_text()
+    whole, parts = (checkpoint.latest(tmp_path / name).arrays for name in ("whole", "parts"))
+    assert all((whole[k] == parts[k]).all() for k in whole)
+    capsys.readouterr()
+    assert train.main(["--resume", str(tmp_path / "parts")]) == 0
+    assert "has done its 2 epochs" in capsys.readouterr().out
+
+
+def test_a_schedule_over_the_whole_run_refuses_another_length(tmp_path, capsys):
+    assert trained(tmp_path / "a", "--epochs", "1", "--lr-schedule", "cosine") == 0
+    assert train.main(["--resume", str(tmp_path / "a"), "--epochs", "3"]) == 2
+    assert "cosine learning rate falls over the whole run" in capsys.readouterr().err
+    assert "epochs = 1" in (tmp_path / "a" / "config.toml").read_text()

@@ -1,9 +1,7 @@
 """Exact gradient by enumeration of all K**D codes, decoded once for the whole batch."""
 from npdvae.estimators import register
 from npdvae.estimators.base import Draw, Estimator
-from npdvae.estimators.parts.outcomes import all_codes, codes_log_prob
-
-MOST_CODES = 2 ** 20
+from npdvae.estimators.parts.outcomes import MOST_CODES, all_codes, codes_log_prob
 
 
 @register

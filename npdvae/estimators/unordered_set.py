@@ -8,7 +8,7 @@ from npdvae.estimators.parts.distinct_codes import log_outside, without_replacem
 from npdvae.estimators.parts.log_sum_exp import LOG_ZERO, log_sum_exp
 from npdvae.estimators.parts.outcomes import all_codes, codes_log_prob
 
-MOST_CODES = 10                                 # the recursion visits 2**k subsets
+MOST_DRAWN = 10                                 # the recursion visits 2**k subsets
 
 
 @register
@@ -26,8 +26,8 @@ class UnorderedSet(Estimator):
 
     def __init__(self, ops=None, k=4):
         super().__init__(ops)
-        if not 2 <= k <= MOST_CODES:
-            raise ValueError(f"estimator unordered_set needs k between 2 and {MOST_CODES} codes, got {k}")
+        if not 2 <= k <= MOST_DRAWN:
+            raise ValueError(f"estimator unordered_set needs k between 2 and {MOST_DRAWN} codes, got {k}")
         self.k = k
 
     def evaluations(self, latents, categories):

@@ -2,10 +2,8 @@
 from __future__ import annotations
 
 from npdvae import priors
-from npdvae.estimators.parts.outcomes import all_codes
+from npdvae.estimators.parts.outcomes import MOST_CODES, all_codes
 from npdvae.latents.base import Latent
-
-MOST_CODES = 2 ** 20                            # more are never enumerated
 
 
 class Discrete(Latent):

@@ -9,7 +9,7 @@ from npdvae.cli import guarded
 from npdvae.verify import costs
 from npdvae.verify.claims import judge, variants
 
-MOST_CODES = 2 ** 16
+MOST_PROVED = 2 ** 16
 COLUMNS = (("estimator", 42), ("claim", 19), ("DxK", 5), ("rel. bias", 10), ("variance", 10), ("evals", 6),
            ("var x evals", 12), ("method", 12), ("verdict", 8))
 LEGEND = """rel. bias: |mean - exact gradient| / |exact gradient|; variance: trace of the covariance of dlogits, mean of
@@ -42,9 +42,9 @@ def check(arguments):
     for name, least in (("latents", 1), ("categories", 2), ("samples", 1), ("seed", 0)):
         if getattr(arguments, name) < least:
             raise ValueError(f"--{name} must be at least {least}, got {getattr(arguments, name)}")
-    if arguments.categories ** arguments.latents > MOST_CODES:
+    if arguments.categories ** arguments.latents > MOST_PROVED:
         raise ValueError(f"the exact gradient takes {arguments.categories}**{arguments.latents} codes, more than "
-                         f"{MOST_CODES}: lower --latents or --categories")
+                         f"{MOST_PROVED}: lower --latents or --categories")
     for name in arguments.estimator or ():
         estimators.find(name)
 

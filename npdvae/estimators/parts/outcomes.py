@@ -2,6 +2,8 @@
 import itertools
 from typing import Any
 
+MOST_CODES = 2 ** 20                            # K**D: more are never enumerated
+
 
 def all_codes(xp, latents, categories):
     """Every code, last latent fastest: int [K**D, D]."""
