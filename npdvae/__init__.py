@@ -4,7 +4,8 @@ import pathlib
 
 __version__ = "0.1.0"                           # said here only: pyproject.toml reads this line
 
-PARTS = ("backends", "data", "estimators", "latents", "ops", "rng", "run", "verify")    # imported on first use
+PARTS = ("backends", "data", "estimators", "latents", "likelihoods", "ops", "optimizers", "priors", "rng", "run",
+         "verify")                              # imported on first use
 
 _package = pathlib.Path(__file__).resolve().parent
 if not (_package / "kernels").is_dir() and (_package.parent / "kernels" / "__init__.py").is_file():

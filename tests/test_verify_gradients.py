@@ -105,7 +105,9 @@ def test_a_wrong_entry_of_a_gradient_is_named(kind, name, wrong):
         check_gradient(lambda x: (x ** 2).sum(), lambda x: [[2 * x[0, 0], wrong]], np.array([[1.0, 2.0]]), **kind)
 
 
-@pytest.mark.parametrize("kind, tolerance", [({"finite": False}, 1e-12), ({"analytic": False}, 1e-9), ({}, 1e-12)])
+@pytest.mark.parametrize("kind, tolerance", [
+    ({"finite": False}, 1e-12), ({"analytic": False}, 1e-9), ({}, 1e-12), ({"finite": False, "tolerance": 1e-6}, 1e-6),
+    ({"analytic": False, "tolerance": 1e-8}, 1e-5)])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_the_tolerance_is_relative_to_the_largest_entry(kind, tolerance, sign):
     """The largest entry is -10^4 / 20 = -500; the error, in an entry of 0, and the tolerance are in the message."""
@@ -117,6 +119,9 @@ def test_the_tolerance_is_relative_to_the_largest_entry(kind, tolerance, sign):
         return lambda dy: -wrong(dy)
 
     check_adjoint(f, off(0.7), X, directions=0, **kind)
+    check_gradient(lambda x: 500 * x.sum(), lambda x: np.full(2, 500 * (1 + 0.7 * tolerance)), np.ones(2), **kind)
+    with pytest.raises(AssertionError):
+        check_gradient(lambda x: 500 * x.sum(), lambda x: np.full(2, 500 * (1 + 1.4 * tolerance)), np.ones(2), **kind)
     with pytest.raises(AssertionError) as caught:
         check_adjoint(f, off(1.4), X, **kind)
     words = str(caught.value).split(": ")[-1].replace(",", "").split()
@@ -141,6 +146,7 @@ def test_a_random_cotangent_is_held_to_the_sum_of_absolute_entries(relative, sig
         return dy * [1.0, -3.0] + (0 if units else np.array([0.0, sign * 4 * relative]))
 
     arguments = (lambda x: x * [1.0, -3.0], off, np.array([0.3, 0.4]))
+    check_adjoint(*arguments, analytic=False, tolerance=2e-12)
     if relative < 1e-12:
         check_adjoint(*arguments, analytic=False)
     else:
