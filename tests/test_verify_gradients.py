@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from npdvae.verify import check_adjoint, check_gradient
-from npdvae.verify.gradients import complex_step, dot_test, finite_differences
+from npdvae.verify.gradients import complex_step, dot_test, finite_differences, witnesses
 
 X = np.array([[0.3, -2.5], [0.0, 10.0]])
 
@@ -197,3 +197,9 @@ def test_each_check_leaves_out_what_it_is_told_to():
     check_adjoint(lambda x: x * (x.real > 0), lambda dy: dy, kink, finite=False)
     with pytest.raises(AssertionError, match="central differences give"):
         check_adjoint(lambda x: x * (x.real > 0), lambda dy: dy, kink)
+
+
+def test_differences_are_held_to_a_thousandth_of_the_sharpness_of_complex_steps():
+    found = list(witnesses(outer, X, True, True))
+    assert [(name, factor) for name, _, factor in found] == [("complex steps", 1), ("central differences", 1000)]
+    assert [w[0] for w in witnesses(outer, X, False, True)] == ["central differences"]
