@@ -19,6 +19,8 @@ KINDS = {                                       # what an option takes, by the t
     str: ("a name", lambda v: isinstance(v, str)),
 }
 
+PLAIN = (bool, numbers.Number, str, list, dict, type(None))        # what settings hold; a made part passes as it is
+
 
 class Registry:
     """The classes of a package that `register` enters under their `name`."""
@@ -73,6 +75,6 @@ class Registry:
             if option not in known and not open_ended:
                 raise ValueError(f"{self.kind} {name} has no option {option!r} (it has: {', '.join(known) or 'none'})")
             for kind, (word, accepts) in KINDS.items():
-                if type(known.get(option)) is kind and not accepts(value):
+                if type(known.get(option)) is kind and isinstance(value, PLAIN) and not accepts(value):
                     raise ValueError(f"{self.kind} {name}: option {option} must be {word}, got {value!r}")
         return cls(**given, **options)

@@ -41,7 +41,7 @@ class Latent:
         """Parameters fitted to the first encoder outputs h [`starts_from`, E], once."""
         return params
 
-    def init_state(self, rng: Generator, context_size: int = 0) -> State | None:
+    def init_state(self, rng: Generator, context_size: int) -> State | None:
         """What is remembered or learned besides the parameters: arrays by name, or None."""
         return None
 
@@ -76,8 +76,8 @@ class Latent:
         """What joins the cost in the bound: [B]."""
         raise NotImplementedError
 
-    def backward(self, params: Params, kept: Any, cost: Array, dz: Array | None, state: State | None = None,
-                 kl_weight: float = 1.0, scale: float = 1.0) -> tuple[Array, Params]:
+    def backward(self, params: Params, kept: Any, cost: Array, dz: Array | None, state: State | None,
+                 kl_weight: float, scale: float) -> tuple[Array, Params]:
         """Adjoint of scale * sum_b (expected cost + kl_weight kl): dh [B, E], gradients by name.
 
         cost [S, B] and dz [S, B, F] (None unless `needs_dz`) are unweighted.

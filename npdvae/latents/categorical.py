@@ -50,7 +50,7 @@ class Categorical(Discrete):
         self.couples_batch = estimator.couples_batch
         self.weighs_kl = estimator.analytic_kl and self.prior.factorised
 
-    def init_state(self, rng, context_size=0):
+    def init_state(self, rng, context_size):
         return self.estimator.init(rng, self.latents, self.categories, context_size)
 
     def check_length(self, steps):

@@ -1,0 +1,90 @@
+"""What the base class of latents promises where a subclass says nothing. Share: 1 s."""
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from npdvae import backends, estimators, latents, optimizers
+from npdvae.latents.base import Latent
+from npdvae.rng import INIT, Generator
+
+OPS = backends.load("numpy")
+
+
+class Posterior(NamedTuple):
+    loc: Any
+    kl: Any
+
+
+class Bare(Latent):
+    name = "bare"
+
+
+def test_a_bare_latent_averages_remembers_and_changes_nothing():
+    noise = np.random.default_rng(0)
+    latent, params = Bare(3, OPS), {"latent.a": noise.normal(size=2)}
+    z, cost, state = noise.normal(size=(4, 2, 3)), noise.normal(size=(4, 2)), {"a": np.ones(1)}
+    assert latent.init(None, np.float64) == {} and latent.init_state(None, 5) is None and latent.spec() == {}
+    assert latent.start(params, z[0], None) is params and latent.refresh(params, state) is params
+    assert latent.rows(params, z) is z and latent.check_z(z) is z and latent.codes() is None
+    weights = latent.weigh(params, None, cost)
+    assert weights.shape == (4, 1) and (weights == 0.25).all() and latent.shares(weights) is weights
+    assert latent.advance(params, None, cost, z, state) == ({}, state)
+    q = Posterior(z[0], cost[0])
+    assert latent.kl_of(params, q, z) is q.kl and latent.readout(q) == {"loc": q.loc}
+    assert latent.check_length(1) is None
+    assert (latent.needs_dz, latent.relaxed, latent.weighs_kl, latent.couples_batch) == (True, False, True, False)
+    assert (latent.samples, latent.starts_from, latent.categories) == (1, 0, None)
+    with pytest.raises(ValueError, match="latents must be at least 1, got 0"):
+        Bare(0, OPS)
+
+
+def test_the_categorical_hands_on_what_its_estimator_says():
+    for name in ("rloo", "reinmax", "gumbel_softmax", "vimco", "reinforce"):
+        estimator = estimators.get(name)
+        latent = latents.get("categorical", latents=2, categories=3, estimator=estimator)
+        assert (latent.needs_dz, latent.samples, latent.relaxed, latent.weighs_kl, latent.couples_batch) == (
+            estimator.needs_dcodes, estimator.samples, estimator.relaxed, estimator.objective == "expectation",
+            estimator.couples_batch)
+    latent = latents.get("categorical", latents=2, estimator="reinforce", baseline="nvil")
+    assert latent.categories == 8 and latent.width == latent.features == 16
+    expected = latent.estimator.init(Generator(0, INIT), 2, 8, 5)
+    found = latent.init_state(Generator(0, INIT), 5)
+    assert found.keys() == expected.keys() and all((found[k] == expected[k]).all() for k in found)
+    assert found["hidden_weight"].shape[0] == 5
+    with pytest.raises(ValueError, match="its estimator is made already"):
+        latents.get("categorical", latents=2, estimator=estimators.get("rloo"), samples=3)
+
+
+def test_traversals_and_codes_count_the_last_latent_fastest():
+    latent = latents.get("categorical", latents=3, categories=4)
+    rows = latent.traverse({}, np.array([1, 2, 3]), 1)
+    assert rows.tolist() == [[1, k, 3] for k in range(4)]
+    codes = latent.codes()
+    assert codes.shape == (64, 3) and codes[1].tolist() == [0, 0, 1] and latent.code_count() == 64
+    assert latents.get("categorical", latents=30, categories=4, estimator="rloo").codes() is None
+
+
+@pytest.mark.parametrize("z, message", [
+    (np.zeros((2, 3)), r"int \[N, 3\] or float \[N, 3, 4\]"), (np.zeros((2, 4), int), r"int \[N, 3\]"),
+    (np.full((2, 3), 4), "categories 0 to 3, got 4 to 4"), (np.full((2, 3), -1), "got -1 to -1")])
+def test_codes_of_a_user_are_checked(z, message):
+    with pytest.raises(ValueError, match=message):
+        latents.get("categorical", latents=3, categories=4).check_z(z)
+
+
+def test_scalars_of_an_update_are_the_bias_corrections():
+    """Constants of Kingma & Ba and Liu et al., written out; RAdam's first steps have no rectifier."""
+    t, lr = 30, 0.1
+    expected = (lr / (1 - 0.9 ** t), (1 - 0.999 ** t) ** 0.5)
+    assert optimizers.get("adam").scalars(t, lr) == pytest.approx((*expected, 1.0), rel=1e-14)
+    rho_inf = 2 / (1 - 0.999) - 1
+    rho = rho_inf - 2 * t * 0.999 ** t / (1 - 0.999 ** t)
+    rectifier = ((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho)) ** 0.5
+    assert optimizers.get("radam").scalars(t, lr) == pytest.approx((*expected, rectifier), rel=1e-12)
+    assert optimizers.get("radam").scalars(1, lr).rectifier is None
+    assert optimizers.get("sgd").scalars(t, lr) == (lr, 1.0, 1.0)
+    assert optimizers.get("sgd", momentum=0.5).settings() == {"momentum": 0.5}
+    assert optimizers.get("adam").settings() == {}
+    with pytest.raises(ValueError, match="momentum must be in"):
+        optimizers.get("sgd", momentum=1.0)
