@@ -103,8 +103,8 @@ class Categorical(Discrete):
             dlogits = dlogits + dq
         else:                                                       # log p(z) is a part of the cost
             if self.estimator.analytic_kl:                          # and -H(q) is what is left of the KL
-                minus = self.ops.xp.full(kept.q.log_q.shape[:2], -1, kept.q.log_q.real.dtype)
-                dlogits = dlogits + self.ops.entropy_backward(minus, kept.q.log_q)
+                ones = self.ops.xp.ones_like(kept.q.log_q[..., 0])  # [B, D]
+                dlogits = dlogits + self.ops.entropy_backward(-ones, kept.q.log_q)
             weights = self.ops.xp.broadcast_to(self.estimator.weigh(kept.draw, cost), cost.shape)   # [S, B]
             grads = self.prior.log_prob_backward(params, -weights, kept.draw.codes)
         return (scale * dlogits).reshape(len(dlogits), self.width), {k: scale * g for k, g in grads.items()}
