@@ -7,8 +7,8 @@ import pytest
 
 from npdvae import backends
 from npdvae.engine import Readable
-from npdvae.gpu import plan
 from npdvae.gpu.engine import Captured, engine
+from npdvae.gpu.streams import Streams
 from npdvae.kernels.cuda import launch
 from tests import strategies
 from tests.cuda import cupy_stand_in, problem
@@ -142,7 +142,7 @@ def test_a_second_stream_that_is_early_or_late_changes_no_bit(cupy, monkeypatch,
     for lazy, join in ((False, True), (True, True), (True, False)):
         monkeypatch.setattr(cupy.state, "lazy", lazy)
         if not join:
-            monkeypatch.setattr(plan.Plan, "join", lambda plan: None)
+            monkeypatch.setattr(Streams, "join", lambda streams: None)
         made = problem.engine(backends.load("cupy"), name, dtype=f4, kind=Captured)
         made.say = lambda text: None
         made.run(problem.order())
@@ -230,7 +230,7 @@ def test_targets_equal_those_of_the_cpu_bit_for_bit(ops, dtype, data, batch):
     made.run(order)
     images = made.dataset.to_probabilities(made.dataset.train[order], dtype)
     expected = binarize(images, "dynamic", made.pixel_rng.at(7))
-    assert 0.1 < expected.mean() < 0.9 and np.array_equal(made.plan.buffers["x"].get()[:batch], expected)
+    assert 0.1 < expected.mean() < 0.9 and np.array_equal(made.plan.encoder.buffers["x"].get()[:batch], expected)
 
 
 def test_codes_equal_those_of_the_cpu_but_within_rounding_of_an_edge(ops):
@@ -242,8 +242,8 @@ def test_codes_equal_those_of_the_cpu_but_within_rounding_of_an_edge(ops):
     codes, kl = xp.empty((S * B, D), np.int64), xp.empty((B, D), f4)
     clock = xp.asarray(np.array([5, 0, made.recipe.seed]))
     logits = xp.asarray(h)
-    made.plan.launch("latent_hard", launch.row_groups(B * D, K), logits, xp.asarray(bias), None,
-                     clock, codes, kl, 3, S, B, D, K)
+    made.plan.streams.launch("latent_hard", launch.row_groups(B * D, K), logits, xp.asarray(bias), None, clock,
+                             codes, kl, 3, S, B, D, K)
     p = NUMPY.softmax((h + bias).reshape(B, D, K))
     u = made.latent_rng.at(5).draw_uniform(made.recipe.seed, 3, 5, 0, 0, (S, B, D, 1), f4)
     u = np.asarray(made.ops.to_host(u))[..., 0]

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from npdvae.kernels.cuda.constants import BLOCK, THREADS
+
 FOLDER = pathlib.Path(__file__).resolve().parent
 OLDEST = 75                                     # compute capability times ten
-THREADS = 256                                   # of a block, at most: KERNEL of common.cuh says so to the compiler
 MOST_BLOCKS = 2048                              # of an elementwise kernel: the rest is its grid-stride loop
 
 SIGNATURE = re.compile(r"^KERNEL (\w+)\(([^)]*)\)", re.M)
@@ -101,6 +102,22 @@ def row_groups(rows: int, width: int) -> tuple[tuple[int, ...], tuple[int, ...]]
 def one_block_each(rows: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Grid and block where a whole block forms the sum of a row."""
     return (max(1, min(rows, 2 ** 20)),), (THREADS,)
+
+
+def strips(rows: int) -> int:
+    """Strips of rows whose sums are formed apart: a function of the size alone, so that sums are reproducible."""
+    return max(1, min(64, rows // 256))
+
+
+def column_sums(outputs: int, R: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Grid and block of sums over rows, for each column and each of R strips of rows."""
+    return (-(-outputs // BLOCK["columns"]), R), (BLOCK["columns"], BLOCK["strips"])
+
+
+def code_bins(outputs: int, D: int, K: int, R: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Grid and block of sums over the rows of each code, for each column and each of R strips of rows."""
+    columns, block = column_sums(outputs, R)
+    return (columns[0], D * -(-K // BLOCK["bins"]), R), block
 
 
 class Launcher:

@@ -14,10 +14,10 @@ from npdvae.backends import Ops
 from npdvae.backends import cuda_device as devices
 from npdvae.backends.cublas import Blas
 from npdvae.kernels.cuda import launch
+from npdvae.kernels.cuda.constants import ACTIVATIONS, IDENTITY
+from npdvae.kernels.cuda.launch import strips
 from npdvae.ops import updates as formulas
 
-RELU, LEAKY_RELU, TANH, IDENTITY = range(4)     # as activations.cuh numbers them
-COLUMNS, STRIPS, BINS = 32, 8, 16               # of a block in linear.cu
 settings = {"device": 0, "matmul_precision": "float32"}
 
 
@@ -35,11 +35,6 @@ def table() -> Ops:
 def ops_of(index, precision):
     """The opened device with its kernels, handle and table, made once."""
     return CupyOps(devices.find(index), precision)
-
-
-def strips(rows: int) -> int:
-    """Strips of rows whose sums are formed apart: a function of the size alone, so that sums are reproducible."""
-    return max(1, min(64, rows // 256))
 
 
 class CupyOps:
@@ -117,8 +112,8 @@ class CupyOps:
         """Sums over rows in a fixed order: [N, O] -> [O]."""
         (N, O), R = dy.shape, strips(len(dy))
         part = self.cupy.empty((R, O), dy.dtype)
-        self.run(dy.dtype, "bias_activation_backward", ((-(-O // COLUMNS), R), (COLUMNS, STRIPS)), dy, None, None, part,
-                 N, O, IDENTITY, 1.0)
+        self.run(dy.dtype, "bias_activation_backward", launch.column_sums(O, R), dy, None, None, part, N, O,
+                 IDENTITY, 1.0)
         return self.sum_strips(part)
 
     def sum_strips(self, part):
@@ -144,8 +139,7 @@ class CupyOps:
         if weights is not None:
             flat = flat * weights.astype(dy.dtype, copy=False).reshape(-1, 1)
         part = self.cupy.empty((strips(N), D * K, O), dy.dtype)
-        self.run(dy.dtype, "code_linear_backward",
-                 ((-(-O // COLUMNS), D * -(-K // BINS), len(part)), (COLUMNS, STRIPS)), flat, codes, None, part, N, D,
+        self.run(dy.dtype, "code_linear_backward", launch.code_bins(O, D, K, len(part)), flat, codes, None, part, N, D,
                  K, O, 1.0)
         return dcodes, self.sum_strips(part), self.column_sums(flat)
 
@@ -158,22 +152,22 @@ class CupyOps:
         return dx
 
     def relu(self, x):
-        return self.each("activate", x, RELU)
+        return self.each("activate", x, ACTIVATIONS["relu"])
 
     def relu_backward(self, dy, y):
-        return self.activation_backward(dy, y, RELU)
+        return self.activation_backward(dy, y, ACTIVATIONS["relu"])
 
     def leaky_relu(self, x):
-        return self.each("activate", x, LEAKY_RELU)
+        return self.each("activate", x, ACTIVATIONS["leaky_relu"])
 
     def leaky_relu_backward(self, dy, y):
-        return self.activation_backward(dy, y, LEAKY_RELU)
+        return self.activation_backward(dy, y, ACTIVATIONS["leaky_relu"])
 
     def tanh(self, x):
-        return self.each("activate", x, TANH)
+        return self.each("activate", x, ACTIVATIONS["tanh"])
 
     def tanh_backward(self, dy, y):
-        return self.activation_backward(dy, y, TANH)
+        return self.activation_backward(dy, y, ACTIVATIONS["tanh"])
 
     # ---- softmax --------------------------------------------------------------------------------------------------
 

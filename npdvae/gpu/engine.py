@@ -12,8 +12,9 @@ from npdvae.backends import cuda_device as devices
 from npdvae.backends.cupy_backend import NUMBERS
 from npdvae.engine import Readable, indices
 from npdvae.estimators.parts.temperature import Tempered
-from npdvae.gpu.plan import SETTINGS, Plan
+from npdvae.gpu.plan import Plan
 from npdvae.gpu.support import RUNNING, captured_gradient, unsupported
+from npdvae.kernels.cuda.constants import SETTINGS
 from npdvae.state import TrainState
 
 
@@ -119,7 +120,7 @@ class Captured(Readable):
         if not steps:
             return np.empty((0, 2))
         with devices.clear_errors(self.cupy), self.stream:
-            self.follow()
+            self.plan.streams.follow(self.stream)                   # not for the first time while capturing
             b["order"][:len(order)].set(order)
             b["settings"][:steps].set(self.schedule(steps))
             b["clock"].set(np.array([self.state.step, 0, self.recipe.seed], np.int64))
@@ -130,14 +131,9 @@ class Captured(Readable):
         self.state = self.state._replace(latent=latent, step=self.state.step + steps)
         return sums
 
-    def follow(self):
-        """Bind the products to their streams, which must not happen for the first time while capturing."""
-        self.backend.blas.follow(self.stream.ptr)
-        self.plan.blas_aside.follow(self.plan.side.ptr)
-
     def schedule(self, steps):
         """What the kernels read of each step: rate, scale, weight of the KL, temperature; float64 [steps, SETTINGS]."""
-        table, state = np.zeros((steps, SETTINGS)), self.state.latent
+        table, state = np.zeros((steps, len(SETTINGS))), self.state.latent
         numbers, begun = NUMBERS[self.spec.optimizer], int((state or {}).get("step", 0))
         for i in range(steps):
             now = describe.scalars(self.recipe, self.state.step + i, self.recipe.batch_size)
@@ -181,11 +177,11 @@ class Captured(Readable):
 
     def launches(self, B) -> dict[str, int]:
         """Kernels and matrix products of one step on B images, counted where the step was last enqueued."""
-        launcher, products = self.plan.launch, (self.backend.blas, self.plan.blas_aside)
-        before = launcher.launches, sum(b.products for b in products)
-        self.follow()
+        streams = self.plan.streams
+        before = streams.launch.launches, streams.products
+        streams.follow(self.stream)
         with self.stream:
             self.stream.begin_capture()
             self.plan.enqueue(B)
             self.stream.end_capture()
-        return {"kernels": launcher.launches - before[0], "products": sum(b.products for b in products) - before[1]}
+        return {"kernels": streams.launch.launches - before[0], "products": streams.products - before[1]}

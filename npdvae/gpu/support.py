@@ -1,16 +1,17 @@
 """What the captured engine can run, decided from the description of a step."""
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 from npdvae.backends.cupy_backend import NUMBERS
 from npdvae.describe import StepSpec
+from npdvae.kernels.cuda.constants import ACTIVATIONS, BASELINES, PIXELS
 
 LATENTS, PRIORS, LIKELIHOODS = ("categorical",), ("uniform", "learned"), ("bernoulli",)
-CONSTANT, LEAVE_ONE_OUT, MEAN = range(3)        # as reinforce.cu numbers them
 RUNNING, BATCH = "running", "batch"
-ACTIVATIONS = {"relu": 0, "leaky_relu": 1, "tanh": 2}
-MODES = {"none": 0, "dynamic": 1, "static": 1, "threshold": 2}
+MODES = {"none": PIXELS["grey"], "dynamic": PIXELS["drawn"], "static": PIXELS["drawn"],
+         "threshold": PIXELS["thresholded"]}    # static images are 0 and 1 already: a draw leaves them
 
 
 class CapturedGradient(NamedTuple):
@@ -23,7 +24,7 @@ class CapturedGradient(NamedTuple):
     gumbel: bool = False                        # codes by Gumbel noise, kept for the backward
     relaxed: bool = False                       # the decoder sees rows, not indices
     shared: bool = False                        # all K**D codes, the same for the whole batch
-    mean: str | None = None                     # of the cost, for MEAN
+    mean: str | None = None                     # of the cost, that the baseline is
     value: float = 0.0                          # the constant baseline
     decay: float = 0.0                          # of the running mean
 
@@ -37,7 +38,7 @@ def captured_gradient(spec: StepSpec) -> CapturedGradient | None:
         case "exact":
             return CapturedGradient("exact", 1, needs_dcodes=False, shared=True)
         case "rloo":
-            return CapturedGradient("reinforce", samples, LEAVE_ONE_OUT, needs_dcodes=False)
+            return CapturedGradient("reinforce", samples, BASELINES["leave_one_out"], needs_dcodes=False)
         case "straight_through":
             return CapturedGradient("straight_through", samples, int(s["divide"]))
         case "reinmax" | "zgr":                                     # ZGR is ReinMax at tau = 1
@@ -53,17 +54,16 @@ def captured_gradient(spec: StepSpec) -> CapturedGradient | None:
 
 def reinforce(settings, samples) -> CapturedGradient | None:
     """REINFORCE with a baseline that a kernel knows."""
+    made = functools.partial(CapturedGradient, "reinforce", samples, needs_dcodes=False)
     match settings["baseline"]:
         case "none":
-            return CapturedGradient("reinforce", samples, CONSTANT, needs_dcodes=False)
+            return made(option=BASELINES["constant"])
         case "constant":
-            return CapturedGradient("reinforce", samples, CONSTANT, needs_dcodes=False,
-                                    value=settings["baseline_value"])
+            return made(option=BASELINES["constant"], value=settings["baseline_value"])
         case "running_mean":
-            return CapturedGradient("reinforce", samples, MEAN, needs_dcodes=False, mean=RUNNING,
-                                    decay=settings["decay"])
+            return made(option=BASELINES["mean"], mean=RUNNING, decay=settings["decay"])
         case "batch_leave_one_out":
-            return CapturedGradient("reinforce", samples, MEAN, needs_dcodes=False, mean=BATCH)
+            return made(option=BASELINES["mean"], mean=BATCH)
     return None
 
 
