@@ -11,7 +11,7 @@ from npdvae.gpu.engine import Captured, engine
 from npdvae.gpu.streams import Streams
 from npdvae.kernels.cuda import launch
 from tests import strategies
-from tests.cuda import cupy_stand_in, problem
+from tests.cuda import cupy_stand_in, emulator, problem
 from tests.cuda.places import PLACES, place
 
 f4, f8 = np.float32, np.float64
@@ -147,6 +147,10 @@ def test_a_second_stream_that_is_early_or_late_changes_no_bit(cupy, monkeypatch,
         made.say = lambda text: None
         made.run(problem.order())
         assert bool(made.graphs) == join                            # a fork that is not joined cannot be captured
+        if not join:
+            with pytest.raises(emulator.Fault, match="non-blocking stream has unfinished work"):
+                made.save()
+            cupy.cuda.Device().synchronize()
         results.append(made.save().params)
     early, late, unjoined = results
     assert all(np.array_equal(early[k], late[k]) for k in early)

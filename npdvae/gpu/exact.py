@@ -21,7 +21,7 @@ class Exact:
         self.on, self.run, B = on, run, recipe.batch_size
         self.latent = Latent(on, run, model, recipe, params, grads)
         self.D, self.K = self.latent.D, self.latent.K
-        self.codes = on.xp.asarray(all_codes(np, self.D, self.K))   # [C, D]
+        self.codes = on.xp.asarray(np.ascontiguousarray(all_codes(np, self.D, self.K)))   # [C, D]
         C, DK = len(self.codes), self.D * self.K
         self.decoder = Decoder(on, model, params, grads, C)
         self.buffers = Buffers(on.xp)

@@ -11,6 +11,7 @@ import ctypes
 import math
 import pathlib
 import types
+import weakref
 
 import numpy as np
 
@@ -23,7 +24,7 @@ NAMES = frozenset(w for line in (pathlib.Path(__file__).with_name("cupy_names.tx
                   if not line.startswith("#") for w in line.split())
 limit_bytes = 2 ** 40                           # tests of running out of memory lower it
 state = types.SimpleNamespace(capturing=None, launches=0, used=0, stream=None, schedule=0, fixed=None, poisoned=[],
-                              lazy=True)
+                              lazy=True, unfinished=weakref.WeakSet())
 
 
 class OutOfMemoryError(MemoryError):
@@ -32,6 +33,21 @@ class OutOfMemoryError(MemoryError):
 
 class CUDARuntimeError(RuntimeError):
     pass
+
+
+def work(stream=None):
+    """Note work on a stream (the current one); a Fault where null and non-blocking streams race.
+
+    They do not wait for each other: one must be synchronised, or an event of its be waited for, before work on the
+    other begins.
+    """
+    stream = stream or state.stream
+    for other in list(state.unfinished):
+        if (other.ptr == 0) != (stream.ptr == 0) and stream.after.get(other) != other.count:
+            names = ("null", "non-blocking") if other.ptr == 0 else ("non-blocking", "null")
+            raise emulator.Fault("{} stream has unfinished work, for which the {} stream does not wait".format(*names))
+    stream.count += 1
+    state.unfinished.add(stream)
 
 
 def refuse_capture(what):
@@ -125,20 +141,23 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
 
     def get(self, stream=None, order="C", out=None):
         refuse_capture("copying to the host")
-        return self.a.copy()
+        work()
+        state.stream.synchronize()
+        return self.a.copy(order)
 
     def set(self, a, stream=None):
         refuse_capture("copying from the host")
         if not isinstance(a, np.ndarray) or a.shape != self.shape or a.dtype != self.dtype:
             raise TypeError("set takes a NumPy array of the same shape and type")
+        work()
         self.a[...] = a
 
     def item(self):
-        refuse_capture("copying to the host")
-        return self.a.item()
+        return self.get().item()
 
     def fill(self, value):
         refuse_capture("fill")
+        work()
         self.a.fill(value)
 
     def __float__(self):
@@ -177,9 +196,10 @@ def wrap(x, owner=None):
     x = np.asarray(x)
     if owner is not None and x.size and np.may_share_memory(x, owner.a):
         return ndarray(x, owner.whole)
-    fresh, whole = allocate(x.shape, x.dtype)
-    fresh[...] = x
-    return ndarray(fresh, whole)
+    work()
+    fresh = empty_like(x)
+    fresh.a[...] = x
+    return fresh
 
 
 def apply(function, *arguments, **options):
@@ -207,8 +227,13 @@ def empty(shape, dtype=float):
     return ndarray(*allocate(shape, dtype))
 
 
-def empty_like(a, dtype=None):
-    return empty(a.shape, dtype or a.dtype)
+def empty_like(prototype, dtype=None):
+    """C order, or that of a prototype in Fortran order: order="K", CuPy's default wherever it copies."""
+    a, dtype = unwrap(prototype) if isinstance(prototype, ndarray) else prototype, dtype or prototype.dtype
+    if a.flags.f_contiguous and not a.flags.c_contiguous:
+        turned, whole = allocate(a.shape[::-1], dtype)
+        return ndarray(turned.T, whole)
+    return empty(a.shape, dtype)
 
 
 def asarray(a, dtype=None):
@@ -217,10 +242,16 @@ def asarray(a, dtype=None):
     if isinstance(a, list | tuple):
         a = np.asarray([unwrap(v) for v in a], dtype)
     refuse_capture("copying from the host")
-    return wrap(np.array(a, dtype))
+    return wrap(np.asarray(a, dtype))
 
 
 array = asarray
+
+
+def broadcast_to(array, shape):
+    if not isinstance(shape, tuple | list):
+        raise TypeError(f"broadcast_to: expected a tuple of lengths, got {type(shape).__name__}")
+    return apply(np.broadcast_to, array, shape)
 
 
 def asnumpy(a, stream=None):
@@ -270,6 +301,7 @@ class Launch:
 def record(run):
     """Do what a stream is asked to do, or put it into the graph that is being captured."""
     if state.capturing is None:
+        work()
         state.stream.do(run)
         return
     if state.stream not in state.captured:
@@ -284,6 +316,7 @@ class Graph:
         self.work = work
 
     def launch(self, stream=None):
+        work(stream)
         for where, run in self.work:
             where.do(run)
 
@@ -292,10 +325,27 @@ class Event:
     """A point in the work of a stream."""
 
     def __init__(self, block=False, disable_timing=False, interprocess=False):
-        self.stream = None
+        self.stream, self.count, self.timed, self.waited = None, 0, not disable_timing, False
 
     def record(self, stream=None):
-        self.stream = stream or state.stream
+        self.stream, self.waited = stream or state.stream, False
+        self.count = self.stream.count
+
+    def synchronize(self):
+        refuse_capture("synchronising")
+        self.waited = True
+        self.stream.synchronize()
+
+
+def get_elapsed_time(start_event, end_event):
+    """Milliseconds, a made-up figure; refused where a device could give none, or none of any meaning."""
+    if not (start_event.timed and end_event.timed and start_event.stream and end_event.stream):
+        raise CUDARuntimeError("cudaErrorInvalidResourceHandle: invalid resource handle")
+    if not end_event.waited:
+        raise CUDARuntimeError("cudaErrorNotReady: device not ready")
+    if start_event.stream is not end_event.stream:
+        raise emulator.Fault("events on different streams do not time what lies between")
+    return 1.0
 
 
 class Stream:
@@ -304,12 +354,13 @@ class Stream:
     That is the latest a device may do it: what reads or overwrites too early, for want of a wait, then shows.
     """
 
-    count = 0
+    made = 0
 
     def __init__(self, null=False, non_blocking=False):
-        Stream.count += 1
-        self.ptr = 0 if null else 1000 + Stream.count
+        Stream.made += 1
+        self.ptr = 0 if null else 1000 + Stream.made
         self.previous, self.late, self.begun, self.pending = [], False, False, []
+        self.count, self.after = 0, weakref.WeakKeyDictionary()     # pieces of work; how many it has waited for
 
     def __enter__(self):
         self.previous.append(state.stream)
@@ -338,6 +389,7 @@ class Stream:
             self.late = state.lazy
         if state.capturing is None:
             event.stream.finish()
+            self.after[event.stream] = event.count
             return
         assert event.stream in state.captured
         state.captured.add(self)
@@ -358,7 +410,15 @@ class Stream:
 
     def synchronize(self):
         refuse_capture("synchronising")
+        self.done()
+
+    def done(self):
+        """All work is over, here and on streams whose last work this one has waited for."""
         self.finish()
+        state.unfinished.discard(self)
+        for other, count in list(self.after.items()):
+            if other.count == count and other in state.unfinished:
+                other.done()
 
 
 class Immediately:
@@ -383,6 +443,8 @@ class Device:
 
     def synchronize(self):
         refuse_capture("synchronising")
+        for stream in list(state.unfinished):
+            stream.synchronize()
 
 
 class MemoryPool:
@@ -402,8 +464,8 @@ runtime = types.SimpleNamespace(
     runtimeGetVersion=lambda: 13000, memGetInfo=lambda: (2 ** 36, 2 ** 37),
     getDeviceProperties=lambda index: {"name": b"emulated device", "multiProcessorCount": 132})
 cuda = types.SimpleNamespace(runtime=runtime, memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
-                             Stream=Stream, Graph=Graph, Event=Event, Device=Device,
-                             get_current_stream=lambda: state.stream)
+                             Stream=Stream, null_stream=null_stream, Graph=Graph, Event=Event, Device=Device,
+                             get_current_stream=lambda: state.stream, get_elapsed_time=get_elapsed_time)
 
 
 # ---- cuBLAS ---------------------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ def joint_code_tuples(ops, logits, samples):
     for index in itertools.product(range(len(codes)), repeat=samples * B):
         index = ops.xp.asarray(index).reshape(samples, B)
         joint = ops.xp.take_along_axis(p, index, 0).prod()          # ()
-        yield ops.xp.broadcast_to(joint, B), codes[index]           # [B], [S, B, D]
+        yield ops.xp.broadcast_to(joint, (B,)), codes[index]        # [B], [S, B, D]
 
 
 def coupled_tuples(xp, joint):
