@@ -25,7 +25,9 @@ from bench.problem import Problem
 PEERS = ("torch", "torch.reduce-overhead", "torch.max-autotune", "torch.graph", "jax.jit")
 ROWS = {f"D{D}K{K}B{B}": Problem("mnist", D, K, B) for D, K in ((4, 8), (20, 10)) for B in (100, 1000, 8192)}
 ROWS["exact"] = Problem("mnist", 4, 8, 100, "exact")
-TOLERANCE = 1e-4                                # of the largest entry of a gradient: float32 sums of thousands of terms
+# Of the largest entry of a gradient: float32 sums of thousands of terms. TF32 rounds every factor to 11 bits, so that a
+# ReLU near 0 switches for some example: 0.17 at encoder.1.weight of D=4, K=8, with products rounded so on the CPU.
+TOLERANCES = {"npdvae": 1e-4, "npdvae.tf32": 0.3}
 
 
 def dataset():
@@ -105,24 +107,27 @@ class Ours:
     def extra(self):
         """What a step is made of, and microseconds of a graph replay by events."""
         from npdvae.backends import cuda_device as device
-        cupy, made = self.ops.xp, self.engine
-        found = {"device": device.describe(device.find())}
-        if not getattr(made, "graphs", None):
+        found, graphs = {"device": device.describe(device.find())}, getattr(self.engine, "graphs", {})
+        if self.problem.B not in graphs:
             return found
-        graph, events = made.graphs[self.problem.B], [cupy.cuda.Event() for _ in range(2)]
-        times = []
+        return found | {"replay_us": self.replay_us(graphs[self.problem.B]),
+                        "launches": self.engine.launches(self.problem.B), "run_bytes": self.engine.memory()["run"]}
+
+    def replay_us(self, graph):
+        """Median of five runs; each replay takes a whole batch of the order that the engine was last given."""
+        cupy, made, times = self.ops.xp, self.engine, []
+        begin, end = cupy.cuda.Event(), cupy.cuda.Event()
+        replays = min(len(made.dataset.train) // self.problem.B, 50)
         for _ in range(5):
-            made.plan.buffers["clock"].set(np.array([made.state.step, 0, made.recipe.seed], np.int64))
-            most = min(made.most, 50)
-            with made.stream:
-                events[0].record(made.stream)
-                for _ in range(most):
+            with made.stream:                                       # the clock too: this stream waits for no other
+                made.plan.buffers["clock"].set(np.array([made.state.step, 0, made.recipe.seed], np.int64))
+                begin.record(made.stream)
+                for _ in range(replays):
                     graph.launch(made.stream)
-                events[1].record(made.stream)
-            events[1].synchronize()
-            times.append(cupy.cuda.get_elapsed_time(*events) / most * 1e3)
-        return found | {"replay_us": statistics.median(times), "launches": made.launches(self.problem.B),
-                        "run_bytes": made.memory()["run"]}
+                end.record(made.stream)
+            end.synchronize()
+            times.append(cupy.cuda.get_elapsed_time(begin, end) / replays * 1e3)
+        return statistics.median(times)
 
 
 def contestant(name, row):
@@ -143,7 +148,7 @@ def contestant(name, row):
     for line in sys.stdin:
         command, *words = line.split()
         if command == "check":
-            answer = validate(made, problem, images)
+            answer = validate(made, problem, images, TOLERANCES.get(name, TOLERANCES["npdvae"]))
         elif command == "run":
             steps, per = int(words[0]), N // B
             order = np.concatenate([random.permutation(N)[:per * B] for _ in range(-(-steps // per))])[:steps * B]
@@ -155,14 +160,14 @@ def contestant(name, row):
         print(json.dumps(answer), file=answers, flush=True)
 
 
-def validate(made, problem, images):
+def validate(made, problem, images, tolerance):
     """Largest relative error of loss and gradients; ValueError where it exceeds the tolerance."""
     x, codes, loss, grads = agreed(problem, images)
     found_loss, found = made.check(x, codes)
     errors = {k: float(np.abs(found[k] - g).max() / np.abs(g).max()) for k, g in grads.items()}
     errors["loss"] = abs(found_loss - loss) / abs(loss)
     worst = max(errors, key=errors.get)
-    if not errors[worst] <= TOLERANCE:
+    if not errors[worst] <= tolerance:
         raise ValueError(f"{worst} is off by {errors[worst]:.1e}")
     return errors[worst]
 
@@ -210,26 +215,37 @@ def peaks():
             "gb_s": 2 * big.nbytes / seconds(lambda: xp.copyto(copy, big)) / 1e9}
 
 
+def answers(contestants, command, failed):
+    """Answers by name, to one command or to one for each; who dies is said and left out from then on."""
+    found = {}
+    for c in list(contestants):
+        try:
+            found[c.name] = c.ask(command if isinstance(command, str) else command[c.name])
+        except RuntimeError as error:           # not installed, or cannot run this
+            contestants.remove(c)
+            failed[c.name] = str(error)
+            print(error, flush=True)
+    return found
+
+
 def one(row, names, arguments, ceilings):
     """Validate, time in turns, sum up."""
-    problem, found, contestants = ROWS[row], {}, []
-    for name in names:
-        c = Process(name, row)
-        try:
-            found[name] = {"validation_error": c.ask("check")}
-            c.ask("run 20")
-            contestants.append(c)
-        except RuntimeError as error:           # not installed, or cannot run this: said, and left out
-            found[name] = {"failed": str(error)}
-            print(f"{row}: {error}", flush=True)
-    steps = {c.name: max(20, int(arguments.seconds * 1e6 / c.ask("run 20"))) for c in contestants}
-    times = {c.name: [] for c in contestants}
-    for _ in range(arguments.rounds):
-        for c in contestants:
-            times[c.name].append(c.ask(f"run {steps[c.name]}"))
+    problem, failed, contestants = ROWS[row], {}, [Process(name, row) for name in names]
+    errors = answers(contestants, "check", failed)
+    answers(contestants, "run 20", failed)
+    steps = {name: f"run {max(20, int(arguments.seconds * 1e6 / us))}"
+             for name, us in answers(contestants, "run 20", failed).items()}
+    times = [answers(contestants, steps, failed) for _ in range(arguments.rounds)]
+    extra = answers(contestants, "extra", failed)
     for c in contestants:
-        found[c.name] |= {"us_per_step": statistics.median(times[c.name]), "rounds": times[c.name], **c.ask("extra")}
         c.close()
+    found = {}
+    for name in names:
+        rounds = [t[name] for t in times if name in t]
+        found[name] = {"rounds": rounds, **extra.get(name, {})}
+        found[name] |= {"validation_error": errors[name]} if name in errors else {}
+        found[name] |= {"us_per_step": statistics.median(rounds)} if rounds else {}
+        found[name] |= {"failed": failed[name]} if name in failed else {}
     operations, moved = flops(problem)
     floor = max(operations / ceilings["tflops"] / 1e6, moved / ceilings["gb_s"] / 1e3)      # us
     result = {"label": problem.label, "estimator": problem.estimator, "floor_us": floor, "contestants": found}
@@ -238,9 +254,9 @@ def one(row, names, arguments, ceilings):
     if own and peers:
         best = min(peers, key=peers.get)
         result |= {"best_peer": best, "ratio": peers[best] / own, "share_of_ceiling": floor / own}
-        print(f"{problem.label} {problem.estimator}: " + "  ".join(
-            f"{n} {found[n]['us_per_step']:.0f}" for n in times) + f" us; {result['ratio']:.2f} times {best}; "
-            f"{floor:.0f} us floor", flush=True)
+        each = "  ".join(f"{n} {f['us_per_step']:.0f}" for n, f in found.items() if "us_per_step" in f)
+        print(f"{problem.label} {problem.estimator}: {each} us; {result['ratio']:.2f} times {best}; "
+              f"{floor:.0f} us floor", flush=True)
     return result
 
 

@@ -223,6 +223,17 @@ def test_orders_that_are_no_indices_are_refused(ops):
     assert made.run(np.array([], int)).shape == (0, 2)
 
 
+@pytest.mark.parametrize("batch", [5, 23, 30])
+def test_an_order_of_several_epochs_is_cut_between_batches(ops, batch):
+    """As the readable engine cuts it: only the last batch of all is smaller."""
+    order = np.concatenate([problem.order(seed) for seed in (1, 2, 3)])
+    expected = problem.engine(NUMPY, "rloo", batch=batch)
+    found = problem.engine(ops, "rloo", batch=batch, kind=Captured)
+    x, y = expected.run(order), found.run(order)
+    assert y.shape == x.shape and np.abs(y - x).max() <= 2e-12 * np.abs(x).max()    # float64, as TOLERANCE
+    assert found.warm <= {batch, len(order) % batch} and gap(found.save().moments, expected.save().moments) <= 2e-12
+
+
 @pytest.mark.parametrize("dtype", [f4, f8])
 @pytest.mark.parametrize("data", ["bytes", "floats"])
 @pytest.mark.parametrize("batch", [1, 6])

@@ -22,7 +22,8 @@ class TorchGPU(TorchPeer):
         if problem.estimator == "exact":
             self.codes = torch.cartesian_prod(*[torch.arange(problem.K, device=self.device)] * problem.D)   # [C, D]
         mode = MODES[name]
-        self.objective = torch.compile(self.loss, mode=mode) if mode else self.loss
+        # sizes fixed: else what is validated at 64 rows is compiled again for any number of rows, and timed so
+        self.objective = torch.compile(self.loss, mode=mode, dynamic=False) if mode else self.loss
         self.graph = None
         if name == "torch.graph":
             self.capture()

@@ -106,15 +106,12 @@ class Captured(Readable):
     # ---- steps ----------------------------------------------------------------------------------------------------
 
     def run(self, order) -> np.ndarray:
-        images = len(self.dataset.train)
-        order = indices(order, images)
-        size = self.recipe.batch_size * self.most
-        parts = [self.some_steps(order[i:i + min(size, images)]) for i in range(0, len(order), min(size, images))] \
-            if len(order) > images else [self.some_steps(order)]
-        return np.concatenate(parts)
+        order = indices(order, len(self.dataset.train))
+        size = self.recipe.batch_size * self.most                   # whole batches, but for the last of them all
+        return np.concatenate([self.some_steps(order[i:i + size]) for i in range(0, max(len(order), 1), size)])
 
     def some_steps(self, order):
-        """At most one pass over the images: sums of cost and KL of each step, [steps, 2] nats."""
+        """At most `most` steps: sums of cost and KL of each step, [steps, 2] nats."""
         batch, b = self.recipe.batch_size, self.plan.buffers
         steps = math.ceil(len(order) / batch)
         if not steps:

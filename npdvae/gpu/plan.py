@@ -23,7 +23,7 @@ class Plan:
         self.params, self.grads = Flat(xp, shapes, recipe.dtype), Flat(xp, shapes, recipe.dtype)
         self.moments = {kind: Flat(xp, shapes, recipe.dtype) for kind in recipe.optimizer.kinds}
         self.buffers = run = Buffers(xp)        # what changes from step to step, and what the host reads
-        run.add("order", (len(dataset.train),), np.int64)
+        run.add("order", (steps * recipe.batch_size,), np.int64)
         run.add("settings", (steps, len(SETTINGS)), np.float64)
         run.add("sums", (steps, 2), np.float64)
         run.add("clock", (len(CLOCK),), np.int64)

@@ -470,6 +470,12 @@ cuda = types.SimpleNamespace(runtime=runtime, memory=types.SimpleNamespace(OutOf
 
 # ---- cuBLAS ---------------------------------------------------------------------------------------------------------
 
+def rounded_to_tf32(x):
+    """float32 with 10 bits of mantissa behind the point, as tensor cores read it under CUBLAS_TF32_TENSOR_OP_MATH."""
+    bits = np.ascontiguousarray(x).view(np.uint32).astype(np.uint64) + 0x1000
+    return (bits & 0xffffe000).astype(np.uint32).view(np.float32)
+
+
 def cublas():
     """A library with cuBLAS's C interface: column-major products, recorded while a stream is captured."""
     pointer, integer = ctypes.c_void_p, ctypes.c_int
@@ -517,9 +523,11 @@ def cublas():
                 flat = np.frombuffer(memory, dtype)
                 return np.lib.stride_tricks.as_strided(flat, (rows, columns), (flat.itemsize, ld * flat.itemsize))
 
-            def run(factor=alpha[0], keep=beta[0]):
+            def run(factor=alpha[0], keep=beta[0], tf32=seen.math == 3):
                 x = matrix(a, lda, *((k, m) if op_a else (m, k)))
                 y = matrix(b, ldb, *((n, k) if op_b else (k, n)))
+                if tf32 and dtype is np.float32:
+                    x, y = rounded_to_tf32(x), rounded_to_tf32(y)
                 out = matrix(c, ldc, m, n)
                 product = dtype(factor) * ((x.T if op_a else x) @ (y.T if op_b else y))
                 out[...] = product if keep == 0 else product + dtype(keep) * out
