@@ -161,3 +161,9 @@ def test_grids_cover_every_size(n):
     for width in (1, 2, 3, 8, 31, 32, 33, 1000):
         lanes = launch.lanes(width)
         assert lanes in (1, 2, 4, 8, 16, 32) and (lanes >= width or lanes == 32) and (lanes < 2 * width)
+
+
+def test_more_elements_than_a_kernel_counts_are_refused():
+    with pytest.raises(ValueError, match="an array of 2147483648 elements on the device, and kernels count up to"):
+        launch.elementwise(2 ** 31)
+    assert launch.row_groups(2 ** 28, 32) == ((launch.MOST_BLOCKS,), (launch.THREADS,))      # rows are counted in 64

@@ -2,6 +2,8 @@
 
 Moments are compared, not parameters: the first step of Adam is nearly lr * sign(gradient), which magnifies rounding.
 """
+import gc
+
 import numpy as np
 import pytest
 
@@ -268,3 +270,27 @@ def test_codes_equal_those_of_the_cpu_but_within_rounding_of_an_edge(ops):
     differ = found != expected
     assert differ.sum() <= 3 and (distance[differ] <= 1e-6).all()   # measured: 0 of 12000
     assert np.abs(kl.get() - NUMPY.kl_uniform(NUMPY.log_softmax((h + bias).astype(f8).reshape(B, D, K)))).max() < 1e-5
+
+
+def test_handles_end_with_their_engine_and_never_during_a_capture(cupy, ops, monkeypatch):
+    """cublasDestroy waits for the device, which a stream that is captured does not stand."""
+    if cupy is not cupy_stand_in:
+        pytest.skip("needs the CUDA emulator, not a GPU")
+    gc.collect()
+    before = len(cupy.state.handles)
+    old, made = (problem.engine(ops, "rloo", kind=Captured) for _ in range(2))
+    assert len(cupy.state.handles) == before + 2                    # of the second stream, one each
+    old.itself = old                                                # so that only the collector ends it
+    del old
+    enqueue = made.plan.enqueue
+    monkeypatch.setattr(made.plan, "enqueue", lambda B: gc.collect() and None or enqueue(B))
+    gc.disable()
+    try:
+        made.run(problem.order()[:5])
+        again = problem.engine(ops, "rloo", kind=Captured)
+        again.itself = again
+        del again
+        made.run(problem.order())
+    finally:
+        gc.enable()
+    assert made.graphs and made.capturing and len(cupy.state.handles) == before + 1

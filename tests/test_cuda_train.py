@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -91,6 +92,7 @@ def stand_in(monkeypatch, **changes):
         monkeypatch.setattr(cupy_stand_in.runtime if hasattr(cupy_stand_in.runtime, name) else cupy_stand_in, name,
                             value)
     cupy_backend.ops_of.cache_clear()
+    cupy_stand_in.state.unfinished.clear()
     monkeypatch.setitem(cupy_backend.settings, "device", 0)
 
 
@@ -113,7 +115,7 @@ class TestErrors:
     def test_no_driver(self, images, tmp_path, capsys, monkeypatch):
         def fail():
             raise cupy_stand_in.CUDARuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient")
-        stand_in(monkeypatch, getDeviceCount=fail)
+        stand_in(monkeypatch, getDeviceCount=fail, driverGetVersion=lambda: 0)
         line = refused(images, tmp_path / "run", capsys)
         assert "no NVIDIA driver or no GPU on this machine (cudaErrorInsufficientDriver" in line
 
@@ -145,6 +147,75 @@ class TestErrors:
         monkeypatch.undo()
         with pytest.raises(BackendError, match=r"cannot load cuBLAS \(libcublas.so.99\)"):
             cublas.load_library(99)
+
+    def test_cublas_of_another_cuda_is_refused(self, monkeypatch):
+        """PyTorch for CUDA 13 beside CuPy for 12: pathfinder may find either's."""
+        found = types.SimpleNamespace(abs_path="/site-packages/nvidia/cu13/lib/libcublas.so.13")
+        pathfinder = types.SimpleNamespace(load_nvidia_dynamic_lib=lambda name: found)
+        monkeypatch.setitem(sys.modules, "cuda.pathfinder", pathfinder)
+        monkeypatch.setattr(cublas, "ctypes", types.SimpleNamespace(CDLL=self.only_with_a_path))
+        with pytest.raises(BackendError, match=r"cannot load cuBLAS \(libcublas.so.12\): found only .*so.13; .*cuda12"):
+            cublas.load_library(12)
+        found.abs_path = "/usr/local/cuda/lib64/libcublas.so.12.9.1.4"
+        assert cublas.load_library(12) == found.abs_path
+        found.abs_path = None
+        with pytest.raises(BackendError, match="found only one without a path"):
+            cublas.load_library(12)
+
+    @staticmethod
+    def only_with_a_path(name):
+        """ctypes.CDLL where the loader knows no such library."""
+        if not name.startswith("/"):
+            raise OSError(f"{name}: cannot open shared object file")
+        return name
+
+    def test_cublas_of_the_right_wheel_is_taken(self, tmp_path, monkeypatch):
+        for name in ("nvidia/cublas/lib/libcublas.so.12", "nvidia/cu13/lib/libcublas.so.13"):
+            (tmp_path / name).parent.mkdir(parents=True)
+            (tmp_path / name).touch()
+        monkeypatch.setattr(sys, "path", [str(tmp_path)])
+        monkeypatch.setattr(cublas, "ctypes", types.SimpleNamespace(CDLL=self.only_with_a_path))
+        for major in (12, 13):
+            assert cublas.load_library(major).endswith(f"libcublas.so.{major}")
+
+    @pytest.mark.parametrize("error, words", [
+        (RuntimeError("CuPy failed to load libnvrtc.so.12:\nOSError: cannot open it"), "libnvrtc.so.12"),
+        (RuntimeError("Failed to find CUDA headers"), "CUDA headers"),
+        (cupy_stand_in.CUDADriverError("CUDA_ERROR_UNSUPPORTED_PTX_VERSION: the provided PTX was compiled with an "
+                                       "unsupported toolchain."), "UNSUPPORTED_PTX_VERSION"),
+        (cupy_stand_in.NVRTCError("NVRTC_ERROR_COMPILATION (6)"), "NVRTC_ERROR"),
+        (cupy_stand_in.CompileException("nvrtc: error:\n invalid value for --gpu-architecture"), "gpu-architecture")])
+    def test_cupy_without_its_cuda_libraries(self, images, tmp_path, capsys, monkeypatch, error, words):
+        """What comes of the first kernel where CuPy was installed without [ctk], or the driver is older than it."""
+        class Broken:
+            def __init__(self, **options):
+                pass
+
+            def get_function(self, name):
+                raise error
+        stand_in(monkeypatch, RawModule=Broken)
+        line = refused(images, tmp_path / "run", capsys)
+        assert "CuPy cannot compile and load a kernel here" in line and words in line and "npdvae[cuda12]" in line
+
+    def test_a_driver_too_old(self, images, tmp_path, capsys, monkeypatch):
+        def fail():
+            raise cupy_stand_in.CUDARuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient")
+        stand_in(monkeypatch, getDeviceCount=fail, driverGetVersion=lambda: 11080, runtimeGetVersion=lambda: 12090)
+        line = refused(images, tmp_path / "run", capsys)
+        assert "the NVIDIA driver is too old: it serves CUDA 11, and this CuPy needs CUDA 12" in line
+
+    @pytest.mark.parametrize("estimator, stem", [("rloo", "latent"), ("gr_mc", "softmax")])
+    def test_a_kernel_that_does_not_compile(self, images, tmp_path, capsys, monkeypatch, estimator, stem):
+        """In the captured step, and op by op; the run has begun by then."""
+        stand_in(monkeypatch)
+        source = cuda_device.launch.source
+        monkeypatch.setattr(cuda_device.launch, "source", lambda name, dtype: source(name, dtype) + (
+            "no_such_type x;" if name == stem else ""))
+        arguments = [*images, "--estimator", estimator, "--backend", "cupy", "--out", str(tmp_path / "run")]
+        assert train.main([*arguments, "--epochs", "1"]) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert "npdvae: error: backend cupy: a kernel cannot be compiled or loaded" in lines[-1]
+        assert "no_such_type" in lines[-1] and not any("Traceback" in line for line in lines)
 
     def test_broken_cupy(self, monkeypatch):
         def fail(name):

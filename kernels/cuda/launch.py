@@ -13,6 +13,7 @@ from npdvae.kernels.cuda.constants import BLOCK, THREADS
 
 FOLDER = pathlib.Path(__file__).resolve().parent
 OLDEST = 75                                     # compute capability times ten
+MOST_ELEMENTS = 2 ** 31 - 1                     # of a grid-stride loop: common.cuh says why
 MOST_BLOCKS = 2048                              # of an elementwise kernel: the rest is its grid-stride loop
 
 SIGNATURE = re.compile(r"^KERNEL (\w+)\(([^)]*)\)", re.M)
@@ -85,8 +86,16 @@ def parameter(text: str) -> Parameter:
 
 
 def elementwise(n: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Grid and block of a grid-stride loop over n elements."""
-    return (max(1, min(-(-n // THREADS), MOST_BLOCKS)),), (THREADS,)
+    """Grid and block of a grid-stride loop over n elements, which it counts in 32 bits; ValueError where too many."""
+    if n > MOST_ELEMENTS:
+        raise ValueError(f"an array of {n} elements on the device, and kernels count up to {MOST_ELEMENTS}: choose a "
+                         "smaller --batch-size, --samples or --hidden")
+    return spread(n)
+
+
+def spread(threads: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Grid and block of at least so many threads, or of as many as there may be."""
+    return (max(1, min(-(-threads // THREADS), MOST_BLOCKS)),), (THREADS,)
 
 
 def lanes(width: int) -> int:
@@ -96,7 +105,7 @@ def lanes(width: int) -> int:
 
 def row_groups(rows: int, width: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Grid and block of a grid-stride loop over rows, `lanes(width)` lanes each."""
-    return elementwise(rows * lanes(width))
+    return spread(rows * lanes(width))
 
 
 def one_block_each(rows: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -3,6 +3,9 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import pathlib
+import sys
+import weakref
 
 import numpy as np
 
@@ -23,16 +26,20 @@ ARGUMENTS = {"cublasCreate_v2": [pointer], "cublasDestroy_v2": [pointer], "cubla
 
 
 def load_library(major: int):
-    """libcublas of a CUDA version: the one CuPy has loaded, one that the loader finds, or that of the pip wheels."""
+    """libcublas of a CUDA version: loaded already or where the loader looks, in a pip wheel, or where CUDA lies."""
     names = (f"libcublas.so.{major}", f"cublas64_{major}.dll")
-    for name in names:
+    wheels = [str(path) for folder in sys.path for name in names
+              for path in sorted(pathlib.Path(folder or ".", "nvidia").glob(f"**/{name}"))]
+    for name in (*names, *wheels):
         try:
             return ctypes.CDLL(name)
         except OSError:
             continue
     try:
-        found = importlib.import_module("cuda.pathfinder").load_nvidia_dynamic_lib("cublas")
-        return ctypes.CDLL(found.abs_path or names[0])              # no path: it was loaded already, by its name
+        found = importlib.import_module("cuda.pathfinder").load_nvidia_dynamic_lib("cublas").abs_path or ""
+        if not pathlib.Path(found).name.startswith(names):          # other versions may lie beside the one asked for
+            raise OSError(f"found only {found or 'one without a path'}")
+        return ctypes.CDLL(found)
     except Exception as error:                  # pathfinder's errors are its own
         raise BackendError(f"backend cupy: cannot load cuBLAS ({names[0]}): {' '.join(str(error).split())[:200]}; "
                            f"pip install 'npdvae[cuda{major}]' brings it") from None
@@ -51,6 +58,8 @@ class Blas:
         handle = pointer()
         self.call("cublasCreate_v2", ctypes.byref(handle))
         self.handle = handle
+        destroy = weakref.finalize(self, self.cublas.cublasDestroy_v2, handle)
+        destroy.atexit = False                  # the driver may be gone by then
         self.workspace = cupy.empty(WORKSPACE, np.uint8)
         self.stream = None
         self.products = 0

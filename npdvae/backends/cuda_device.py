@@ -26,8 +26,7 @@ def find(index: int = 0) -> Device:
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise BackendError(f"backend cupy: no NVIDIA driver or no GPU on this machine ({one_line(error)}); "
-                           "use --backend numba") from None
+        raise BackendError(f"backend cupy: {reason_no_count(cupy, error)}; use --backend numba") from None
     if count < 1:
         raise BackendError("backend cupy: no GPU on this machine; use --backend numba")
     if not 0 <= index < count:
@@ -41,7 +40,32 @@ def find(index: int = 0) -> Device:
     if capability < launch.OLDEST:
         raise BackendError(f"backend cupy: device {index} ({name}) has compute capability {capability / 10}, and the "
                            f"kernels need {launch.OLDEST / 10} or newer; use --backend numba")
+    check_compiler(cupy)
     return Device(cupy, index, name, capability)
+
+
+def reason_no_count(cupy, error):
+    """Why the driver does not count its devices: a driver for an older CUDA, or none."""
+    runtime = cupy.cuda.runtime
+    driver, needed = runtime.driverGetVersion(), runtime.runtimeGetVersion()    # 0 without a driver
+    if 0 < driver // 1000 < needed // 1000:
+        return (f"the NVIDIA driver is too old: it serves CUDA {driver // 1000}, and this CuPy needs CUDA "
+                f"{needed // 1000} ({one_line(error)}); install a newer driver")
+    return f"no NVIDIA driver or no GPU on this machine ({one_line(error)})"
+
+
+def check_compiler(cupy):
+    """Compile and load one small kernel. BackendError where CuPy lacks CUDA's libraries or the driver refuses them."""
+    try:
+        launch.Launcher(cupy, "float32").function("activate")
+    except (RuntimeError, OSError, ImportError, *kernel_errors(cupy)) as error:
+        raise BackendError(f"backend cupy: CuPy cannot compile and load a kernel here ({one_line(error)}): CUDA's "
+                           f"libraries are missing, or newer than the driver; {INSTALL}") from None
+
+
+def kernel_errors(cupy):
+    """What CuPy raises where a kernel cannot be compiled or loaded; its RuntimeErrors besides."""
+    return cupy.cuda.driver.CUDADriverError, cupy.cuda.compiler.CompileException, cupy.cuda.nvrtc.NVRTCError
 
 
 def import_cupy():
@@ -57,7 +81,7 @@ def import_cupy():
 
 @contextlib.contextmanager
 def clear_errors(cupy):
-    """Errors of the CUDA runtime and of memory as one line: BackendError."""
+    """Errors of the CUDA runtime, of kernels and of memory as one line: BackendError."""
     try:
         yield
     except cupy.cuda.memory.OutOfMemoryError as error:
@@ -69,6 +93,8 @@ def clear_errors(cupy):
             raise BackendError(f"backend cupy: out of GPU memory ({text}); choose a smaller --batch-size, "
                                "--samples or --hidden") from None
         raise BackendError(f"backend cupy: {text}") from None
+    except kernel_errors(cupy) as error:
+        raise BackendError(f"backend cupy: a kernel cannot be compiled or loaded ({one_line(error)})") from None
 
 
 def one_line(error):

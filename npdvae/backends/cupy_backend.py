@@ -54,7 +54,11 @@ class CupyOps:
         """Launch a kernel of the given float type."""
         if dtype not in self.launchers:
             raise TypeError(f"backend cupy: {name} takes float32 or float64, got {dtype}")
-        self.launchers[dtype](name, shape, *arguments)
+        launcher = self.launchers[dtype]
+        if name not in launcher.functions:
+            with devices.clear_errors(self.cupy):
+                launcher.function(name)
+        launcher(name, shape, *arguments)
 
     def floats(self, *arrays):
         """Contiguous arrays of their common float type."""

@@ -1,6 +1,7 @@
 """The captured engine: `engine.Readable` with its steps replayed from CUDA graphs; the host sees sums once per call."""
 from __future__ import annotations
 
+import gc
 import math
 import sys
 from typing import Any
@@ -150,12 +151,7 @@ class Captured(Readable):
     def capture(self, B):
         """Record the step into a graph and launch it; where that fails, go on without graphs and say so once."""
         try:
-            self.stream.begin_capture()
-            try:
-                self.plan.enqueue(B)
-            finally:
-                graph = self.stream.end_capture()
-            self.graphs[B] = graph
+            self.graphs[B] = graph = self.recorded(B)
         except Exception as error:              # the driver's own kinds; whatever it is, the step itself still runs
             self.capturing = False
             self.graphs.clear()
@@ -163,6 +159,16 @@ class Captured(Readable):
             self.plan.enqueue(B)
         else:
             graph.launch(self.stream)
+
+    def recorded(self, B):
+        """The step as a graph. Garbage goes first: the end of an older engine's cuBLAS handle would break a capture."""
+        gc.collect()
+        self.stream.begin_capture()
+        try:
+            self.plan.enqueue(B)
+        finally:
+            graph = self.stream.end_capture()
+        return graph
 
     # ---- reports --------------------------------------------------------------------------------------------------
 
@@ -178,7 +184,5 @@ class Captured(Readable):
         before = streams.launch.launches, streams.products
         streams.follow(self.stream)
         with self.stream:
-            self.stream.begin_capture()
-            self.plan.enqueue(B)
-            self.stream.end_capture()
+            self.recorded(B)
         return {"kernels": streams.launch.launches - before[0], "products": streams.products - before[1]}

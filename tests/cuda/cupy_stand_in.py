@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import math
 import pathlib
 import types
@@ -24,7 +25,7 @@ NAMES = frozenset(w for line in (pathlib.Path(__file__).with_name("cupy_names.tx
                   if not line.startswith("#") for w in line.split())
 limit_bytes = 2 ** 40                           # tests of running out of memory lower it
 state = types.SimpleNamespace(capturing=None, launches=0, used=0, stream=None, schedule=0, fixed=None, poisoned=[],
-                              lazy=True, unfinished=weakref.WeakSet())
+                              lazy=True, unfinished=weakref.WeakSet(), handles=set(), broken=None)
 
 
 class OutOfMemoryError(MemoryError):
@@ -32,6 +33,18 @@ class OutOfMemoryError(MemoryError):
 
 
 class CUDARuntimeError(RuntimeError):
+    pass
+
+
+class CUDADriverError(RuntimeError):
+    pass
+
+
+class NVRTCError(RuntimeError):
+    pass
+
+
+class CompileException(Exception):
     pass
 
 
@@ -266,11 +279,20 @@ class RawModule:
     def __init__(self, *, code, options=(), backend="nvrtc", name_expressions=None):
         refuse_capture("loading a module")
         assert backend == "nvrtc" and isinstance(options, tuple)
-        self.compiled = emulator.build(code)
+        self.code = code
+
+    @functools.cached_property
+    def compiled(self):
+        """The library; CuPy too compiles when the first function is asked for."""
+        try:
+            return emulator.build(self.code)
+        except emulator.Refused as error:
+            raise CompileException(str(error)) from None
 
     def get_function(self, name):
+        refuse_capture("loading a module")
         if name not in self.compiled.names:
-            raise RuntimeError(f"CUDA_ERROR_NOT_FOUND: named symbol not found: {name}")
+            raise CUDADriverError(f"CUDA_ERROR_NOT_FOUND: named symbol not found: {name}")
 
         def call(grid, block, args, *, shared_mem=0):
             assert isinstance(grid, tuple) and isinstance(block, tuple) and isinstance(args, tuple)
@@ -403,10 +425,13 @@ class Stream:
         state.capturing, state.captured, state.unjoined = [], {self}, set()
 
     def end_capture(self):
-        work, state.capturing = state.capturing, None
+        recorded, state.capturing = state.capturing, None
+        broken, state.broken = state.broken, None
+        if broken:
+            raise CUDARuntimeError(f"cudaErrorStreamCaptureInvalidated: {broken} while a stream is captured")
         if state.unjoined:
             raise CUDARuntimeError("cudaErrorStreamCaptureUnjoined: a stream that was forked was not joined")
-        return Graph(work)
+        return Graph(recorded)
 
     def synchronize(self):
         refuse_capture("synchronising")
@@ -464,6 +489,9 @@ runtime = types.SimpleNamespace(
     runtimeGetVersion=lambda: 13000, memGetInfo=lambda: (2 ** 36, 2 ** 37),
     getDeviceProperties=lambda index: {"name": b"emulated device", "multiProcessorCount": 132})
 cuda = types.SimpleNamespace(runtime=runtime, memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+                             driver=types.SimpleNamespace(CUDADriverError=CUDADriverError),
+                             nvrtc=types.SimpleNamespace(NVRTCError=NVRTCError),
+                             compiler=types.SimpleNamespace(CompileException=CompileException),
                              Stream=Stream, null_stream=null_stream, Graph=Graph, Event=Event, Device=Device,
                              get_current_stream=lambda: state.stream, get_elapsed_time=get_elapsed_time)
 
@@ -486,33 +514,39 @@ def cublas():
 
     @function(ctypes.POINTER(pointer))
     def create(handle):
-        handle[0] = 77
+        handle[0] = max(state.handles, default=76) + 1
+        state.handles.add(handle[0])
         return 0
 
     @function(pointer)
     def destroy(handle):
-        return 0 if handle == 77 else 1
+        if state.capturing is not None:         # it synchronises the device
+            state.broken = "cublasDestroy"
+        if handle not in state.handles:
+            return 1
+        state.handles.discard(handle)
+        return 0
 
     @function(pointer, pointer)
     def set_stream(handle, stream):
         seen.stream, seen.workspace = stream or 0, None
-        return 0 if handle == 77 else 1
+        return 0 if handle in state.handles else 1
 
     @function(pointer, pointer, ctypes.c_size_t)
     def set_workspace(handle, memory, size):
         seen.workspace = memory
-        return 0 if handle == 77 and memory and size >= 2 ** 20 else 7
+        return 0 if handle in state.handles and memory and size >= 2 ** 20 else 7
 
     @function(pointer, integer)
     def set_math(handle, mode):
         seen.math = mode
-        return 0 if handle == 77 else 1
+        return 0 if handle in state.handles else 1
 
     def gemm(scalar, dtype):
         @function(pointer, integer, integer, integer, integer, integer, ctypes.POINTER(scalar), pointer, integer,
                   pointer, integer, ctypes.POINTER(scalar), pointer, integer)
         def call(handle, op_a, op_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc):
-            if handle != 77 or seen.workspace is None or seen.stream != state.stream.ptr:
+            if handle not in state.handles or seen.workspace is None or seen.stream != state.stream.ptr:
                 return 1
             rows_a, rows_b = (k if op_a else m), (n if op_b else k)
             if lda < max(1, rows_a) or ldb < max(1, rows_b) or ldc < max(1, m):
@@ -551,6 +585,7 @@ def installed():
     before, load = sys.modules.get("cupy"), blas.load_library
     sys.modules["cupy"], blas.load_library = sys.modules[__name__], lambda major: cublas()
     cupy_backend.ops_of.cache_clear()
+    state.unfinished.clear()                    # of a test that failed
     try:
         yield sys.modules[__name__]
     finally:

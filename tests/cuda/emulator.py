@@ -54,6 +54,10 @@ class Fault(RuntimeError):
     """A kernel did what a device would not forgive."""
 
 
+class Refused(RuntimeError):
+    """A source that does not compile; the compiler's words."""
+
+
 def available():
     """Whether kernels can be built here, else why not."""
     if os.name != "posix":
@@ -83,7 +87,10 @@ def build(text: str, flags=None) -> Library:
     if not library.exists():
         scratch = folder / f"{digest}-{os.getpid()}"
         scratch.with_suffix(".cpp").write_text(whole)
-        subprocess.run(["g++", *flags, f"-I{HERE}", str(scratch) + ".cpp", "-o", str(scratch) + ".so"], check=True)
+        made = subprocess.run(["g++", *flags, f"-I{HERE}", str(scratch) + ".cpp", "-o", str(scratch) + ".so"],
+                              capture_output=True, text=True)
+        if made.returncode:
+            raise Refused(made.stderr)
         os.replace(str(scratch) + ".so", library)
         os.replace(str(scratch) + ".cpp", folder / f"{digest}.cpp")
     return Library(ctypes.CDLL(str(library)), names)
