@@ -56,6 +56,12 @@ KERNEL heavy(real* x, int n) {
         nvrtc.compile_cubin(launch.source("gumbel", np.float32).replace("log(u[i])", "lgo(u[i])"), "sm_80")
 
 
+def test_denormal_floats_are_flushed_as_under_cupy():
+    """Every float32 operation that can flush says so."""
+    ptx = nvrtc.compile_ptx(launch.source("updates", np.float32), "sm_80")
+    assert ".ftz.f32" in ptx and not re.search(r"\b(add|sub|mul|fma|sqrt|div)(\.rn)?\.f32", ptx)
+
+
 def test_sources_stay_within_what_the_emulator_runs():
     """No inline PTX, device headers or dynamic shared memory; no atomics, so that sums are in a fixed order."""
     forbidden = r"\basm\b|atomic|cooperative|\bcub::|extern __shared__|#include <|__expf|__logf|wmma|\bprintf\b"

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from tests.cuda import emulator
+from tests.cuda import cupy_stand_in, emulator
 
 pytestmark = pytest.mark.skipif(bool(emulator.available()), reason=emulator.available() or "-")
 FAULTS = (pathlib.Path(emulator.HERE) / "faults" / "faults.cu").read_text()
@@ -90,10 +90,39 @@ def test_a_block_of_more_than_1024_threads_is_refused():
         build().run("fill", (1,), (1025,), (np.zeros(8, np.float32), np.int32(8)))
 
 
+def test_an_index_read_from_beyond_an_array_is_a_fault():
+    """The bytes around the stand-in's arrays, read as an index, point nowhere; the process lives on."""
+    library, y = build(), np.zeros(32, np.float32)
+    order = np.arange(32)
+    library.run("gather", (1,), (32,), (x, order, y))
+    assert (y == x[:32]).all()
+    order[20] = np.frombuffer(bytes([cupy_stand_in.PATTERN] * 8), np.int64)[0]
+    with pytest.raises(emulator.Fault, match=r"gather: an address that is nobody's, block \(0, 0, 0\), thread \(20, 0"):
+        library.run("gather", (1,), (32,), (x, order, y))
+    library.run("gather", (1,), (32,), (x, np.arange(32), y))
+
+
+@pytest.mark.parametrize("real, dtype, flushed", [("float", np.float32, True), ("double", np.float64, False)])
+def test_denormal_floats_are_zeros_as_under_cupy(real, dtype, flushed):
+    """CuPy compiles with -ftz=true: of results and of arguments, float32 only; the host keeps its own denormals."""
+    library = emulator.build(f"#define REAL {real}\n" + """
+extern "C" __global__ void __launch_bounds__(32) scale(const REAL* x, REAL* y, REAL by) {
+    y[threadIdx.x] = x[threadIdx.x] * by;
+}
+""")
+    tiny = np.finfo(dtype).tiny
+    x, y = np.array([tiny, tiny / 2, 1], dtype), np.full(3, np.nan, dtype)
+    library.run("scale", (1,), (3,), (x, y, dtype(0.5)))
+    assert (y[:2] == (0 if flushed else x[:2] / 2)).all() and y[2] == 0.5
+    library.run("scale", (1,), (3,), (x, y, dtype(4)))
+    assert y[1] == (0 if flushed else tiny * 2)
+    assert tiny / 2 > 0
+
+
 OUT_OF_BOUNDS = """
 import sys
 import numpy as np
-from tests.cuda import emulator
+from tests.cuda import cupy_stand_in, emulator
 x, y, n = np.ones(1000, np.float32), np.zeros(1000, np.float32), np.int32(1000)
 text = "".join(f"#define {fault}\\n" for fault in sys.argv[1:]) + (emulator.HERE / "faults" / "faults.cu").read_text()
 library = emulator.build(text)

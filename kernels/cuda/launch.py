@@ -12,6 +12,7 @@ import numpy as np
 from npdvae.kernels.cuda.constants import BLOCK, THREADS
 
 FOLDER = pathlib.Path(__file__).resolve().parent
+OPTIONS = ("--std=c++17",)                      # of the compiler; CuPy adds -ftz=true
 OLDEST = 75                                     # compute capability times ten
 MOST_ELEMENTS = 2 ** 31 - 1                     # of a grid-stride loop: common.cuh says why
 MOST_BLOCKS = 2048                              # of an elementwise kernel: the rest is its grid-stride loop
@@ -144,7 +145,7 @@ class Launcher:
             stem = kernels()[name].stem
             if stem not in self.modules:
                 self.modules[stem] = self.cupy.RawModule(code=source(stem, self.dtype), backend="nvrtc",
-                                                         options=("--std=c++17",))
+                                                         options=OPTIONS)
             self.functions[name] = self.modules[stem].get_function(name)
         return self.functions[name]
 

@@ -39,13 +39,18 @@ template <class... A> const char* codes(void (*)(A...)) {          // two letter
     return both;
 }
 template <class... A, size_t... I> void call(void (*f)(A...), void** a, std::index_sequence<I...>) { f(*(A*)a[I]...); }
+#ifdef REAL
+const bool flush = sizeof(REAL) == sizeof(float);                   // CuPy compiles with -ftz=true, which is of floats
+#else
+const bool flush = true;
+#endif
 template <class... A> void call(void (*f)(A...), void** a) { call(f, a, std::index_sequence_for<A...>{}); }
 }
 """
 ENTRY = """
 extern "C" const char* codes_{0}() {{ return emulator::codes({0}); }}
 extern "C" const char* run_{0}(const unsigned* grid, const unsigned* block, int schedule, void** a) {{
-    return emulator::launch(grid, block, schedule, [](void** a) {{ emulator::call({0}, a); }}, a);
+    return emulator::launch(grid, block, schedule, emulator::flush, [](void** a) {{ emulator::call({0}, a); }}, a);
 }}
 """
 

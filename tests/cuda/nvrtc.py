@@ -1,6 +1,7 @@
 """Compiles CUDA sources to machine code without a GPU, through the NVRTC library of its PyPI wheel."""
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import pathlib
@@ -8,6 +9,9 @@ import re
 import sysconfig
 from typing import NamedTuple
 
+from npdvae.kernels.cuda import launch
+
+OPTIONS = (*launch.OPTIONS, "-ftz=true")        # CuPy adds the last, and it cannot be turned off
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_100")
 REPORT = re.compile(r"Compiling entry function '(\w+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores, "
                     r"(\d+) bytes spill loads.*?Used (\d+) registers([^\n]*)", re.S)
@@ -54,26 +58,44 @@ def version() -> tuple[int, int]:
     return major.value, minor.value
 
 
-def compile_cubin(text: str, architecture: str, options=("--std=c++17",)) -> tuple[int, dict[str, Usage]]:
-    """Bytes of machine code and what each kernel uses. Raises ValueError with the compiler's log."""
-    lib, program = library(), ctypes.c_void_p()
-    lib.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"kernel.cu", 0, None, None)
+@contextlib.contextmanager
+def program(text, architecture, options):
+    """A compiled program and its log. Raises ValueError with the log where it does not compile."""
+    lib, made = library(), ctypes.c_void_p()
+    lib.nvrtcCreateProgram(ctypes.byref(made), text.encode(), b"kernel.cu", 0, None, None)
     flags = [f"-arch={architecture}", "--ptxas-options=-v", "--device-as-default-execution-space", *options]
     array = (ctypes.c_char_p * len(flags))(*(f.encode() for f in flags))
     try:
-        code = lib.nvrtcCompileProgram(program, len(flags), array)
-        size = ctypes.c_size_t()
-        lib.nvrtcGetProgramLogSize(program, ctypes.byref(size))
-        log = ctypes.create_string_buffer(size.value)
-        lib.nvrtcGetProgramLog(program, log)
-        report = log.value.decode()
+        code = lib.nvrtcCompileProgram(made, len(flags), array)
+        report = read(made, lib.nvrtcGetProgramLogSize, lib.nvrtcGetProgramLog).decode()
         if code:
             raise ValueError(report)
-        lib.nvrtcGetCUBINSize(program, ctypes.byref(size))
+        yield made, report
     finally:
-        lib.nvrtcDestroyProgram(ctypes.byref(program))
+        lib.nvrtcDestroyProgram(ctypes.byref(made))
+
+
+def read(made, get_size, get):
+    """What one of NVRTC's pairs of functions gives."""
+    size = ctypes.c_size_t()
+    get_size(made, ctypes.byref(size))
+    buffer = ctypes.create_string_buffer(size.value)
+    get(made, buffer)
+    return buffer.raw[:size.value].rstrip(b"\0")
+
+
+def compile_ptx(text: str, architecture: str, options=OPTIONS) -> str:
+    """The assembly of a source. Raises ValueError with the compiler's log."""
+    with program(text, architecture, options) as (made, _):
+        return read(made, library().nvrtcGetPTXSize, library().nvrtcGetPTX).decode()
+
+
+def compile_cubin(text: str, architecture: str, options=OPTIONS) -> tuple[int, dict[str, Usage]]:
+    """Bytes of machine code and what each kernel uses. Raises ValueError with the compiler's log."""
+    with program(text, architecture, options) as (made, report):
+        size = len(read(made, library().nvrtcGetCUBINSize, library().nvrtcGetCUBIN))
     usage = {}
     for name, stack, stores, loads, registers, rest in REPORT.findall(report):
         shared = re.search(r"(\d+) bytes smem", rest)
         usage[name] = Usage(int(registers), int(stack), int(stores) + int(loads), int(shared[1]) if shared else 0)
-    return size.value, usage
+    return size, usage

@@ -90,3 +90,8 @@ extern "C" __global__ void __launch_bounds__(SIZE) count_up(float* y) {
     sum[threadIdx.x] += 1;
     y[blockIdx.x * SIZE + threadIdx.x] = sum[threadIdx.x];
 }
+
+// Gather by index: what a wrong index reads may be anybody's memory, or nobody's.
+extern "C" __global__ void __launch_bounds__(SIZE) gather(const float* x, const long long* order, float* y) {
+    y[threadIdx.x] = x[order[threadIdx.x]];
+}
