@@ -60,7 +60,8 @@ CASES = [
     ("gumbel_softmax", dict(anneal="exponential", anneal_rate=0.1), dict(hidden=(), categories=35)),
 ]
 IDS = [f"{i}-{name}" for i, (name, _, _) in enumerate(CASES)]
-TOLERANCE = {f4: 3e-5, f8: 2e-12}               # of the largest entry: rounding, 10 steps deep; measured 1.2e-5, 2e-13
+# Of the largest entry: rounding, 10 steps deep. Measured with products summed in seven orders: 1.1e-5 and 4e-14.
+TOLERANCE = {f4: 3e-5, f8: 2e-12}
 
 
 def gap(found, expected):
