@@ -10,19 +10,19 @@ import contextlib
 import ctypes
 import functools
 import math
-import pathlib
 import types
 import weakref
 
 import numpy as np
 
-from tests.cuda import emulator
+from tests.cuda import cupy_api, emulator
 
 __version__ = "14.2.0 (stand-in)"
 GUARD = 256                                     # bytes on either side of an array
 PATTERN = 0xCB
-NAMES = frozenset(w for line in (pathlib.Path(__file__).with_name("cupy_names.txt")).read_text().splitlines()
-                  if not line.startswith("#") for w in line.split())
+KEYWORDS = cupy_api.listed()
+NAMES = frozenset(name for name in KEYWORDS if "." not in name)
+METHODS = frozenset(name.removeprefix("ndarray.") for name in KEYWORDS if name.startswith("ndarray."))
 limit_bytes = 2 ** 40                           # tests of running out of memory lower it
 state = types.SimpleNamespace(capturing=None, launches=0, used=0, stream=None, schedule=0, fixed=None, poisoned=[],
                               lazy=True, unfinished=weakref.WeakSet(), handles=set(), broken=None)
@@ -56,10 +56,10 @@ def work(stream=None):
     """
     stream = stream or state.stream
     for other in list(state.unfinished):
-        if (other.ptr == 0) != (stream.ptr == 0) and stream.after.get(other) != other.count:
+        if (other.ptr == 0) != (stream.ptr == 0) and stream._after.get(other) != other._count:
             names = ("null", "non-blocking") if other.ptr == 0 else ("non-blocking", "null")
             raise emulator.Fault("{} stream has unfinished work, for which the {} stream does not wait".format(*names))
-    stream.count += 1
+    stream._count += 1
     state.unfinished.add(stream)
 
 
@@ -120,17 +120,20 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`.")
 
     def __array_ufunc__(self, ufunc, method, *inputs, **options):
+        if ufunc.__name__ in KEYWORDS and method == "__call__":
+            known(ufunc.__name__, options)
         return apply(getattr(ufunc, method), *inputs, **options)
 
     def __array_function__(self, function, _, arguments, options):
         if function.__name__ not in NAMES:
             raise TypeError(f"no implementation found for numpy.{function.__name__} on cupy.ndarray")
-        return apply(function, *arguments, **options)
+        return apply(function, *arguments, **known(function.__name__, options))
 
     def __getattr__(self, name):
         if name not in METHODS:
             raise AttributeError(f"cupy.ndarray has no attribute {name!r}")
-        return lambda *arguments, **options: apply(getattr(np.ndarray, name), self, *arguments, **options)
+        return lambda *arguments, **options: apply(getattr(np.ndarray, name), self, *arguments,
+                                                   **known(f"ndarray.{name}", options))
 
     def __len__(self):
         return len(self.a)
@@ -158,12 +161,12 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         state.stream.synchronize()
         return self.a.copy(order)
 
-    def set(self, a, stream=None):
+    def set(self, arr, stream=None):
         refuse_capture("copying from the host")
-        if not isinstance(a, np.ndarray) or a.shape != self.shape or a.dtype != self.dtype:
+        if not isinstance(arr, np.ndarray) or arr.shape != self.shape or arr.dtype != self.dtype:
             raise TypeError("set takes a NumPy array of the same shape and type")
         work()
-        self.a[...] = a
+        self.a[...] = arr
 
     def item(self):
         return self.get().item()
@@ -183,10 +186,6 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
 
     def __bool__(self):
         return bool(self.item())
-
-
-METHODS = frozenset("""all any argmax argmin argsort astype clip copy cumprod cumsum diagonal dot flatten max mean min
-nonzero prod ravel repeat round sort squeeze std sum swapaxes take trace transpose var view""".split())
 
 
 def unwrap(x):
@@ -215,6 +214,13 @@ def wrap(x, owner=None):
     return fresh
 
 
+def known(name, options):
+    """Keyword arguments, all of which CuPy's function of that name takes too."""
+    if KEYWORDS[name] is not None and (more := set(options) - set(KEYWORDS[name])):
+        raise TypeError(f"cupy.{name} got an unexpected keyword argument {sorted(more)[0]!r}")
+    return options
+
+
 def apply(function, *arguments, **options):
     """A NumPy function on arrays of the device."""
     refuse_capture(getattr(function, "__name__", "an array function"))
@@ -232,7 +238,7 @@ def __getattr__(name):
         return value
     if name not in NAMES:
         raise AttributeError(f"module 'cupy' has no attribute {name!r}")
-    return lambda *arguments, **options: apply(value, *arguments, **options)
+    return lambda *arguments, **options: apply(value, *arguments, **known(name, options))
 
 
 def empty(shape, dtype=float):
@@ -258,7 +264,8 @@ def asarray(a, dtype=None):
     return wrap(np.asarray(a, dtype))
 
 
-array = asarray
+def array(obj, dtype=None):
+    return asarray(obj.copy() if isinstance(obj, ndarray) else obj, dtype)
 
 
 def broadcast_to(array, shape):
@@ -282,7 +289,7 @@ class RawModule:
         self.code = code
 
     @functools.cached_property
-    def compiled(self):
+    def _compiled(self):
         """The library; CuPy too compiles when the first function is asked for."""
         try:
             return emulator.build(self.code)
@@ -291,12 +298,12 @@ class RawModule:
 
     def get_function(self, name):
         refuse_capture("loading a module")
-        if name not in self.compiled.names:
+        if name not in self._compiled.names:
             raise CUDADriverError(f"CUDA_ERROR_NOT_FOUND: named symbol not found: {name}")
 
         def call(grid, block, args, *, shared_mem=0):
             assert isinstance(grid, tuple) and isinstance(block, tuple) and isinstance(args, tuple)
-            run = Launch(self.compiled, name, grid, block, args)
+            run = Launch(self._compiled, name, grid, block, args)
             state.launches += 1
             record(run)
         return call
@@ -324,7 +331,7 @@ def record(run):
     """Do what a stream is asked to do, or put it into the graph that is being captured."""
     if state.capturing is None:
         work()
-        state.stream.do(run)
+        state.stream._do(run)
         return
     if state.stream not in state.captured:
         raise CUDARuntimeError("cudaErrorStreamCaptureIsolation: work on a stream that is not being captured")
@@ -334,24 +341,24 @@ def record(run):
 class Graph:
     """What was captured: work by stream, and the waits between streams."""
 
-    def __init__(self, work):
+    def __init__(self, work, /):
         self.work = work
 
     def launch(self, stream=None):
         work(stream)
         for where, run in self.work:
-            where.do(run)
+            where._do(run)
 
 
 class Event:
     """A point in the work of a stream."""
 
     def __init__(self, block=False, disable_timing=False, interprocess=False):
-        self.stream, self.count, self.timed, self.waited = None, 0, not disable_timing, False
+        self.stream, self._count, self.timed, self.waited = None, 0, not disable_timing, False
 
     def record(self, stream=None):
         self.stream, self.waited = stream or state.stream, False
-        self.count = self.stream.count
+        self._count = self.stream._count
 
     def synchronize(self):
         refuse_capture("synchronising")
@@ -376,49 +383,49 @@ class Stream:
     That is the latest a device may do it: what reads or overwrites too early, for want of a wait, then shows.
     """
 
-    made = 0
+    _made = 0
 
     def __init__(self, null=False, non_blocking=False):
-        Stream.made += 1
-        self.ptr = 0 if null else 1000 + Stream.made
-        self.previous, self.late, self.begun, self.pending = [], False, False, []
-        self.count, self.after = 0, weakref.WeakKeyDictionary()     # pieces of work; how many it has waited for
+        Stream._made += 1
+        self.ptr = 0 if null else 1000 + Stream._made
+        self._previous, self._late, self._begun, self._pending = [], False, False, []
+        self._count, self._after = 0, weakref.WeakKeyDictionary()     # pieces of work; how many it has waited for
 
     def __enter__(self):
-        self.previous.append(state.stream)
+        self._previous.append(state.stream)
         state.stream = self
         return self
 
     def __exit__(self, *_):
-        state.stream = self.previous.pop()
+        state.stream = self._previous.pop()
 
-    def do(self, run):
-        self.begun = True
-        if self.late:
-            self.pending.append(run)
+    def _do(self, run):
+        self._begun = True
+        if self._late:
+            self._pending.append(run)
         else:
             run()
 
-    def finish(self):
+    def _finish(self):
         """Do all that was put off."""
-        pending, self.pending = self.pending, []
+        pending, self._pending = self._pending, []
         for run in pending:
             run()
 
     def wait_event(self, event):
         assert event.stream is not None, "waiting for an event that was never recorded"
-        if not self.begun:
-            self.late = state.lazy
+        if not self._begun:
+            self._late = state.lazy
         if state.capturing is None:
-            event.stream.finish()
-            self.after[event.stream] = event.count
+            event.stream._finish()
+            self._after[event.stream] = event._count
             return
         assert event.stream in state.captured
         state.captured.add(self)
         state.unjoined.discard(event.stream)
-        if self.late:
+        if self._late:
             state.unjoined.add(self)
-        state.capturing.append((Immediately, event.stream.finish))
+        state.capturing.append((Immediately, event.stream._finish))
 
     def begin_capture(self, mode=None):
         assert self.ptr, "the null stream cannot be captured"
@@ -435,33 +442,33 @@ class Stream:
 
     def synchronize(self):
         refuse_capture("synchronising")
-        self.done()
+        self._done()
 
-    def done(self):
+    def _done(self):
         """All work is over, here and on streams whose last work this one has waited for."""
-        self.finish()
+        self._finish()
         state.unfinished.discard(self)
-        for other, count in list(self.after.items()):
-            if other.count == count and other in state.unfinished:
-                other.done()
+        for other, count in list(self._after.items()):
+            if other._count == count and other in state.unfinished:
+                other._done()
 
 
 class Immediately:
     """Where waits are done in a graph."""
 
     @staticmethod
-    def do(run):
+    def _do(run):
         run()
 
 
-state.stream = null_stream = Stream(null=True)
+state.stream = Stream.null = Stream(null=True)
 
 
 class Device:
     compute_capability = "90"
 
-    def __init__(self, index=0):
-        self.id = index
+    def __init__(self, device=None):
+        self.id = device or 0
 
     def use(self):
         pass
@@ -487,12 +494,12 @@ def get_default_memory_pool():
 runtime = types.SimpleNamespace(
     CUDARuntimeError=CUDARuntimeError, getDeviceCount=lambda: 1, driverGetVersion=lambda: 13000,
     runtimeGetVersion=lambda: 13000, memGetInfo=lambda: (2 ** 36, 2 ** 37),
-    getDeviceProperties=lambda index: {"name": b"emulated device", "multiProcessorCount": 132})
+    getDeviceProperties=lambda device: {"name": b"emulated device", "multiProcessorCount": 132})
 cuda = types.SimpleNamespace(runtime=runtime, memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
                              driver=types.SimpleNamespace(CUDADriverError=CUDADriverError),
                              nvrtc=types.SimpleNamespace(NVRTCError=NVRTCError),
                              compiler=types.SimpleNamespace(CompileException=CompileException),
-                             Stream=Stream, null_stream=null_stream, Graph=Graph, Event=Event, Device=Device,
+                             Stream=Stream, Graph=Graph, Event=Event, Device=Device,
                              get_current_stream=lambda: state.stream, get_elapsed_time=get_elapsed_time)
 
 
