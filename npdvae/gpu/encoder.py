@@ -20,7 +20,8 @@ class Encoder:
             model.encoder.activation]
         self.images = on.xp.asarray(np.ascontiguousarray(dataset.train))
         levelled = dataset.train.dtype == np.uint8
-        self.gather, self.levels = ("binarize_bytes", dataset.levels) if levelled else ("binarize_floats", 1)
+        self.gather = "binarize_bytes" if levelled else "binarize_floats"
+        self.levels = dataset.levels if levelled else 1
         self.pixels, *widths = model.encoder.sizes
         self.last, self.buffers = len(widths) - 1, Buffers(on.xp)
         self.buffers.add("x", (self.batch, self.pixels), on.dtype)
