@@ -46,13 +46,13 @@ class Plan:
 
         x = encoder.targets(B)                                      # [B, P]
         h = encoder.forward(x)                                      # [B, D K]
-        z = codes.sample(h, encoder.bias)                          # codes, or rows [S B, D K]; the KL [B, D]
+        z = codes.sample(h, encoder.bias)                           # codes, or rows [S B, D K]; the KL [B, D]
         logits, bias = decoder.forward(z)                           # [S B or C, P]
-        cost, dlogits = codes.cost(logits, bias, x)                # [S B], [S B or C, P]
+        cost, dlogits = codes.cost(logits, bias, x)                 # [S B], [S B or C, P]
 
         with on.aside(not self.gradient.needs_dcodes):
             codes.decode_backward(dlogits, z, B)
-        dh = codes.estimate(h, cost)                               # [B, D K]
+        dh = codes.estimate(h, cost)                                # [B, D K]
         encoder.backward(x, dh)
         on.join()
         self.update.parameters()
