@@ -19,6 +19,8 @@ def fused_gradient(spec: StepSpec) -> FusedGradient | None:
             return FusedGradient(kind, s["samples"], tracks=int(s["baseline"] == "running_mean"))
         case "exact":
             return FusedGradient(jobs.EXACT, 1)     # of an evaluation; training decodes all codes
+        case "reinmax" if s["alpha"] != 1:
+            return None
         case name if name in jobs.ESTIMATORS:
             return FusedGradient(jobs.ESTIMATORS[name], s["samples"], int(s.get("divide", False)))
     return None

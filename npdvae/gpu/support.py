@@ -41,6 +41,8 @@ def captured_gradient(spec: StepSpec) -> CapturedGradient | None:
             return CapturedGradient("reinforce", samples, BASELINES["leave_one_out"], needs_dcodes=False)
         case "straight_through":
             return CapturedGradient("straight_through", samples, int(s["divide"]))
+        case "reinmax" if s["alpha"] != 1:
+            return None
         case "reinmax" | "zgr":                                     # ZGR is ReinMax at tau = 1
             return CapturedGradient("reinmax", samples)
         case "darn":

@@ -1,12 +1,18 @@
-"""Liu et al. 2023, algorithm 2: 2 grad at pi_1 = (softmax(phi / tau) + D) / 2, less half the grad at pi_0."""
+"""Liu et al. 2023, algorithm 2: 2 grad at pi_1 = (softmax(phi / tau) + D) / 2, less half the grad at pi_0.
+
+For other alpha (Wang & Bui 2026) in another form, of straight-through and DARN: with s the softmax at tau,
+J((1 - w) s + w z) g / (1 - w) = J(s) g + w <g, z - s> (z - s).
+"""
+import math
+
 import numpy as np
 
 from tests.twins.loops import code, jacobian_times, softmax
 
 
 def backward(estimator, draw, cost, dcodes=None, state=None):
-    """Mean over s of 2 J(pi_1) g - J(pi_0) g / 2."""
-    tau = float(draw.kept["tau"])
+    """Mean over s of J(s) g + w <g, z - s> (z - s) - w J(p) g, w = 1 / (2 alpha)."""
+    tau, w = float(draw.kept["tau"]), 0.5 / getattr(estimator, "alpha", 1.0)
     S, B, D, K = dcodes.shape
     out = np.zeros((B, D, K))
     for b in range(B):
@@ -16,8 +22,9 @@ def backward(estimator, draw, cost, dcodes=None, state=None):
             for s in range(S):
                 z = code(draw, s, b, d)
                 g = [float(v) for v in dcodes[s, b, d]]
-                first = jacobian_times([(soft[k] + (k == z)) / 2 for k in range(K)], g)
-                zeroth = jacobian_times(p0, g)
+                first, zeroth = jacobian_times(soft, g), jacobian_times(p0, g)
+                away = [(k == z) - soft[k] for k in range(K)]
+                along = math.fsum(g[k] * away[k] for k in range(K))
                 for k in range(K):
-                    out[b, d, k] += (2 * first[k] - zeroth[k] / 2) / S
+                    out[b, d, k] += (first[k] + w * along * away[k] - w * zeroth[k]) / S
     return out
