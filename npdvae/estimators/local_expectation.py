@@ -9,6 +9,7 @@ from npdvae.estimators.parts.outcomes import code_tuples
 class LocalExpectation(Estimator):
     """p_dk (f(z_d := k) - sum_j p_dj f(z_d := j)) (Titsias & Lazaro-Gredilla 2015); exact at D = 1.
 
+    fresh: the other latents are drawn anew for each category but the drawn one (IndeCateR, De Smet et al. 2023).
     Cost: D (K-1) + 1 evaluations; the decoder's gradient uses all of them.
     """
 
@@ -16,23 +17,35 @@ class LocalExpectation(Estimator):
     unbiased = True
     exact_for = "any"
 
+    def __init__(self, ops=None, fresh=False):
+        super().__init__(ops)
+        self.fresh = fresh
+
     def evaluations(self, latents, categories):
         return latents * (categories - 1) + 1
 
-    def draw(self, codes, logits, p):
-        """codes int [B or 1, D]."""
-        rows = neighbours(self.ops.xp, codes, logits.shape[-1])     # [1 + D (K-1), B or 1, D]
+    def draw(self, codes, others, logits, p):
+        """codes int [B or 1, D], others int [D (K-1), B or 1, D] or None where the other latents stay as drawn."""
+        xp, (_, D, K) = self.ops.xp, logits.shape
+        rows = neighbours(xp, codes, K)                             # [1 + D (K-1), B or 1, D]
+        if others is not None:
+            changed = xp.repeat(xp.eye(D, dtype=bool), K - 1, 0)[:, None]       # [D (K-1), 1, D]
+            rows = xp.concatenate([rows[:1], xp.where(changed, rows[1:], others)])
         return Draw(rows, logits, {"p": p})
 
     def sample(self, logits, rng, state=None, context=None):
-        p = self.ops.softmax(logits)                                # [B, D, K]
-        u = rng.uniform((1, *logits.shape[:2]), logits.dtype)[0]    # [B, D]
-        return self.draw(self.ops.inverse_cdf(p, u), logits, p)
+        p, (B, D, K) = self.ops.softmax(logits), logits.shape       # [B, D, K]
+        codes = self.ops.inverse_cdf(p, rng.uniform((1, B, D), logits.dtype)[0])    # [B, D]
+        others = None
+        if self.fresh:
+            others = self.ops.inverse_cdf(p, rng.uniform((D * (K - 1), B, D), logits.dtype))
+        return self.draw(codes, others, logits, p)
 
     def outcomes(self, logits, state=None, context=None):
         p = self.ops.softmax(logits)
-        for probability, codes in code_tuples(self.ops, logits, 1):
-            yield probability, self.draw(codes[0], logits, p)
+        _, D, K = logits.shape
+        for probability, codes in code_tuples(self.ops, logits, 1 + self.fresh * D * (K - 1)):
+            yield probability, self.draw(codes[0], codes[1:] if self.fresh else None, logits, p)
 
     def weigh(self, draw, cost):
         return row_weights(self.ops.xp, draw.kept["p"], draw.codes[0]).astype(cost.dtype)
