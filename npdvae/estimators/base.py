@@ -27,7 +27,8 @@ class Draw:
 class Estimator:
     """Estimate of d objective_b / d logits_b; subclasses state what they promise.
 
-    `couples_batch` says that an example's estimate reads other examples of the batch.
+    `couples_batch` says that an example's estimate reads other examples of the batch, `noise` by which rule
+    `npdvae.verify` integrates noise that is not finite.
     """
 
     name: ClassVar[str]
@@ -37,6 +38,7 @@ class Estimator:
     needs_dcodes: bool = False
     binary: bool = False                        # K = 2 only
     couples_batch: bool = False
+    noise: str | None = None
     relaxed: bool = False                       # decodes other rows than hard codes from softmax(logits): no ELBO
     samples: int = 1                            # S, where that is an option
     from_noise: Callable[..., Draw] | None = None       # (logits, u, v, state, context): the draw that uniforms give

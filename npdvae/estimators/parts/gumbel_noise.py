@@ -9,6 +9,7 @@ class GumbelNoise(Tempered):
     `from_noise` is the whole forward as a function of its uniforms, for quadrature and for tests.
     """
 
+    noise = "gumbel"
     needs_dcodes = True
     conditional_draws = 0                       # further draws of the noise, given the codes
 

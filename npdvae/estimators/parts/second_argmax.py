@@ -1,0 +1,39 @@
+"""Two argmaxes over the same Gumbel noise, at the logits and at logits moved towards a lower or a higher cost."""
+from npdvae.estimators.base import Draw, Estimator
+
+
+class SecondArgmax(Estimator):
+    """(z' - z) / size, z = argmax(phi + G), z' = argmax(phi + shift + G); subclasses say shift and 1 / size.
+
+    The codes are exactly softmax(phi)'s. `from_noise` is the whole forward as a function of its uniforms.
+    """
+
+    noise = "second_argmax"
+    samples = 1
+
+    def sample(self, logits, rng, state=None, context=None):
+        return self.from_noise(logits, rng.uniform((self.samples, *logits.shape), logits.dtype))    # u [S, B, D, K]
+
+    def from_noise(self, logits, u, v=None, state=None, context=None):
+        """The draw that uniforms u [S, B, D, K] give."""
+        gumbels = self.ops.gumbel(u)                                # [S, B, D, K]
+        codes = self.ops.gumbel_max(logits, gumbels)                # [S, B, D]
+        return Draw(self.rows(codes, logits), logits, {"gumbels": gumbels, "hard": codes})
+
+    def rows(self, codes, logits):
+        """Where the decoder is evaluated: the codes, unless a subclass needs more."""
+        return codes
+
+    def move(self, draw, cost, dcodes, state):
+        """shift [S, B, D, K] of the logits and 1 / size [S, B, 1, 1] of the estimate."""
+        raise NotImplementedError
+
+    def step(self, draw, shift):
+        """z' - z as one-hot rows: [S, B, D, K]."""
+        K, dtype = draw.logits.shape[-1], draw.logits.dtype
+        moved = self.ops.gumbel_max(draw.logits + shift, draw.kept["gumbels"])      # [S, B, D]
+        return self.ops.one_hot(moved, K, dtype) - self.ops.one_hot(draw.kept["hard"], K, dtype)
+
+    def backward(self, draw, cost, dcodes=None, state=None):
+        shift, inverse = self.move(draw, cost, dcodes, state)
+        return (inverse * self.step(draw, shift)).mean(0)           # [B, D, K]
