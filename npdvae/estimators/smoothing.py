@@ -1,0 +1,59 @@
+"""Smoothing transformations: bits smeared over [0, 1] by a continuous function of their probability."""
+from npdvae.estimators import register
+from npdvae.estimators.base import Draw
+from npdvae.estimators.parts.antithetic import bit_logits, bit_logits_backward
+from npdvae.estimators.parts.smoothing_functions import FUNCTIONS, smooth
+from npdvae.estimators.parts.temperature import Tempered
+
+
+@register
+class Smoothing(Tempered):
+    """(g_1 - g_0) dzeta / da at rows (1 - zeta, zeta), zeta = smooth(sigmoid(a), u), beta = 1 / temperature.
+
+    Unbiased for E[f(zeta)], which is not E[f(z)]: with the analytic KL a bound of the smoothed model (a surrogate
+    for f3, whose smoothing depends on p). The bias against E[f(z)] falls like 1 / beta. To anneal: linear, from
+    temperature 5/6 to 1/4 (beta 1.2 to 4). Functions: Rolfe 2016; Vahdat et al. 2018a, b. Cost: S evaluations and
+    S backwards.
+    """
+
+    name = "smoothing"
+    noise = "two_pieces"
+    needs_dcodes = True
+    binary = True
+    relaxed = True
+
+    def __init__(self, ops=None, samples=4, function="f2", temperature=0.5, anneal="constant", anneal_rate=0.0,
+                 anneal_min=0.25, anneal_every=1):
+        super().__init__(ops)
+        self.set_temperature(temperature, anneal, anneal_rate, anneal_min, anneal_every)
+        if samples < 1:
+            raise ValueError(f"estimator smoothing needs samples >= 1, got {samples}")
+        if function not in FUNCTIONS:
+            raise ValueError(f"estimator smoothing: function must be one of {', '.join(FUNCTIONS)}, got {function!r}")
+        coldest = self.temperature if anneal == "constant" else self.anneal_min
+        if function == "f1" and coldest < 1 / 8:
+            raise ValueError(f"estimator smoothing: function f1 needs every temperature >= 1/8 (beta <= 8; beyond, its "
+                             f"deviation explodes), got {coldest}")
+        if function == "f3" and not self.temperature < 1:
+            raise ValueError("estimator smoothing: function f3 needs every temperature < 1 (beta > 1), got "
+                             f"{self.temperature}")
+        self.samples, self.function = samples, function
+
+    def evaluations(self, latents, categories):
+        return self.samples
+
+    def sample(self, logits, rng, state=None, context=None):
+        B, D, _ = logits.shape
+        u, rho = rng.uniform((2 * self.samples, B, D), logits.dtype).reshape(2, -1, B, D)   # 2 x [S, B, D]
+        return self.from_noise(logits, u, rho, state)
+
+    def from_noise(self, logits, u, v, state=None, context=None):
+        """The draw that uniforms u and v [S, B, D] give; v is read by the overlapping functions only."""
+        xp, p = self.ops.xp, self.ops.sigmoid(bit_logits(logits))   # [B, D]
+        tau = xp.asarray(self.tau(state, logits.dtype), u.dtype)
+        zeta, slope = smooth(xp, self.function, p, u, v, 1 / tau)   # 2 x [S, B, D]
+        return Draw(xp.stack([1 - zeta, zeta], -1), logits, {"tau": tau, "slope": slope})
+
+    def backward(self, draw, cost, dcodes=None, state=None):
+        da = ((dcodes[..., 1] - dcodes[..., 0]) * draw.kept["slope"]).mean(0)       # [B, D]
+        return bit_logits_backward(self.ops, da)                    # [B, D, 2]
