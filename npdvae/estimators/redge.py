@@ -1,0 +1,64 @@
+"""ReDGE: the code as the end of a denoising diffusion, differentiated through its steps."""
+import math
+
+from npdvae.estimators import register
+from npdvae.estimators.base import Draw, Estimator
+from npdvae.estimators.parts import denoiser
+
+
+@register
+class ReDGE(Estimator):
+    """Straight-through at z ~ Cat(x0), x0(phi) the end of steps - 1 denoising steps (Gourevitch et al. 2026).
+
+    cov: the noise has the mean and the variances of the code. reinmax: ReinMax in the last step for what phi moves
+    beside x. `first` is 1 - a of the cleanest noisy time. The codes are not softmax(phi)'s, so the training cost is
+    no ELBO. Cost: S evaluations and S backwards.
+    """
+
+    name = "redge"
+    noise = "normal"
+    needs_dcodes = True
+    relaxed = True
+
+    def __init__(self, ops=None, samples=1, steps=3, first=0.5, cov=False, reinmax=False):
+        super().__init__(ops)
+        for option, value, least in (("samples", samples, 1), ("steps", steps, 2)):
+            if value < least:
+                raise ValueError(f"estimator redge needs {option} >= {least}, got {value}")
+        if not 0 < first < 1:
+            raise ValueError(f"estimator redge needs first between 0 and 1, got {first}")
+        if cov and reinmax:
+            raise ValueError("estimator redge has no ReinMax with covariance: choose one of cov and reinmax")
+        self.samples, self.steps, self.first, self.cov, self.reinmax = samples, steps, first, cov, reinmax
+        self.times = denoiser.schedule(steps, first)
+
+    def evaluations(self, latents, categories):
+        return self.samples
+
+    def sample(self, logits, rng, state=None, context=None):
+        B, D, K = logits.shape
+        u, v = rng.uniform((2 * self.samples, B, D, K), logits.dtype).reshape(2, -1, B, D, K)
+        normals = self.normals(u, v)                                # [S, B, D, K]
+        codes = self.ops.inverse_cdf(self.end(logits, normals), rng.uniform(normals.shape[:3], logits.dtype))
+        return self.draw(codes, logits, normals)
+
+    def draw(self, codes, logits, normals):
+        """codes int [S, B, D] that the end of the path from these normals [S, B, D, K] gave."""
+        return Draw(codes, logits, {"normals": normals})
+
+    def normals(self, u, v):
+        """Standard normals from pairs of uniforms (Box & Muller 1958; half a turn has the cosines of a whole one)."""
+        return self.ops.xp.sqrt(-2 * self.ops.xp.log(u)) * self.ops.xp.cos(math.pi * v)
+
+    def end(self, logits, normals):
+        """x0 of the last step, from which the code is drawn: [S, B, D, K]."""
+        return denoiser.forward(self.ops, logits, normals, self.times, self.cov)[1][-1]
+
+    def backward(self, draw, cost, dcodes=None, state=None):
+        ops, normals = self.ops, draw.kept["normals"]
+        x0 = self.end(draw.logits, normals)                         # [S, B, D, K]
+        direct = ops.softmax_backward(dcodes, x0)                   # [S, B, D, K]
+        if self.reinmax:
+            score = ops.one_hot(draw.codes, x0.shape[-1], x0.dtype) - x0
+            direct = (direct + (dcodes * score).sum(-1, keepdims=True) * score) / 2
+        return denoiser.backward(ops, dcodes, direct, draw.logits, normals, self.times, self.cov).mean(0)
