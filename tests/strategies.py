@@ -20,10 +20,17 @@ EXTREMES = (17.0, 88.8, 104.0, 1e4)                                 # exp under-
 # Options beside the defaults that are another code path. An estimator that is not named here is tested as it is.
 VARIANTS = {
     "straight_through": [dict(samples=2, temperature=1.3, divide=True)],
-    "reinmax": [dict(samples=2), dict(temperature=0.7)],
+    "reinmax": [dict(samples=2), dict(temperature=0.7), dict(alpha=1.7)],
     "darn": [dict(centre="probabilities")],
     "decoupled_straight_through": [dict(forward_temperature=1.0)],
     "gumbel_softmax": [dict(anneal="learned")],
+    "local_expectation": [dict(fresh=True)],
+    "smoothing": [dict(samples=2, function="f3"), dict(function="f1"), dict(function="overlapping_exponential"),
+                  dict(function="overlapping_power")],
+    "redge": [dict(samples=2, cov=True), dict(steps=4, reinmax=True)],
+    "imle": [dict(samples=2)],
+    "aimle": [dict(samples=2)],
+    "direct_argmax": [dict(eps=-0.3)],
     "gr_mc": [dict(samples=2, conditional_draws=1)],
     "carms": [dict(samples=3)],
     "rebar": [dict(samples=2)],

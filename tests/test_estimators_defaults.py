@@ -20,11 +20,13 @@ FIXED = dict(anneal="constant", anneal_rate=0.0, anneal_min=0.1, anneal_every=1)
 
 # name: options and their defaults, evaluations at D = 3 for K = 2 and for K = 4 (None: not served)
 DOCUMENTED = {
+    "aimle": (dict(samples=1, beta=1.0, target=1.0), 1, 1),
     "arm": (dict(), 2, None),
     "arsm": (dict(), 2, 7),
     "carms": (dict(samples=3), 3, 3),
     "darn": (dict(samples=1, centre="uniform"), 1, 1),
     "decoupled_straight_through": (dict(samples=1, temperature=1.0, forward_temperature=0.7, **FIXED), 1, 1),
+    "direct_argmax": (dict(eps=0.5), 4, 10),
     "disarm": (dict(), 2, None),
     "disarm_iw": (dict(), 2, 2),
     "disarm_stick_breaking": (dict(), 2, 2),
@@ -32,12 +34,16 @@ DOCUMENTED = {
     "double_cv": (dict(samples=2, alpha=-0.75), 2, 2),
     "exact": (dict(), 8, 64),
     "gapped_straight_through": (dict(samples=1, temperature=0.7, gap=1.0, **FIXED), 1, 1),
+    "go": (dict(), 4, 4),
     "gr_mc": (dict(samples=1, conditional_draws=10, temperature=0.5, **FIXED), 1, 1),
     "gumbel_softmax": (dict(samples=1, temperature=0.5, **FIXED), 1, 1),
-    "local_expectation": (dict(), 4, 10),
+    "imle": (dict(samples=1, lam=0.3), 1, 1),
+    "local_expectation": (dict(fresh=False), 4, 10),
     "measure_valued": (dict(), 4, 10),
     "muprop": (dict(samples=1), 2, 2),
+    "random_coordinate": (dict(), 2, 4),
     "rebar": (dict(samples=1, eta=1.0, temperature=0.5, **FIXED), 3, 3),
+    "redge": (dict(samples=1, steps=3, first=0.5, cov=False, reinmax=False), 1, 1),
     "reinforce": (
         dict(baseline="running_mean", samples=1, baseline_value=None, decay=None, hidden=None, normalise=None),
         1, 1),
@@ -45,7 +51,7 @@ DOCUMENTED = {
         dict(baseline="running_mean", samples=1, baseline_value=None, decay=None, hidden=None, normalise=None,
              entropy="sampled"),
         1, 1),
-    "reinmax": (dict(samples=1, temperature=1.0, **FIXED), 1, 1),
+    "reinmax": (dict(samples=1, temperature=1.0, alpha=1.0, **FIXED), 1, 1),
     "reinmax_cv": (
         dict(samples=1, conditional_draws=10, temperature=1.0, gumbel_temperature=0.5, eta=0.5, **FIXED),
         1, 1),
@@ -53,6 +59,7 @@ DOCUMENTED = {
     "relax": (dict(samples=1, hidden=256, temperature=0.5, **FIXED), 1, 1),
     "rloo": (dict(samples=4), 4, 4),
     "rodeo": (dict(samples=2, hidden=32, alpha=0.5, beta=0.5), 2, 2),
+    "smoothing": (dict(samples=4, function="f2", temperature=0.5, **{**FIXED, "anneal_min": 0.25}), 4, None),
     "straight_through": (dict(samples=1, temperature=1.0, divide=False, **FIXED), 1, 1),
     "straight_through_gumbel": (dict(samples=1, temperature=0.5, **FIXED), 1, 1),
     "sum_and_sample": (dict(k=8, baseline="summed"), 8, 8),
@@ -87,7 +94,8 @@ def test_estimator_defaults_and_evaluations_are_the_documented_ones(name):
 
 @pytest.mark.parametrize("name", [name for name in estimators.names() if "samples" in options_of(name)])
 def test_several_samples_are_averaged_as_the_twin_does(name):
-    estimator, logits = estimators.get(name, samples=3), np.random.default_rng(1).normal(size=(2, 2, 3))
+    estimator = estimators.get(name, samples=3)
+    logits = np.random.default_rng(1).normal(size=(2, 2, 2 if estimator.binary else 3))
     state, context = prepared(estimator, logits)
     cost = costs.make("cubic", 3, *logits.shape)
     draw = estimator.sample(logits, Generator(5), state, context)

@@ -12,13 +12,13 @@ TEMPERED = [name for name in estimators.names() if hasattr(estimators.find(name)
 
 def temperatures(estimator, steps):
     """The temperature that each of so many steps uses."""
-    logits, used = np.zeros((1, 2, 3)), []
+    logits, used = np.zeros((1, 2, 2)), []
     state, context = prepared(estimator, logits)
     for i in range(steps):
         draw = estimator.sample(logits, Generator(i), state, context)
         used.append(float(state["temperature"]))
         assert draw.kept["tau"] == used[-1]
-        state = estimator.advance(draw, costs.make("cubic", 0, 1, 2, 3)(draw.codes), state)
+        state = estimator.advance(draw, costs.make("cubic", 0, 1, 2, 2)(draw.codes), state)
     return np.array(used)
 
 

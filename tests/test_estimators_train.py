@@ -6,8 +6,8 @@ from npdvae.build import build, fresh_state
 from npdvae.config import Config
 
 STEPS = 200
-LONGER = {"darn": 250, "disarm_iw": 250, "disarm_tree": 250, "muprop": 250, "sum_and_sample": 250, "relax": 350,
-          "reinforce": 500, "reinforce_sampled_kl": 500}            # noisier gradients
+LONGER = {"aimle": 350, "darn": 250, "disarm_iw": 250, "disarm_tree": 250, "imle": 350, "muprop": 250,
+          "sum_and_sample": 250, "relax": 350, "reinforce": 500, "reinforce_sampled_kl": 500}   # noisy
 
 
 def negative_elbo(name, steps):

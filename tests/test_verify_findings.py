@@ -173,7 +173,7 @@ def test_where_quadrature_has_too_many_nodes_one_latent_of_three_categories_is_j
         n = zero[0].size
         return Quadrature(zero, np.zeros((2, n, n)), zero + 1, 0.0, 1)
 
-    with mock.patch.object(claims, "gumbel_moments", moments):
+    with mock.patch.object(claims, "noise_moments", moments):
         sizes = [measure(estimators.get("gumbel_softmax"), 3, K, "table", 0).size for K in (5, 2)]
     assert sizes == ["1x3", "1x2"] and calls == [(2, 3, 5), (2, 1, 3), (2, 3, 2), (2, 1, 2)]
 

@@ -11,9 +11,10 @@ from npdvae import estimators
 from npdvae.estimators.base import Estimator
 from npdvae.estimators.parts.baselines import BASELINES
 from npdvae.verify import costs
+from npdvae.verify.continuous import METHODS, noise_moments, rule_of
 from npdvae.verify.moments import Moments, enumerate_moments
 from npdvae.verify.problems import BATCH, Problem, enumerable_size, random_problem
-from npdvae.verify.quadrature import Quadrature, gumbel_moments
+from npdvae.verify.quadrature import Quadrature
 from npdvae.verify.sampling import leaks
 from npdvae.verify.sequential import check_unbiased
 
@@ -55,8 +56,8 @@ def variants(name: str, samples: int) -> Iterator[dict[str, Any]]:
     cls: Any = estimators.find(name)
     known = inspect.signature(cls).parameters
     options = {}
-    if cls.from_noise is not None:
-        options["samples"] = 1                                      # quadrature takes one
+    if rule_of(cls) and "samples" in known:
+        options["samples"] = 1                                      # its rule takes one
     elif "samples" in known:
         options["samples"] = samples if samples > 1 or fits(name, samples=samples) else 2
     choices = sorted(BASELINES) if known.get("baseline") and known["baseline"].default in BASELINES else [None]
@@ -116,13 +117,15 @@ def measure(estimator: Estimator, latents: int, categories: int, kind: str, seed
         problem = random_problem(estimator, *size, kind, seed)
         return exactly(problem, enumerate_moments(*problem.arguments(), **problem.setting()), "enumeration")
     problem = random_problem(estimator, latents, categories, kind, seed)
-    if estimator.from_noise is None:
+    rule = rule_of(estimator)
+    if rule is None:
         return sequentially(problem, seed)
+    method = METHODS.get(rule, "quadrature")
     try:
-        return exactly(problem, gumbel_moments(*problem.arguments(), **problem.setting()), "quadrature")
+        return exactly(problem, noise_moments(*problem.arguments(), **problem.setting()), method)
     except ValueError:                                              # more nodes than quadrature takes in seconds
         problem = random_problem(estimator, 1, min(categories, 3), kind, seed)
-        return exactly(problem, gumbel_moments(*problem.arguments(), **problem.setting()), "quadrature")
+        return exactly(problem, noise_moments(*problem.arguments(), **problem.setting()), method)
 
 
 def sequentially(problem: Problem, seed: int) -> Finding:

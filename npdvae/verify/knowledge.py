@@ -9,9 +9,9 @@ import numpy as np
 from npdvae.estimators.base import Estimator
 from npdvae.estimators.parts.outcomes import all_codes
 from npdvae.types import Array, Cost, State
+from npdvae.verify.continuous import noise_moments
 from npdvae.verify.enumeration import evaluate
 from npdvae.verify.moments import enumerate_moments, prepared
-from npdvae.verify.quadrature import gumbel_moments
 
 MOST_OUTCOMES = 2 ** 15
 
@@ -80,9 +80,9 @@ def analytic(estimator: Any, logits: Array, cost_fn: Cost, true: Array) -> Known
 
 def by_quadrature(estimator: Estimator, logits: Array, cost_fn: Cost, dcost_fn: Cost | None, true: Array,
                   state: State | None, context: Array | None) -> Known | None:
-    """Variances under Gumbel noise, or None where quadrature does not apply."""
+    """Variances under noise that is not finite, or None where no rule applies."""
     try:
-        found = gumbel_moments(estimator, logits, cost_fn, dcost_fn, state=state, context=context)
+        found = noise_moments(estimator, logits, cost_fn, dcost_fn, state=state, context=context)
     except ValueError:
         return None
     sigma, sigma_shrink = spreads(found.covariance, true)
