@@ -87,6 +87,9 @@ def test_fresh_latents_are_drawn_for_each_category_but_the_drawn_one():
     for seed in range(5):
         one, other = (e.sample(logits, Generator(seed)) for e in (fresh, kept))
         assert (one.codes[0] == other.codes[0]).all()
+    codes = fresh.sample(np.zeros((20_000, 2, 3)), Generator(0)).codes       # [5, N, 2]
+    others = np.stack([codes[0, :, 1], codes[1, :, 1], codes[2, :, 1], codes[3, :, 0], codes[4, :, 0]])
+    assert np.abs(np.corrcoef(others) - np.eye(5)).max() <= 5 / np.sqrt(20_000)
     alone, cost = problem(D=1)
     for seed in range(5):
         one, other = (e.sample(alone, Generator(seed)) for e in (fresh, kept))

@@ -32,10 +32,10 @@ class AIMLE(SecondArgmax):
         beta = self.beta if state is None else xp.exp(state["log_beta"]).astype(dcodes.dtype)
         phi, g = (xp.sqrt((x ** 2).sum((-2, -1), keepdims=True)) for x in (draw.logits, dcodes))
         phi = xp.where(phi > 0, phi, 1)                             # [B, 1, 1]
-        g = xp.where(g > 0, g, 1)                                   # [S, B, 1, 1]; at g = 0 any lam gives z' = z
+        g = xp.where(g > 0, g, phi)                                 # [S, B, 1, 1]; at g = 0 any lam gives z' = z
         return -beta * phi / g * dcodes, -g / (beta * phi)
 
-    def init(self, rng, latents, categories, context_size=0):
+    def init(self, rng, latents, categories, context_size=None):
         return {"log_beta": self.ops.xp.log(self.ops.xp.full(1, self.beta))}
 
     def learn(self, draw, cost, dcodes, state):

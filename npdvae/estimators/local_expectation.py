@@ -35,11 +35,11 @@ class LocalExpectation(Estimator):
 
     def sample(self, logits, rng, state=None, context=None):
         p, (B, D, K) = self.ops.softmax(logits), logits.shape       # [B, D, K]
-        codes = self.ops.inverse_cdf(p, rng.uniform((1, B, D), logits.dtype)[0])    # [B, D]
+        u = rng.uniform((1, *logits.shape[:2]), logits.dtype)[0]    # [B, D]
         others = None
         if self.fresh:
             others = self.ops.inverse_cdf(p, rng.uniform((D * (K - 1), B, D), logits.dtype))
-        return self.draw(codes, others, logits, p)
+        return self.draw(self.ops.inverse_cdf(p, u), others, logits, p)
 
     def outcomes(self, logits, state=None, context=None):
         p = self.ops.softmax(logits)

@@ -19,9 +19,9 @@ def step(times, i):
 
 
 def moments(ops, phi, cov):
-    """Mean and variance of the noise: numbers, or [B, D, K] with cov."""
+    """Mean and variance of the noise with cov: [B, D, K] each; else none, and 1."""
     p = ops.softmax(phi)                                            # [B, D, K]
-    return (p, ops.xp.maximum(p * (1 - p), LEAST)) if cov else (0, 1)
+    return (p, ops.xp.maximum(p * (1 - p), LEAST)) if cov else (None, 1)
 
 
 def centred(x, a, s, p, cov):
@@ -32,8 +32,7 @@ def centred(x, a, s, p, cov):
 def forward(ops, phi, normals, times, cov):
     """x and x0 of every time: phi [B, D, K], normals [S, B, D, K] -> lists of [S, B, D, K]; the last x0 is the end."""
     p, v = moments(ops, phi, cov)
-    x = p + v ** 0.5 * normals                                      # [S, B, D, K]
-    xs, clean = [], []
+    x, xs, clean = p + v ** 0.5 * normals if cov else normals, [], []
     for i, (a, s) in enumerate(times):
         xs.append(x)
         clean.append(ops.softmax(phi + centred(x, a, s, p, cov) / (v * s * s)))
@@ -43,23 +42,25 @@ def forward(ops, phi, normals, times, cov):
     return xs, clean
 
 
+def seen_backward(dlogits, x, a, s, p, v, cov):
+    """Adjoint of (a x - c) / (v s^2): dx, dp, dv, the last two for cov; all [S, B, D, K]."""
+    dcentred = dlogits / (v * s * s)
+    return a * dcentred, -a * s * dcentred, -dcentred * centred(x, a, s, p, cov) / v
+
+
 def backward(ops, dlast, direct, phi, normals, times, cov):
     """Adjoint of `forward`: dlast w.r.t. the last x0 as x moves it, direct [S, B, D, K] what phi moves beside x.
 
     Not summed over samples: [S, B, D, K].
     """
     (p, v), (xs, clean) = moments(ops, phi, cov), forward(ops, phi, normals, times, cov)
-    dphi, dx, dx0, dp, dv = direct, 0, dlast, 0, 0
-    for i in reversed(range(len(times))):
-        a, s = times[i]
-        ratio, share = step(times, i) if i + 1 < len(times) else (0, 1)
-        dlogits = ops.softmax_backward(dx0 if i + 1 == len(times) else share * dx, clean[i])
-        if i + 1 < len(times):
-            dphi = dphi + dlogits
-        dcentred = dlogits / (v * s * s)
-        dx = ratio * dx + a * dcentred
-        dp = dp - a * s * dcentred
-        dv = dv - dcentred * centred(xs[i], a, s, p, cov) / v
+    dx, dp, dv = seen_backward(ops.softmax_backward(dlast, clean[-1]), xs[-1], *times[-1], p, v, cov)
+    dphi = direct
+    for i in reversed(range(len(times) - 1)):
+        ratio, share = step(times, i)
+        dlogits = ops.softmax_backward(share * dx, clean[i])
+        into, more_p, more_v = seen_backward(dlogits, xs[i], *times[i], p, v, cov)
+        dphi, dx, dp, dv = dphi + dlogits, ratio * dx + into, dp + more_p, dv + more_v
     if not cov:
         return dphi
     dv = dv + dx * normals / (2 * v ** 0.5)                         # of the first x
