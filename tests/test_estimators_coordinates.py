@@ -1,10 +1,12 @@
 """Estimators that change one latent at a time, and ReinMax's family of Runge-Kutta methods. Share of the suite: 3 s."""
+import types
+
 import numpy as np
 import pytest
 
 from npdvae import estimators
-from npdvae.fused import engine
-from npdvae.gpu import gradient
+from npdvae.fused.support import fused_gradient
+from npdvae.gpu.support import captured_gradient
 from npdvae.rng import Generator
 from npdvae.verify import costs
 from npdvae.verify.moments import enumerate_moments
@@ -124,6 +126,8 @@ def test_alpha_out_of_range_is_refused_and_others_are_left_to_the_readable_engin
         with pytest.raises(ValueError, match=f"alpha > 0.5, got {alpha}"):
             estimators.get("reinmax", alpha=alpha)
     assert estimators.get("reinmax", alpha=2.0, temperature=1.5).exact_for is None
-    for gradient_of in (engine.gradient_of, gradient.gradient_of):
-        assert gradient_of(estimators.get("reinmax")) is not None
-        assert gradient_of(estimators.get("reinmax", alpha=2.0)) is None
+    for known in (fused_gradient, captured_gradient):
+        for alpha in (1.0, 2.0):
+            estimator = estimators.get("reinmax", alpha=alpha)
+            spec = types.SimpleNamespace(estimator="reinmax", settings=estimator.settings())
+            assert (known(spec) is None) == (alpha != 1)

@@ -1,12 +1,17 @@
 """Exact moments of codes drawn at the end of a smooth path from normal noise: trapezoid rule, times all codes."""
+from __future__ import annotations
+
 import itertools
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from npdvae.estimators.parts.outcomes import all_codes
+from npdvae.types import Array, Cost, State
 from npdvae.verify.enumeration import check_logits
 from npdvae.verify.moments import prepared, wanted_gradient
-from npdvae.verify.quadrature import CHUNK
+from npdvae.verify.quadrature import CHUNK, Quadrature
 from npdvae.verify.sampling import estimate, repeat
 from npdvae.verify.two_pieces import Weighted
 
@@ -14,7 +19,8 @@ STEPS, STEP, REACH = {2: 0.2, 3: 0.4}, 0.6, 8.4                     # by dimensi
 MOST_NODES = 2 ** 18
 
 
-def normal_moments(estimator, logits, cost_fn, dcost_fn=None, *, state=None, context=None):
+def normal_moments(estimator: Any, logits: Array, cost_fn: Cost, dcost_fn: Cost | None = None, *,
+                   state: State | None = None, context: Array | None = None) -> Quadrature:
     """Mean and covariance of an estimator of one sample with `end(logits, normals)` and `draw`: a `Quadrature`.
 
     Raises ValueError where the nodes would be many.
@@ -41,13 +47,13 @@ def normal_moments(estimator, logits, cost_fn, dcost_fn=None, *, state=None, con
     return found.finish((B, D, K), nodes)
 
 
-def axis(step):
+def axis(step: float) -> Array:
     """Nodes of one dimension, 0 among them: [N]."""
     count = int(REACH / step)
     return step * np.arange(-count, count + 1)
 
 
-def normal_nodes(t, dims):
+def normal_nodes(t: Array, dims: int) -> Iterator[tuple[Array, Array, Array]]:
     """t [N] -> chunks of x [n, dims], their weights [n], whether the coarse rule has them."""
     weight = np.exp(-t ** 2 / 2)
     weight = weight / weight.sum()

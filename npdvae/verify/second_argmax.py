@@ -3,25 +3,29 @@
 -log-noise makes phi + G a race: category k arrives at T_k ~ Exp(p_k), the shifted one at T_k exp(-c_k). Winners i and
 then j need T_j / T_i = r in [1, exp(c_j - c_i)], and every other k to arrive after both.
 """
+from __future__ import annotations
+
 import itertools
+from typing import Any
 
 import numpy as np
 
 from npdvae.backends import load
 from npdvae.estimators.parts.outcomes import all_codes, codes_log_prob
+from npdvae.types import Array, Cost, State
 from npdvae.verify.enumeration import check_logits
 from npdvae.verify.moments import Sums, prepared, wanted_gradient
 from npdvae.verify.quadrature import Quadrature, winning
 
 
-def transitions(p, shift, i):
+def transitions(p: Array, shift: Array, i: int) -> Array:
     """P(argmax(log p + shift + G) = j given argmax(log p + G) = i): p [K], shift [K], int -> [K]."""
     found = np.array([0.0 if j == i else joint(p, shift, i, j) / p[i] for j in range(len(p))])
     found[i] = max(1 - found.sum(), 0.0)
     return found
 
 
-def joint(p, shift, i, j):
+def joint(p: Array, shift: Array, i: int, j: int) -> float:
     """P(i, then j), i != j: p_i p_j int_1^R dr / (sum_k p_k max(1, r exp(c_k - c_j)))^2, R = exp(c_j - c_i).
 
     The denominator is a + b r between the values of r at which a category k enters, exp(c_j - c_k), 0 or inf where far.
@@ -37,7 +41,8 @@ def joint(p, shift, i, j):
     return p[i] * p[j] * total
 
 
-def argmax_moments(estimator, logits, cost_fn, dcost_fn=None, *, state=None, context=None):
+def argmax_moments(estimator: Any, logits: Array, cost_fn: Cost, dcost_fn: Cost | None = None, *,
+                   state: State | None = None, context: Array | None = None) -> Quadrature:
     """Mean and covariance of a `SecondArgmax` of one sample, a `Quadrature` without error."""
     logits = check_logits(logits)
     B, D, K = logits.shape

@@ -4,17 +4,23 @@ Given the bit, t = u / p or (1 - u) / (1 - p) is uniform and the value smooth in
 in logistic coordinates, as under Gumbel noise. The second uniform, where one is read, is t itself: the bit and t are
 independent.
 """
+from __future__ import annotations
+
 import itertools
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
+from npdvae.types import Array, Cost, State
 from npdvae.verify.enumeration import check_logits
 from npdvae.verify.moments import prepared, wanted_gradient
 from npdvae.verify.quadrature import CHUNK, MOST_NODES, REACH, STEP, STEPS, Quadrature
 from npdvae.verify.sampling import estimate, repeat
 
 
-def piece_moments(estimator, logits, cost_fn, dcost_fn=None, *, state=None, context=None):
+def piece_moments(estimator: Any, logits: Array, cost_fn: Cost, dcost_fn: Cost | None = None, *,
+                  state: State | None = None, context: Array | None = None) -> Quadrature:
     """Mean and covariance of an estimator of one sample whose `from_noise(logits, u, v)` smooths bits: a `Quadrature`.
 
     Raises ValueError where the nodes would be many.
@@ -43,7 +49,7 @@ def piece_moments(estimator, logits, cost_fn, dcost_fn=None, *, state=None, cont
     return found.finish((B, D, K), nodes)
 
 
-def unit_nodes(t, dims):
+def unit_nodes(t: Array, dims: int) -> Iterator[tuple[Array, Array, Array]]:
     """Nodes of the unit cube: t [N] -> chunks of s [n, dims], their weights [n], whether the coarse rule has them."""
     weight = 1 / np.cosh(t / 2) ** 2                                # [N], of s = sigma(t)
     weight = weight / weight.sum()
@@ -56,11 +62,11 @@ def unit_nodes(t, dims):
 class Weighted:
     """Sums over nodes of a rule whose every other node makes a coarser one."""
 
-    def __init__(self, batch, size):
+    def __init__(self, batch: int, size: int):
         self.mean, self.coarse, self.scale = np.zeros((3, batch, size))
         self.second, self.total = np.zeros((batch, size, size)), np.zeros(batch)
 
-    def add(self, weight, kept, x):
+    def add(self, weight: Array, kept: Array, x: Array) -> None:
         """Weights [n, B], whether the coarse rule has the node [n], values [n, B, N]."""
         self.mean += np.einsum("nb,nbi->bi", weight, x)
         self.coarse += np.einsum("nb,nbi->bi", weight * kept[:, None], x)
@@ -68,7 +74,7 @@ class Weighted:
         self.scale += np.einsum("nb,nbi->bi", weight, np.abs(x))
         self.second += np.einsum("nb,nbi,nbj->bij", weight, x, x)
 
-    def finish(self, shape, nodes):
+    def finish(self, shape: tuple[int, ...], nodes: int) -> Quadrature:
         change = np.abs(self.mean - self.coarse / self.total[:, None]).max()
         error = float((change / max(self.scale.max(), 1e-300)) ** 2)
         covariance = self.second - self.mean[:, :, None] * self.mean[:, None, :]

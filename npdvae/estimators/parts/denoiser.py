@@ -6,13 +6,13 @@ with `cov` the noise is N(p, v), v = max(p (1 - p), 0.1), p = softmax(phi) and c
 LEAST = 0.1                                     # of the variance v
 
 
-def schedule(steps, first):
+def schedule(steps: int, first: float) -> list[tuple[float, float]]:
     """(a_t, s_t) of steps - 1 times from the noisiest, a = 1e-4, to a = 1 - first; s = 1 - a."""
     gap = (first - 1 + 1e-4) / max(steps - 2, 1)
     return [(1 - first + i * gap, first - i * gap) for i in reversed(range(steps - 1))]
 
 
-def step(times, i):
+def step(times: list[tuple[float, float]], i: int) -> tuple[float, float]:
     """x_{t-1} = ratio x_t + share x0 after time i: (ratio, share)."""
     (a, s), (below_a, below_s) = times[i:i + 2]
     return below_s / s, below_a - below_s / s * a
@@ -29,7 +29,7 @@ def centred(x, a, s, p, cov):
     return a * x - a * s * p - a * a / 2 if cov else a * x
 
 
-def forward(ops, phi, normals, times, cov):
+def forward(ops, phi, normals, times: list[tuple[float, float]], cov):
     """x and x0 of every time: phi [B, D, K], normals [S, B, D, K] -> lists of [S, B, D, K]; the last x0 is the end."""
     p, v = moments(ops, phi, cov)
     x, xs, clean = p + v ** 0.5 * normals if cov else normals, [], []
@@ -48,7 +48,7 @@ def seen_backward(dlogits, x, a, s, p, v, cov):
     return a * dcentred, -a * s * dcentred, -dcentred * centred(x, a, s, p, cov) / v
 
 
-def backward(ops, dlast, direct, phi, normals, times, cov):
+def backward(ops, dlast, direct, phi, normals, times: list[tuple[float, float]], cov):
     """Adjoint of `forward`: dlast w.r.t. the last x0 as x moves it, direct [S, B, D, K] what phi moves beside x.
 
     Not summed over samples: [S, B, D, K].
