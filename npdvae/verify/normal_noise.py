@@ -38,9 +38,9 @@ def normal_moments(estimator: Any, logits: Array, cost_fn: Cost, dcost_fn: Cost 
     for x, weight, kept in normal_nodes(t, D * K):
         n = len(x)
         many, normals = repeat(logits, n), np.repeat(x.reshape(1, n, D, K), B, 1)   # [n B, D, K], [1, n B, D, K]
-        end = estimator.end(many, normals)                          # [1, n B, D, K]
+        end = estimator.end(many, normals).reshape(n, B, D, K)
         for code in codes:
-            q = end[0][:, np.arange(D), code].prod(-1).reshape(n, B)
+            q = end[:, :, np.arange(D), code].prod(-1)              # [n, B]
             draw = estimator.draw(np.broadcast_to(code, (1, n * B, D)), many, normals)
             value = estimate(estimator, draw, cost_fn, gradient_fn, B, n, state)
             found.add(weight[:, None] * q, kept, value.reshape(n, B, D * K))

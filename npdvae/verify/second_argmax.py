@@ -21,7 +21,7 @@ from npdvae.verify.quadrature import Quadrature, winning
 def transitions(p: Array, shift: Array, i: int) -> Array:
     """P(argmax(log p + shift + G) = j given argmax(log p + G) = i): p [K], shift [K], int -> [K]."""
     found = np.array([0.0 if j == i else joint(p, shift, i, j) / p[i] for j in range(len(p))])
-    found[i] = max(1 - found.sum(), 0.0)
+    found[i] = 1 - found.sum()
     return found
 
 
@@ -54,9 +54,9 @@ def argmax_moments(estimator: Any, logits: Array, cost_fn: Cost, dcost_fn: Cost 
     for code, probability in zip(codes, q):
         draw = estimator.from_noise(logits, winning(p, code, np.ones((1, D, K))), None, state, context)
         shift, inverse = estimator.move(draw, cost_fn(draw.codes), gradient_fn and gradient_fn(draw.codes), state)
-        shift = np.broadcast_to(shift, (1, B, D, K))[0]             # [B, D, K]
+        shift = np.broadcast_to(shift, (1, B, D, K)).reshape(B, D, K)
         after = np.array([[transitions(p[b, d], shift[b, d], code[d]) for d in range(D)] for b in range(B)])
-        inverse = np.broadcast_to(inverse, (1, B, 1, 1))[0]         # [B, 1, 1]
+        inverse = np.broadcast_to(inverse, (1, B, 1, 1)).reshape(B, 1, 1)
         for second in codes:
             both = probability * after[:, np.arange(D), second].prod(-1)    # [B]
             sums.add(both, (inverse * (hot[second] - hot[code])).reshape(B, D * K))
