@@ -42,6 +42,10 @@ def test_every_latent_is_drawn_as_often():
     logits = np.zeros((30_000, 3, 2))
     drawn = estimators.get("random_coordinate").sample(logits, Generator(0)).kept["here"][..., 0].mean(0)
     assert np.abs(drawn - 1 / 3).max() <= 5 * np.sqrt(2 / 9 / 30_000)       # five standard deviations
+    draw = estimators.get("random_coordinate").sample(np.zeros((20_000, 2, 2)), Generator(0))
+    for chosen in (0, 1):                                           # the other latent does not know which was drawn
+        others = draw.codes[0, draw.kept["here"][:, chosen, 0] == 1, 1 - chosen]
+        assert abs(others.mean() - 0.5) <= 5 * 0.5 / np.sqrt(9_000)
 
 
 def mean_square(name, scale):

@@ -29,6 +29,7 @@ def test_a_step_keeps_the_noise_that_the_prediction_leaves():
 
 def test_its_noise_is_standard_normal():
     u, v = Generator(0).uniform((2, 100_000))
+    assert estimators.get("redge").normals(np.exp(-0.5), 0.0) == 1
     x = np.sort(estimators.get("redge").normals(u, v))
     for power, moment, spread in ((1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96)):        # five standard errors
         assert abs((x ** power).mean() - moment) <= 5 * np.sqrt(spread / len(x))

@@ -70,6 +70,7 @@ def test_smoothing_monotone(function):
     for beta in BETAS:
         for p in (0.2, 0.8):
             assert (np.diff(zeta(function, p, np.linspace(0, 1, 2001), beta)) <= 0).all()
+            assert smooth(np, "f2", np.float64(p), np.array(p), np.array(p), beta)[1] == 0      # the bit is 0 at u = p
             ends = zeta(function, p, p + np.array([-1e-13, 1e-13]), beta)
             assert abs(ends[0] - ends[1]) <= 1e-9                   # continuous where the bit changes
 

@@ -24,9 +24,9 @@ class RandomCoordinate(Estimator):
         xp, (_, D, K) = self.ops.xp, logits.shape
         here = xp.arange(D) == chosen[:, None]                      # [B or 1, D]
         rows = xp.where(here, xp.arange(K)[:, None, None], codes)   # [K, B or 1, D]
-        here = here[..., None].astype(logits.dtype)                 # [B or 1, D, 1]
-        p = (here * self.ops.softmax(logits)).sum(1)                # [B, K], of that latent
-        return Draw(rows, logits, {"here": here, "p": p})
+        here = here[:, None].astype(logits.dtype)                   # [B or 1, 1, D]
+        p = (here @ self.ops.softmax(logits)).reshape(-1, K)        # [B, K], of that latent
+        return Draw(rows, logits, {"here": here.swapaxes(1, 2), "p": p})
 
     def sample(self, logits, rng, state=None, context=None):
         B, D, _ = logits.shape
@@ -39,7 +39,7 @@ class RandomCoordinate(Estimator):
         D = logits.shape[1]
         for probability, codes in code_tuples(self.ops, logits, 1):
             for d in range(D):
-                yield probability / D, self.draw(codes[0], self.ops.xp.asarray([d]), logits)
+                yield probability / D, self.draw(codes.reshape(1, D), self.ops.xp.asarray([d]), logits)
 
     def weigh(self, draw, cost):
         return draw.kept["p"].T.astype(cost.dtype)                  # [K, B]
