@@ -1,4 +1,4 @@
-"""python docs/engines.py [--check]: the tables of what each engine runs, written into the pages from the engines."""
+"""python docs/engines.py [--check]: the table of what each engine runs in docs/architecture.md, from the engines."""
 import pathlib
 import sys
 
@@ -12,7 +12,7 @@ from npdvae.gpu import support as gpu_support
 from npdvae.model import DiscreteVAE
 
 FOLDER = pathlib.Path(__file__).parent
-PAGES = [FOLDER / "architecture.md", FOLDER / "performance.md", FOLDER / "gpu.md"]
+PAGE = FOLDER / "architecture.md"
 BEGIN, END = "<!-- python docs/engines.py -->", "<!-- end of engines -->"
 ENGINES = {"fused": fused_support.unsupported, "captured": gpu_support.unsupported}
 
@@ -49,24 +49,19 @@ def table():
         served = {engine: [name for g, name, s in found if g == group and unsupported(s) is None]
                   for engine, unsupported in ENGINES.items()}
         lines.append(f"| {group}s | " + " | ".join(", ".join(served[engine]) or "none" for engine in ENGINES) + " |")
-    other = [name for g, name, s in found if g == "estimator" and all(u(s) is not None for u in ENGINES.values())]
-    lines.append(f"\nThe readable engine serves all else, on every backend: one of your own, and {', '.join(other)}.")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", "The readable engine serves all else, on every backend: parts of your own too."])
 
 
 def main(check=False):
-    """Write the pages, or say which one is out of date: exit code 1."""
-    text, stale = table(), []
-    for page in PAGES:
-        old = page.read_text()
-        begin, end = old.index(BEGIN) + len(BEGIN), old.index(END)
-        new = f"{old[:begin]}\n{text}\n{old[end:]}"
-        if new != old:
-            stale.append(page.name)
-            if not check:
-                page.write_text(new)
-    print(f"{'out of date' if check else 'written'}: {', '.join(stale) or 'none'}")
-    return int(check and bool(stale))
+    """Write the table into the page, or say whether it is out of date: exit code 1."""
+    old = PAGE.read_text()
+    begin, end = old.index(BEGIN) + len(BEGIN), old.index(END)
+    new = f"{old[:begin]}\n{table()}\n{old[end:]}"
+    if check:
+        print("out of date" if new != old else "up to date")
+        return int(new != old)
+    PAGE.write_text(new)
+    return 0
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ import numpy as np
 from npdvae import backends, data, latents, likelihoods, optimizers, rng, schedules
 from npdvae.config import Config, with_defaults
 from npdvae.data.binarize import prepare
-from npdvae.engine import Readable, Recipe
+from npdvae.describe import Recipe
+from npdvae.engine import Readable
 from npdvae.evaluation import Split
 from npdvae.model import DiscreteVAE
 from npdvae.state import TrainState
@@ -60,7 +61,9 @@ def build_model(config: Config, pixels: int, ops) -> DiscreteVAE:
     latent = latents.get(config.latent, latents=config.latents, ops=ops, **config.latent_arguments())
     likelihood = likelihoods.get(config.likelihood, ops=ops, **config.likelihood_options)
     if (config.kl_weight != 1 or config.kl_warmup) and not latent.weighs_kl:
-        raise ValueError(f"{config.method} has no analytic KL, so --kl-weight and --kl-warmup cannot apply")
+        prior = getattr(latent, "prior", None)
+        cause = config.method if prior is None or prior.factorised else f"prior {config.prior}"
+        raise ValueError(f"{cause} has no KL in closed form, so --kl-weight and --kl-warmup cannot apply")
     return DiscreteVAE(pixels, config.hidden, latent, likelihood, config.activation, config.init)
 
 

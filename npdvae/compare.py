@@ -160,6 +160,8 @@ def main(argv=None) -> int:
         if run.config.latent != "categorical":
             raise ValueError(f"{args.run}: latent {run.config.latent}: only gradients of a categorical latent can be "
                              "compared with the exact one")
+        if not run.model.latent.prior.factorised:
+            raise ValueError(f"{args.run}: prior {run.config.prior}: only models of a factorised prior are compared")
         D, K = run.config.latents, run.config.categories
         if K ** D > MOST_CODES:
             raise ValueError(f"the exact gradient takes categories**latents = {K}**{D} codes, more than {MOST_CODES}")

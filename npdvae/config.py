@@ -103,6 +103,9 @@ class Config:
         require(not self.hidden or min(self.hidden) >= 1, "hidden", self.hidden, "sizes of at least 1")
         for part in PARTS:
             check_name(part, getattr(self, part))
+        for pairs in PAIRS:
+            for name in getattr(self, pairs).keys() & SET_ELSEWHERE.keys():
+                raise ValueError(f"{self.flag(pairs)}: {name} is not an option here, see {SET_ELSEWHERE[name]}")
         return self
 
     def estimator_arguments(self) -> dict[str, Any]:
@@ -159,16 +162,19 @@ def require(good, name, value, expected):
 
 
 LATENT_DEFAULTS = {"categories": 8, "prior": "uniform", "estimator": "rloo"}    # where the latent takes them
+SET_ELSEWHERE = {"latents": "--latents", "categories": "--categories", "estimator": "--estimator", "prior": "--prior",
+                 "free_bits": "--free-bits", "ops": "--backend"}    # of options
 PAIRS = ("estimator_options", "latent_options", "likelihood_options")
 
 
 def with_defaults(config: Config) -> Config:
     """The configuration with the defaults that depend on the data set and on the latent filled in."""
     digits, takes = config.data == "digits", latents.registry.takes(config.latent)
-    grey = getattr(likelihoods.find(config.likelihood), "density", False)       # of pixels as they are
+    grey = getattr(likelihoods.find(config.likelihood), "grey", False)
     binarize = "none" if grey else "threshold" if digits else "dynamic"
+    hidden = [128, 64] if digits else [512, 256]
     filled: dict[str, Any] = {k: v for k, v in LATENT_DEFAULTS.items() if k in takes and getattr(config, k) is None}
-    return dataclasses.replace(config, hidden=config.hidden or ([128, 64] if digits else [512, 256]),
+    return dataclasses.replace(config, hidden=hidden if config.hidden is None else config.hidden,
                                binarize=config.binarize or binarize, **filled)
 
 

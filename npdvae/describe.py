@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from npdvae import latents, likelihoods, optimizers
+from npdvae.mlp import MLP
+from npdvae.model import DiscreteVAE
 from npdvae.optimizers.base import Optimizer, Scalars
 
 
@@ -33,6 +35,7 @@ class StepSpec:
     readable one knows it. None: the latent has no such part.
     """
 
+    network: str                                # "mlp", of encoder and decoder
     encoder: tuple[int, ...]                    # sizes P, H, ..., E
     decoder: tuple[int, ...]                    # sizes F, ..., H, P
     activation: str
@@ -53,6 +56,12 @@ class StepSpec:
     free_bits: float = 0.0
 
     @property
+    def method(self):
+        """The estimator with its settings, for a message."""
+        settings = ", ".join(f"{k}={v}" for k, v in self.settings.items())
+        return f"{self.estimator} ({settings})" if settings else f"{self.estimator}"
+
+    @property
     def codes(self):
         """K**D, or None."""
         return None if self.categories is None else self.categories ** self.latents
@@ -62,10 +71,19 @@ def describe(model, recipe: Recipe) -> StepSpec:
     """The step of a model under a recipe."""
     split = recipe.microbatch is not None and recipe.microbatch < recipe.batch_size
     return StepSpec(
-        model.encoder.sizes, model.decoder.sizes, model.encoder.activation, latents.registry.name_of(model.latent),
-        model.latent.latents, model.latent.categories, likelihoods.registry.name_of(model.likelihood),
+        network_of(model), model.encoder.sizes, model.decoder.sizes, model.encoder.activation,
+        latents.registry.name_of(model.latent), model.latent.latents, model.latent.categories,
+        likelihoods.registry.name_of(model.likelihood),
         optimizers.registry.name_of(recipe.optimizer), recipe.batch_size, recipe.binarize, np.dtype(recipe.dtype).name,
         recipe.microbatch if split else None, recipe.clip_norm, recipe.optimizer.settings(), **model.latent.spec())
+
+
+def network_of(model) -> str:
+    """What encodes and decodes: "mlp", or the first class that is another."""
+    for part, cls in ((model, DiscreteVAE), (model.encoder, MLP), (model.decoder, MLP)):
+        if type(part) is not cls:
+            return f"{type(part).__module__}:{type(part).__qualname__}"
+    return "mlp"
 
 
 class StepScalars(NamedTuple):

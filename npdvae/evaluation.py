@@ -80,9 +80,9 @@ def log_prob(model, params, x, tile=512, images=2000):
     """
     ops, latent = model.ops, model.latent
     if (codes := latent.codes()) is None:
+        count = latent.code_count()
         raise ValueError("log p(x) cannot be enumerated: " + (
-            "the latent is continuous" if latent.categories is None else
-            f"categories**latents = {latent.categories}**{latent.latents} codes, more than {MOST_CODES}"))
+            "the latent has no codes" if count is None else f"{count} codes, more than {MOST_CODES}"))
     top, total = np.full(len(x), -np.inf), np.zeros(len(x))         # running log-sum-exp
     for i in tqdm(range(0, len(codes), tile), "log p(x)", unit="tile", disable=None, leave=False, delay=2):
         some = codes[i:i + tile]                                    # [C, D]
@@ -117,7 +117,7 @@ def summary(model, params, split, samples=100, most_codes=MOST_CODES):
     cost, kl = cost_and_kl(model, params, split)
     kl_per_latent, use = code_use(model, params, split)
     exact = None
-    if latent.categories is not None and latent.categories ** latent.latents <= most_codes:
+    if (count := latent.code_count()) is not None and count <= min(most_codes, MOST_CODES):
         parts = [log_prob(model, params, x) for _, x in split.batches(model.ops.xp, size=10_000)]
         exact = float(np.concatenate(parts).mean())
     figures = {

@@ -14,7 +14,7 @@ class DiscreteVAE:
             raise ValueError(f"hidden sizes must be at least 1, got {list(hidden)}")
         self.pixels, self.hidden, self.latent, self.ops = pixels, tuple(hidden), latent, latent.ops
         self.likelihood = likelihoods.get("bernoulli", ops=self.ops) if likelihood is None else likelihood
-        mirrored = (latent.features, *reversed(hidden), pixels)
+        mirrored = (latent.features, *reversed(hidden), self.likelihood.outputs(pixels))
         self.encoder = MLP("encoder", (pixels, *hidden, latent.width), activation, self.ops, initialisation)
         self.decoder = MLP("decoder", mirrored, activation, self.ops, initialisation)
 

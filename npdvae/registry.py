@@ -30,8 +30,12 @@ class Registry:
         self.classes: dict[str, type] = {}
 
     def register(self, cls):
-        """Class decorator: enter a class under its `name`."""
-        self.classes[cls.name] = cls
+        """Class decorator: enter a class under its `name`. ValueError where another class has it."""
+        held = self.classes.setdefault(cls.name, cls)
+        if (held.__module__, held.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise ValueError(f"{self.kind} {cls.name!r} is {held.__module__}:{held.__qualname__} already; "
+                             f"give {cls.__module__}:{cls.__qualname__} another name")
+        self.classes[cls.name] = cls            # the same one, loaded again
         return cls
 
     def names(self) -> tuple[str, ...]:
@@ -45,9 +49,12 @@ class Registry:
         if ":" in name:
             module, _, attribute = name.partition(":")
             try:
-                return getattr(importlib.import_module(module), attribute)
-            except (ImportError, AttributeError) as error:
+                found = getattr(importlib.import_module(module), attribute)
+            except (ImportError, AttributeError, TypeError, ValueError) as error:
                 raise ValueError(f"cannot load {self.kind} {name!r}: {error}") from error
+            if not isinstance(found, type):
+                raise ValueError(f"cannot load {self.kind} {name!r}: expected a class, got {type(found).__name__}")
+            return found
         if name not in self.names():
             near = difflib.get_close_matches(name, self.classes, n=3, cutoff=0.4)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
@@ -77,4 +84,8 @@ class Registry:
             for kind, (word, accepts) in KINDS.items():
                 if type(known.get(option)) is kind and isinstance(value, PLAIN) and not accepts(value):
                     raise ValueError(f"{self.kind} {name}: option {option} must be {word}, got {value!r}")
+        try:
+            inspect.signature(cls).bind(**given, **options)
+        except TypeError as error:
+            raise ValueError(f"{self.kind} {name} cannot be made: {error}") from error
         return cls(**given, **options)

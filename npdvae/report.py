@@ -7,11 +7,9 @@ import sys
 
 import numpy as np
 
-from npdvae import data, evaluation, metrics, page, plots, rng
+from npdvae import data, evaluation, metrics, page, plots
 from npdvae.cli import guarded
 from npdvae.config import to_toml
-from npdvae.data.baselines import irreducible_cost
-from npdvae.data.binarize import binarize
 from npdvae.run import Run
 
 MOST_ENUMERATED = 2 ** 13                       # codes here; npdvae.evaluate takes the time for more
@@ -62,7 +60,8 @@ def main(argv=None) -> int:
     figures = evaluation.summary(run.model, run.params, run.split(dataset, dataset.test), args.samples,
                                  MOST_ENUMERATED)
     figures["collapsed_posterior"] = run.collapsed(dataset)
-    figures["irreducible"] = irreducible_cost(dataset.test, dataset.levels) if run.config.binarize == "none" else 0.0
+    grey = run.config.binarize == "none"
+    figures["irreducible"] = run.model.likelihood.floor(dataset.test, dataset.levels) if grey else None
     lines = [line for line in metrics.read(run.folder) if line["step"] <= run.step]
     images = draw(run, dataset, figures, lines, args.images, args.seed)
     for name, content in images.items():
@@ -98,12 +97,12 @@ def reconstructions(run, dataset, count, seed=0):
     chosen = examples(dataset, count)
     grey = data.load(run.config.data, run.config.data_dir)
     x = run.targets(dataset, dataset.test, run.step)[chosen]
-    p = run.decode(run.draw(x, seed, step=1))
+    z = run.draw(x, seed, step=1)
     rows = {"input\nprobabilities": grey.to_probabilities(grey.test[chosen])}
     if run.config.binarize != "none" and not grey.binary:
         rows["binarized\ninput"] = x
-    rows["reconstruction\nprobabilities"] = p
-    rows["reconstruction\nsample"] = binarize(p, "dynamic", rng.Generator(seed, rng.PRIOR, step=1))
+    rows["reconstruction\nprobabilities"] = run.decode(z)
+    rows["reconstruction\nsample"] = run.draw_images(z, seed)
     captions = [f"{-v:.1f}" for v in run.elbo(x, 10, seed)]
     return rows, x, captions
 

@@ -11,7 +11,6 @@ import numpy as np
 from npdvae import backends, build, checkpoint, evaluation, rng
 from npdvae.config import Config, from_mapping, with_defaults
 from npdvae.data import Dataset
-from npdvae.data.baselines import collapsed_baseline
 from npdvae.model import DiscreteVAE
 from npdvae.state import unpack
 from npdvae.types import Array, Params
@@ -79,7 +78,7 @@ class Run:
         return self.model.latent.readout(self.posterior(x))
 
     def posterior(self, x: Array) -> Any:
-        """q(z | x) as the latent keeps it: a NamedTuple whose `kl` is [N, D], nats."""
+        """q(z | x) as the latent keeps it: a NamedTuple; its `kl` is [N, D] in nats, or None (see `Latent.kl_of`)."""
         return self.model.encode(self.params, self._check(x))
 
     def mode_of(self, x: Array) -> Array:
@@ -92,11 +91,17 @@ class Run:
         return self.model.latent.sample(self.params, self.posterior(x), generator, 1)[0]
 
     def decode(self, z: Array) -> Array:
-        """E[x | z]: codes int [N, D] (or rows [N, D, K], or what the latent draws) -> pixels [N, P] in [0, 1]."""
+        """E[x | z]: codes int [N, D] (or rows [N, D, K], or what the latent draws) -> mean pixels [N, P].
+
+        Probabilities where the likelihood is Bernoulli.
+        """
+        return self.model.likelihood.mean(self.params, self.decoded(z))
+
+    def decoded(self, z: Array) -> Array:
+        """The decoder's output at z: [N, P]."""
         z = np.asarray(z)
         z = z if z.dtype.kind in "iu" else z.astype(self.dtype, copy=False)
-        a, _ = self.model.decode(self.params, self.model.latent.check_z(z))
-        return self.model.likelihood.mean(self.params, a)
+        return self.model.decode(self.params, self.model.latent.check_z(z))[0]
 
     def sample(self, n: int, seed: int = 0) -> tuple[Array, Array]:
         """n draws from the prior and their images: codes int [n, D] where z is discrete, [n, P]."""
@@ -112,8 +117,12 @@ class Run:
 
     def collapsed(self, dataset: Dataset) -> float | None:
         """Negative ELBO of predicting each pixel's training mean, on the test split, in nats; None for a density."""
-        return None if self.model.likelihood.density else collapsed_baseline(dataset.train, dataset.test,
-                                                                             dataset.levels)
+        return self.model.likelihood.collapsed(dataset.train, dataset.test, dataset.levels)
+
+    def draw_images(self, z: Array, seed: int = 0) -> Array:
+        """Images drawn from p(x | z): [N, P]."""
+        a = self.decoded(z)
+        return self.model.likelihood.sample(self.params, a, rng.Generator(seed, rng.PRIOR, step=1))
 
     def log_prob(self, x: Array) -> Array:
         """Exact log p(x) of each image by enumeration of all K**D codes: [N]. ValueError above 2**20 codes."""

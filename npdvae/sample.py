@@ -7,9 +7,8 @@ import sys
 
 import numpy as np
 
-from npdvae import plots, rng
+from npdvae import plots
 from npdvae.cli import guarded
-from npdvae.data.binarize import binarize
 from npdvae.run import Run
 
 
@@ -20,7 +19,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("run", metavar="RUN", help="run folder")
     p.add_argument("--checkpoint", default="last", metavar="last|best|FILE", help="which checkpoint (default: last)")
     p.add_argument("--count", type=int, default=60, metavar="N", help="images (default: 60)")
-    p.add_argument("--binary", action="store_true", help="draw pixels 0 or 1 instead of showing their probabilities")
+    p.add_argument("--binary", action="store_true", help="draw pixels from p(x | z), 0 or 1 under a "
+                   "Bernoulli likelihood, instead of showing their means")
     p.add_argument("--seed", type=int, default=0, help="seed of what is drawn (default: 0)")
     p.add_argument("--out", metavar="FILE", help="a .png, or a .npz with codes [N, D] and images [N, H, W] "
                    "(default: RUN/figures/samples.png)")
@@ -52,7 +52,7 @@ def draw(run, count, binary=False, seed=0):
     """Codes from the prior int [N, D] and their pixel probabilities, or pixels drawn from them, [N, P]."""
     codes, images = run.sample(count, seed)
     if binary:
-        images = binarize(images, "dynamic", rng.Generator(seed, rng.PRIOR, step=1))
+        images = run.draw_images(codes, seed)
     return codes, images
 
 

@@ -15,7 +15,7 @@ from npdvae.presets import PRESETS
 from npdvae.trainer import Interrupted, Trainer
 
 MAY_CHANGE = ("epochs", "backend", "threads", "device", "checkpoint_every", "keep_checkpoints", "tensorboard",
-              "figures", "data_dir", "out")         # nothing of these is a part of the trajectory
+              "figures", "data_dir")                # nothing of these is a part of the trajectory
 
 
 def parser() -> argparse.ArgumentParser:
@@ -78,8 +78,10 @@ def resume(folder: pathlib.Path, arguments, file, preset) -> int:
         raise ValueError(f"--resume {folder}: no run there (no config.toml)")
     if preset is not None:
         raise ValueError("--resume goes on with the run's own settings: drop --preset")
+    if file is not None:
+        raise ValueError("--resume goes on with the run's own settings: drop --config")
     saved = with_defaults(Config(**from_mapping(load_toml(str(path)), str(path))))
-    wanted = with_defaults(resolve({**vars(saved), **arguments}, file=file) if arguments or file else saved)
+    wanted = with_defaults(resolve({**vars(saved), **arguments}) if arguments else saved)
     for name in FIELDS:
         if name not in MAY_CHANGE and getattr(wanted, name) != getattr(saved, name):
             raise ValueError(f"--resume {folder}: {saved.flag(name)} is {getattr(saved, name)} in the run and "
@@ -89,11 +91,11 @@ def resume(folder: pathlib.Path, arguments, file, preset) -> int:
                          f"{wanted.lr_schedule} learning rate falls over the whole run: another length is another run")
     trainer = Trainer(building.build(wanted), folder)
     trainer.resume()
-    metrics.write_text(folder / "config.toml", to_toml(wanted))     # its new length, so that it can be resumed again
     step, total = trainer.engine.state.step, wanted.epochs * trainer.job.steps_per_epoch
     if step >= total:
         print(f"nothing to do: {folder} has done its {wanted.epochs} epochs; give more with --epochs")
         return 0
+    metrics.write_text(folder / "config.toml", to_toml(wanted))     # its new length, so that it can be resumed again
     print(f"resuming {folder} at step {step} of {total}")
     return finish(trainer)
 

@@ -14,7 +14,6 @@ from tqdm import tqdm
 from npdvae import checkpoint, metrics, rng
 from npdvae.build import Job, fingerprint, fresh_state
 from npdvae.config import to_toml
-from npdvae.data.baselines import collapsed_baseline
 from npdvae.state import pack, unpack
 
 
@@ -167,8 +166,6 @@ class Trainer:
         self.stop = True
 
     def collapsed(self):
-        """Negative ELBO of predicting each pixel's training mean, on the test split, in nats; None for a density."""
+        """Negative ELBO of predicting each pixel's training mean, on the test split, in nats, or None."""
         d = self.job.dataset
-        if self.job.model.likelihood.density:
-            return None
-        return collapsed_baseline(d.train, d.test, d.levels)
+        return self.job.model.likelihood.collapsed(d.train, d.test, d.levels)

@@ -1,4 +1,5 @@
 """What each estimator is without options: defaults, evaluations, several samples. Share: 5 s."""
+import importlib
 import inspect
 
 import numpy as np
@@ -16,58 +17,6 @@ from npdvae.verify.moments import prepared
 from tests.checks import close
 from tests.strategies import twin
 
-FIXED = dict(anneal="constant", anneal_rate=0.0, anneal_min=0.1, anneal_every=1)   # a temperature that stays
-
-# name: options and their defaults, evaluations at D = 3 for K = 2 and for K = 4 (None: not served)
-DOCUMENTED = {
-    "aimle": (dict(samples=1, beta=1.0, target=1.0), 1, 1),
-    "arm": (dict(), 2, None),
-    "arsm": (dict(), 2, 7),
-    "carms": (dict(samples=3), 3, 3),
-    "darn": (dict(samples=1, centre="uniform"), 1, 1),
-    "decoupled_straight_through": (dict(samples=1, temperature=1.0, forward_temperature=0.7, **FIXED), 1, 1),
-    "direct_argmax": (dict(eps=0.5), 4, 10),
-    "disarm": (dict(), 2, None),
-    "disarm_iw": (dict(), 2, 2),
-    "disarm_stick_breaking": (dict(), 2, 2),
-    "disarm_tree": (dict(), 2, 2),
-    "double_cv": (dict(samples=2, alpha=-0.75), 2, 2),
-    "exact": (dict(), 8, 64),
-    "gapped_straight_through": (dict(samples=1, temperature=0.7, gap=1.0, **FIXED), 1, 1),
-    "go": (dict(), 4, 4),
-    "gr_mc": (dict(samples=1, conditional_draws=10, temperature=0.5, **FIXED), 1, 1),
-    "gumbel_softmax": (dict(samples=1, temperature=0.5, **FIXED), 1, 1),
-    "imle": (dict(samples=1, lam=0.3), 1, 1),
-    "local_expectation": (dict(fresh=False), 4, 10),
-    "measure_valued": (dict(), 4, 10),
-    "muprop": (dict(samples=1), 2, 2),
-    "random_coordinate": (dict(), 2, 4),
-    "rebar": (dict(samples=1, eta=1.0, temperature=0.5, **FIXED), 3, 3),
-    "redge": (dict(samples=1, steps=3, first=0.5, cov=False, reinmax=False), 1, 1),
-    "reinforce": (
-        dict(baseline="running_mean", samples=1, baseline_value=None, decay=None, hidden=None, normalise=None),
-        1, 1),
-    "reinforce_sampled_kl": (
-        dict(baseline="running_mean", samples=1, baseline_value=None, decay=None, hidden=None, normalise=None,
-             entropy="sampled"),
-        1, 1),
-    "reinmax": (dict(samples=1, temperature=1.0, alpha=1.0, **FIXED), 1, 1),
-    "reinmax_cv": (
-        dict(samples=1, conditional_draws=10, temperature=1.0, gumbel_temperature=0.5, eta=0.5, **FIXED),
-        1, 1),
-    "reinmax_rao": (dict(samples=1, conditional_draws=10, temperature=0.5, **FIXED), 1, 1),
-    "relax": (dict(samples=1, hidden=256, temperature=0.5, **FIXED), 1, 1),
-    "rloo": (dict(samples=4), 4, 4),
-    "rodeo": (dict(samples=2, hidden=32, alpha=0.5, beta=0.5), 2, 2),
-    "smoothing": (dict(samples=4, function="f2", temperature=0.5, **{**FIXED, "anneal_min": 0.25}), 4, None),
-    "straight_through": (dict(samples=1, temperature=1.0, divide=False, **FIXED), 1, 1),
-    "straight_through_gumbel": (dict(samples=1, temperature=0.5, **FIXED), 1, 1),
-    "sum_and_sample": (dict(k=8, baseline="summed"), 8, 8),
-    "unordered_set": (dict(k=4), 4, 4),
-    "vimco": (dict(samples=4), 4, 4),
-    "zgr": (dict(samples=1), 1, 1),
-}
-
 
 def options_of(name):
     """The constructor's options with their defaults."""
@@ -77,7 +26,7 @@ def options_of(name):
 
 @pytest.mark.parametrize("name", estimators.names())
 def test_estimator_defaults_and_evaluations_are_the_documented_ones(name):
-    options, *evaluations = DOCUMENTED[name]
+    options, *evaluations = importlib.import_module(f"tests.twins.{name}").DOCUMENTED
     estimator = estimators.get(name)
     assert options_of(name) == options
     for K, expected in zip((2, 4), evaluations):

@@ -151,3 +151,39 @@ def test_exact_step_is_the_derivative_of_the_bound(name, options, prior):
 def test_likelihoods_are_listed_by_name():
     assert likelihoods.names() == ("bernoulli", "continuous_bernoulli", "gaussian")
     assert likelihoods.get("bernoulli").ops.name == backends.load("numpy").name
+
+
+@pytest.mark.parametrize("name, options", CASES)
+def test_images_drawn_have_the_mean_that_is_shown(name, options):
+    """40,000 draws of each of three pixels: five standard errors; the seed is fixed."""
+    likelihood, params = made(name, options)
+    n, a = 40_000, np.array([[-2.0, 0.0, 3.0]])
+    drawn = likelihood.sample(params, np.repeat(a, n, 0), Generator(1))
+    mean = likelihood.mean(params, a)[0]
+    assert drawn.shape == (n, 3) and np.isfinite(drawn).all()
+    assert (np.abs(drawn.mean(0) - mean) <= 5 * drawn.std(0) / math.sqrt(n) + 1e-12).all()
+    if name == "bernoulli":
+        assert set(np.unique(drawn)) == {0.0, 1.0}
+    elif name == "gaussian":
+        assert np.abs(drawn.std(0) / options.get("sigma", math.sqrt(0.5)) - 1).max() < 0.02
+    else:                                       # fraction below 1/2 of exp(a x) / Z
+        below = np.where(a == 0, 0.5, np.expm1(a / 2) / np.where(a == 0, 1, np.expm1(a)))[0]
+        assert np.abs((drawn < 0.5).mean(0) - below).max() < 5 * 0.5 / math.sqrt(n)
+
+
+def test_only_binary_pixels_have_a_baseline_and_a_floor():
+    images = (NOISE.random((20, 6)) * 16).astype(np.uint8)
+    bernoulli, gaussian = likelihoods.get("bernoulli"), likelihoods.get("gaussian")
+    assert bernoulli.collapsed(images, images, 16) > bernoulli.floor(images, 16) > 0
+    assert gaussian.collapsed(images, images, 16) is None and gaussian.floor(images, 16) is None
+    assert [x.grey for x in (bernoulli, gaussian, likelihoods.get("continuous_bernoulli"))] == [False, True, True]
+    assert bernoulli.outputs(7) == 7
+
+
+def test_a_likelihood_says_how_many_outputs_the_decoder_has():
+    class Twice(type(likelihoods.get("bernoulli"))):
+        def outputs(self, pixels):
+            return 2 * pixels
+
+    latent = Categorical(2, 3, "exact")
+    assert DiscreteVAE(P, (4,), latent, Twice(latent.ops)).decoder.sizes == (6, 4, 2 * P)

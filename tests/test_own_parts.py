@@ -1,21 +1,24 @@
 """Parts that no fast engine knows, one's own among them: every backend runs the readable step on them. Share: 20 s."""
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
-from npdvae import backends, build, likelihoods, optimizers, rng
+from npdvae import backends, build, estimators, likelihoods, optimizers, rng
 from npdvae.data.dataset import Dataset
 from npdvae.describe import Recipe, describe
 from npdvae.engine import Readable
 from npdvae.fused import Fused
+from npdvae.fused import support as fused
 from npdvae.gpu import support as captured
 from npdvae.gpu.engine import Captured
 from npdvae.latents.base import Latent
 from npdvae.latents.categorical import Categorical
 from npdvae.likelihoods.bernoulli import Bernoulli
+from npdvae.mlp import MLP
 from npdvae.model import DiscreteVAE
 from npdvae.priors.uniform import Uniform
 from tests.cuda.places import place
@@ -152,6 +155,41 @@ def test_fast_engines_refuse_what_they_cannot_compute(part):
         model, recipe, dataset = job(part, backends.load("cupy"))
         with pytest.raises(ValueError, match="the captured engine cannot run this"):
             Captured(model, recipe, dataset)
+
+
+class OwnMLP(MLP):
+    """Another encoder under the same interface."""
+
+
+def test_fast_engines_refuse_an_encoder_of_ones_own():
+    model, recipe, dataset = job("none", backends.load("numba"))
+    assert describe(model, recipe).network == "mlp" and build.choose_engine(model, recipe, dataset).name == "fused"
+    model.encoder = OwnMLP("encoder", model.encoder.sizes, "relu", model.ops)
+    assert describe(model, recipe).network.endswith("OwnMLP")
+    assert captured.unsupported(describe(model, recipe)).startswith("network")
+    with pytest.raises(ValueError, match="network"):
+        Fused(model, recipe, dataset)
+
+
+def test_a_registered_name_is_not_given_away():
+    """Else a formula of one's own under a built-in name would pass for the built-in one."""
+    for package in (estimators, likelihoods):
+        name = package.names()[0]
+        before = package.find(name)
+        with pytest.raises(ValueError, match="another name"):
+            package.register(type("Impostor", (), {"name": name}))
+        assert package.find(name) is before
+    class Impostor(type(estimators.get("rloo"))):
+        pass                                    # its name is inherited, and it was not registered
+    assert estimators.registry.name_of(Impostor()).endswith("Impostor")
+
+
+def test_an_option_that_no_kernel_knows_is_refused():
+    model, recipe, _ = job("none", backends.load("numpy"))
+    spec = describe(model, recipe)
+    assert fused.unsupported(spec) is None and captured.unsupported(spec) is None
+    other = dataclasses.replace(spec, settings={**spec.settings, "clipped": True})
+    assert "clipped=True" in fused.unsupported(other) and "clipped=True" in captured.unsupported(other)
 
 
 def test_the_tenth_is_a_tenth():

@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 
-from npdvae import checkpoint, metrics, train
+from npdvae import checkpoint, compare, metrics, train
 from npdvae.run import Run
 
 SHORT = ["--backend", "numpy", "--epochs", "2", "--hidden", "16", "--batch-size", "300", "--no-figures"]
@@ -147,3 +147,31 @@ def test_tensorboard_events_are_written_when_asked_for(tmp_path, capsys):
     pytest.importorskip("tensorboardX", reason="tensorboardX is an extra")
     assert run(capsys, *SHORT, "--tensorboard", "--out", tmp_path / "r")[0] == 0
     assert list((tmp_path / "r").glob("events.out.tfevents.*"))
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--latent-options", "latents=3"], "--latent-options: latents is not an option here, see --latents"),
+    (["--estimator-options", "prior=learned"], "--estimator-options: prior is not an option here, see --prior"),
+    (["--likelihood-options", "ops=3"], "likelihood"), (["--estimator", "os:system"], "expected a class"),
+    (["--latent", "json:JSONDecoder"], "latent json:JSONDecoder cannot"),
+    (["--prior", "autoregressive", "--kl-weight", "0.5"], "prior autoregressive has no KL in closed form"),
+    (["--estimator", "vimco", "--kl-weight", "0.5"], "vimco has no KL in closed form")])
+def test_options_that_do_not_fit_are_one_line(arguments, message, tmp_path, capsys):
+    code, _, error = run(capsys, *SHORT, *arguments, "--out", tmp_path / "r")
+    assert code == 2 and message in error and error.count("\n") == 1, error
+
+
+def test_resume_takes_no_other_settings(tmp_path, capsys):
+    assert train.main([*SHORT, "--out", str(tmp_path / "r")]) == 0
+    (tmp_path / "c.toml").write_text("lr = 0.5\n")
+    code, _, error = run(capsys, "--resume", tmp_path / "r", "--config", tmp_path / "c.toml")
+    assert code == 2 and "drop --config" in error
+    before = (tmp_path / "r" / "config.toml").read_text()
+    code, out, _ = run(capsys, "--resume", tmp_path / "r", "--epochs", 1)
+    assert code == 0 and "nothing to do" in out and (tmp_path / "r" / "config.toml").read_text() == before
+
+
+def test_compare_refuses_a_prior_that_is_not_factorised(tmp_path, capsys):
+    assert train.main([*SHORT, "--prior", "autoregressive", "--out", str(tmp_path / "r")]) == 0
+    assert compare.main([str(tmp_path / "r")]) == 2
+    assert "prior autoregressive: only models of a factorised prior" in capsys.readouterr().err

@@ -55,7 +55,7 @@ class Estimator:
     def settings(self) -> dict[str, Any]:
         """The options in force, by name: with the estimator's own name, all that its numbers depend on."""
         options = [name for name in inspect.signature(type(self)).parameters if name != "ops"]
-        return {name: getattr(self, name) for name in options if hasattr(self, name)}
+        return {name: getattr(self, name) for name in options}
 
     def check(self, latents: int, categories: int) -> None:
         """Raise ValueError where this estimator cannot serve D latents of K categories."""

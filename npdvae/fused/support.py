@@ -7,12 +7,21 @@ from npdvae.fused.exact import MOST_ACTIVATIONS
 from npdvae.fused.plan import FusedGradient
 from npdvae.kernels.cpu import jobs
 
-LATENTS, PRIORS, LIKELIHOODS = ("categorical",), ("uniform", "learned"), ("bernoulli",)
+NETWORKS, LATENTS, PRIORS, LIKELIHOODS = ("mlp",), ("categorical",), ("uniform", "learned"), ("bernoulli",)
+
+
+TEMPERED = {"temperature", "anneal", "anneal_rate", "anneal_min", "anneal_every"}
+SETTINGS = {                                    # of each estimator that has kernels: another setting is another rule
+    "exact": set(), "rloo": {"samples"}, "reinforce": {"samples", "baseline", "baseline_value", "decay"},
+    "straight_through": {"samples", "divide", *TEMPERED}, "reinmax": {"samples", "alpha", *TEMPERED},
+}
 
 
 def fused_gradient(spec: StepSpec) -> FusedGradient | None:
     """The estimator as the kernels know it, or None."""
     s = spec.settings
+    if spec.estimator not in SETTINGS or set(s) - SETTINGS[spec.estimator]:
+        return None
     match spec.estimator:
         case "reinforce" if s["baseline"] in jobs.BASELINES:
             kind = jobs.BASELINES[s["baseline"]]
@@ -36,13 +45,15 @@ def unsupported(spec: StepSpec) -> str | None:
         return "clipping needs the whole gradient"
     if spec.microbatch is not None:
         return "microbatches need the whole gradient"
-    for part, name, known in (("latent", spec.latent, LATENTS), ("prior", spec.prior, PRIORS),
-                              ("likelihood", spec.likelihood, LIKELIHOODS)):
+    for part, name, known in (("network", spec.network, NETWORKS), ("latent", spec.latent, LATENTS),
+                              ("prior", spec.prior, PRIORS), ("likelihood", spec.likelihood, LIKELIHOODS),
+                              ("activation", spec.activation, jobs.ACTIVATIONS),
+                              ("binarize", spec.binarize, jobs.PIXEL_MODES)):
         if name not in known:
             return f"{part} {name}"
     if fused_gradient(spec) is None:
-        return f"estimator {spec.estimator}"
-    if spec.activation not in jobs.ACTIVATIONS or len(spec.encoder) < 3:
+        return f"estimator {spec.method}"
+    if len(spec.encoder) < 3:
         return "no hidden layer"
     if spec.estimator == "exact" and spec.codes > MOST_ACTIVATIONS:
         return f"activations of {spec.codes} codes, more than {MOST_ACTIVATIONS}"

@@ -8,7 +8,14 @@ from npdvae.backends.cupy_backend import NUMBERS
 from npdvae.describe import StepSpec
 from npdvae.kernels.cuda.constants import ACTIVATIONS, BASELINES, PIXELS
 
-LATENTS, PRIORS, LIKELIHOODS = ("categorical",), ("uniform", "learned"), ("bernoulli",)
+NETWORKS, LATENTS, PRIORS, LIKELIHOODS = ("mlp",), ("categorical",), ("uniform", "learned"), ("bernoulli",)
+TEMPERED = {"temperature", "anneal", "anneal_rate", "anneal_min", "anneal_every"}
+SETTINGS = {                                    # of each estimator that has kernels: another setting is another rule
+    "exact": set(), "rloo": {"samples"}, "reinforce": {"samples", "baseline", "baseline_value", "decay"},
+    "straight_through": {"samples", "divide", *TEMPERED}, "reinmax": {"samples", "alpha", *TEMPERED},
+    "zgr": {"samples"}, "darn": {"samples", "centre"}, "straight_through_gumbel": {"samples", *TEMPERED},
+    "gumbel_softmax": {"samples", *TEMPERED},
+}
 RUNNING, BATCH = "running", "batch"
 MODES = {"none": PIXELS["grey"], "dynamic": PIXELS["drawn"], "static": PIXELS["drawn"],
          "threshold": PIXELS["thresholded"]}    # static images are 0 and 1 already: a draw leaves them
@@ -32,6 +39,8 @@ class CapturedGradient(NamedTuple):
 def captured_gradient(spec: StepSpec) -> CapturedGradient | None:
     """The estimator as the kernels know it, or None."""
     s, samples = spec.settings, spec.settings.get("samples", 1)
+    if spec.estimator not in SETTINGS or set(s) - SETTINGS[spec.estimator]:
+        return None
     match spec.estimator:
         case "reinforce":
             return reinforce(s, samples)
@@ -70,14 +79,15 @@ def reinforce(settings, samples) -> CapturedGradient | None:
 
 
 def unsupported(spec: StepSpec) -> str | None:
-    """Why the step must run op by op, in a few words, or None where it can be captured."""
-    for part, name, known in (("latent", spec.latent, LATENTS), ("prior", spec.prior, PRIORS),
-                              ("likelihood", spec.likelihood, LIKELIHOODS), ("optimizer", spec.optimizer, NUMBERS),
-                              ("activation", spec.activation, ACTIVATIONS), ("binarize", spec.binarize, MODES)):
+    """Why the readable engine must serve, in a few words, or None where the step can be captured."""
+    for part, name, known in (("network", spec.network, NETWORKS), ("latent", spec.latent, LATENTS),
+                              ("prior", spec.prior, PRIORS), ("likelihood", spec.likelihood, LIKELIHOODS),
+                              ("optimizer", spec.optimizer, NUMBERS), ("activation", spec.activation, ACTIVATIONS),
+                              ("binarize", spec.binarize, MODES)):
         if name not in known:
             return f"{part} {name} has no captured kernel"
     if captured_gradient(spec) is None:
-        return f"estimator {spec.estimator} has no fused kernel for these options"
+        return f"estimator {spec.method} has no captured kernel"
     if spec.microbatch is not None:
         return "microbatches are added up one by one"
     return None

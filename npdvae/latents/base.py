@@ -60,7 +60,10 @@ class Latent:
         raise NotImplementedError
 
     def rows(self, params: Params, z: Array) -> Array:
-        """What the decoder reads: int [..., D], or float [..., F]."""
+        """What the decoder reads: int [..., D], or float [..., F].
+
+        Where parameters have a part in it, their gradients are `backward`'s, from dz and the weights of `weigh`.
+        """
         return z
 
     def weigh(self, params: Params, kept: Any, cost: Array) -> Array:
@@ -80,7 +83,8 @@ class Latent:
                  kl_weight: float, scale: float) -> tuple[Array, Params]:
         """Adjoint of scale * sum_b (expected cost + kl_weight kl): dh [B, E], gradients by name.
 
-        cost [S, B] and dz [S, B, F] (None unless `needs_dz`) are unweighted.
+        cost [S, B] and dz, d cost / d rows (None unless `needs_dz`), are unweighted: [S, B, F], or [S, B, D, K] where
+        rows are int. Rows shared by the batch [S, 1, ...] go without dz. kl_weight is 1 unless `weighs_kl`.
         """
         raise NotImplementedError
 
@@ -119,8 +123,12 @@ class Latent:
         """log p(z) - log q(z | x): [S, B]."""
         raise NotImplementedError
 
+    def code_count(self) -> int | None:
+        """How many codes there are, K**D; None where they cannot be counted."""
+        return None
+
     def codes(self) -> Array | None:
-        """Every code, int [K**D, D], last latent fastest; None where they cannot be counted."""
+        """Every code, int [K**D, D], last latent fastest; None where there are none, or too many to enumerate."""
         return None
 
     def log_prior(self, params: Params, codes: Array, dtype: DType | None = None) -> Array:

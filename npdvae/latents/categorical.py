@@ -48,7 +48,7 @@ class Categorical(Discrete):
         self.width = self.features = latents * categories
         self.needs_dz, self.samples, self.relaxed = estimator.needs_dcodes, estimator.samples, estimator.relaxed
         self.couples_batch = estimator.couples_batch
-        self.weighs_kl = estimator.analytic_kl and self.prior.factorised
+        self.weighs_kl = estimator.analytic_kl and self.prior.factorised    # else log p(z) is a part of the cost
 
     def init_state(self, rng, context_size):
         return self.estimator.init(rng, self.latents, self.categories, context_size)
@@ -76,7 +76,7 @@ class Categorical(Discrete):
 
     def objective_cost(self, params, kept, cost):
         """The cost [S, B] of the estimator's objective: -log p(x | z), or -log p(x, z) where no KL is analytic."""
-        if self.estimator.analytic_kl and self.prior.factorised:
+        if self.weighs_kl:
             return cost
         return cost - self.prior.log_prob(params, kept.draw.codes, cost.dtype)   # [S, B]
 
@@ -121,7 +121,7 @@ class Categorical(Discrete):
         if dz is None:
             return None
         dcodes = dz.reshape(*dz.shape[:2], self.latents, self.categories)
-        return dcodes if self.prior.factorised else dcodes - self.prior.dcodes(params, kept.draw.codes)
+        return dcodes if self.weighs_kl else dcodes - self.prior.dcodes(params, kept.draw.codes)
 
     # ---- evaluation -----------------------------------------------------------------------------------------------
 

@@ -25,7 +25,6 @@ class Discrete(Latent):
         return {"prior": priors.registry.name_of(self.prior)}
 
     def code_count(self):
-        """K**D."""
         return self.categories ** self.latents
 
     def codes(self):

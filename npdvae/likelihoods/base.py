@@ -4,6 +4,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from npdvae.ops.table import Ops
+from npdvae.rng import Generator
 from npdvae.types import Array, DType, Params
 
 
@@ -15,9 +16,14 @@ class Likelihood:
 
     name: ClassVar[str]
     density: bool = False                       # of real-valued pixels: costs may be negative, bits mean nothing
+    grey: bool = False                          # whether targets are pixels as they are, unless --binarize says so
 
     def __init__(self, ops: Ops):
         self.ops = ops
+
+    def outputs(self, pixels: int) -> int:
+        """Outputs of the decoder for so many pixels P: the last axis of a, here [..., P]."""
+        return pixels
 
     def init(self, dtype: DType) -> Params:
         """Fresh parameters by name, NumPy arrays of `dtype`."""
@@ -38,3 +44,18 @@ class Likelihood:
     def mean(self, params: Params, a: Array) -> Array:
         """E[x | z], the image to show: a [..., P] -> [..., P]."""
         raise NotImplementedError
+
+    def sample(self, params: Params, a: Array, rng: Generator) -> Array:
+        """Images drawn from p(x | z): a [N, P] -> [N, P]."""
+        raise NotImplementedError
+
+    def collapsed(self, train: Array, test: Array, levels: int) -> float | None:
+        """Cost of the best model whose pixels do not depend on z, on test images, in nats; None where it is not known.
+
+        Images [N, P] are of `levels` grey levels.
+        """
+        return None
+
+    def floor(self, test: Array, levels: int) -> float | None:
+        """What no model's cost on grey targets goes below, in nats; None where there is no such thing."""
+        return None

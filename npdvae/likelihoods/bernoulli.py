@@ -1,4 +1,6 @@
 """Bernoulli pixels: cost = -log p(x | z) = the binary cross-entropy of pixel logits (eq. 75)."""
+from npdvae.data.baselines import collapsed_baseline, irreducible_cost
+from npdvae.data.binarize import binarize
 from npdvae.likelihoods import register
 from npdvae.likelihoods.base import Likelihood
 
@@ -21,3 +23,12 @@ class Bernoulli(Likelihood):
 
     def mean(self, params, a):
         return self.ops.sigmoid(a)
+
+    def sample(self, params, a, rng):
+        return binarize(self.mean(params, a), "dynamic", rng)
+
+    def collapsed(self, train, test, levels):
+        return collapsed_baseline(train, test, levels)
+
+    def floor(self, test, levels):
+        return irreducible_cost(test, levels)

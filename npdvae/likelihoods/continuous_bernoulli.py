@@ -30,7 +30,7 @@ class ContinuousBernoulli(Likelihood):
     """cost = sum A(a) - x a. A density on [0, 1]: it may be negative. No parameters."""
 
     name = "continuous_bernoulli"
-    density = True
+    density = grey = True
 
     def forward(self, params, a, x):
         norm = log_norm(self.ops.xp, a).sum(-1)                     # [S, B or 1]
@@ -43,3 +43,10 @@ class ContinuousBernoulli(Likelihood):
 
     def mean(self, params, a):
         return mean_of(self.ops.xp, a)
+
+    def sample(self, params, a, rng):
+        """By the inverse of the CDF (exp(a x) - 1) / (exp(a) - 1), for |a| and mirrored."""
+        xp, u = self.ops.xp, rng.uniform((1, *a.shape), a.dtype)[0]     # [N, P]
+        m = xp.maximum(abs(a), 1e-4)                                # below, uniform to rounding
+        x = 1 + xp.log(u + (1 - u) * xp.exp(-m)) / m
+        return xp.where(a > 0, x, 1 - x)

@@ -18,7 +18,7 @@ class Gaussian(Likelihood):
     """
 
     name = "gaussian"
-    density = True
+    density = grey = True
 
     def __init__(self, ops, sigma=SQRT_HALF, learned=False):
         super().__init__(ops)
@@ -67,3 +67,8 @@ class Gaussian(Likelihood):
 
     def mean(self, params, a):
         return a
+
+    def sample(self, params, a, rng):
+        u = rng.uniform((1, *a.shape, 2))[0]                        # [N, P, 2]
+        xp, sigma = self.ops.xp, self.precision(self.log_sigma(params)) ** -0.5
+        return a + sigma * xp.sqrt(-2 * xp.log(u[..., 0])) * xp.cos(2 * math.pi * u[..., 1])    # Box and Muller

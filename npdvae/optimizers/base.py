@@ -31,7 +31,7 @@ class Optimizer:
         return Scalars(lr)
 
     def rule(self, p, g, *moments, t, lr):
-        """One array: the updated parameter, then the updated moments."""
+        """One array: a tuple of the updated parameter and the updated moments."""
         raise NotImplementedError
 
     def init(self, params):
@@ -40,12 +40,12 @@ class Optimizer:
 
     def update(self, params, grads, moments, t, lr):
         """Update number t (1-based) with learning rate lr: new params, new moments."""
-        fresh = {k: params[k] for k in grads if f"{self.kinds[0]}.{k}" not in moments}   # learned entries of a state
+        fresh = {k: params[k] for k in grads if not moments.keys() >= {f"{kind}.{k}" for kind in self.kinds}}
         params, moments = dict(params), {**moments, **self.init(fresh)}
         for k, g in grads.items():
             own = [f"{kind}.{k}" for kind in self.kinds]
             params[k], *new = self.rule(params[k], g, *(moments[m] for m in own), t=t, lr=lr)
-            moments.update(zip(own, new))
+            moments.update(zip(own, new, strict=True))
         return params, moments
 
 

@@ -65,9 +65,6 @@ class Autoregressive(Prior):
         log_p, _ = self.conditionals(params, codes)
         return (self.rows(codes, log_p.dtype) * log_p).sum(-1)
 
-    def log_prob(self, params, codes, dtype=None):
-        return self.terms(params, codes).sum(-1)                    # [...]
-
     def log_prob_backward(self, params, dlog_p, codes):
         return self.adjoint(params, dlog_p, codes, need_dcodes=False)[1]
 

@@ -34,17 +34,19 @@ class Prior:
         raise NotImplementedError
 
     def dcodes(self, params: Params, codes: Array) -> Array:
-        """d log p(z) / d rows at codes [S, B or 1, ...]: [S, B or 1, D, K]."""
-        raise NotImplementedError
+        """d log p(z) / d rows at codes [S, B or 1, ...]: [S or 1, B or 1, D, K]."""
+        return self.log_rows(params)[None, None]
 
     def log_prob(self, params: Params, codes: Array, dtype: DType | None = None) -> Array:
         """log p(z) of codes int [..., D] or rows [..., D, K] -> [...], in `dtype` (None: that of the rows)."""
+        if not self.factorised:
+            return self.terms(params, codes).sum(-1)                # [...]
         rows = self.log_rows(params)                                # [D, K]
         return self.ops.log_prob(rows if dtype is None else rows.astype(dtype), codes)
 
     def log_prob_backward(self, params: Params, dlog_p: Array, codes: Array) -> Params:
         """Adjoint of `log_prob` w.r.t. the parameters: dlog_p [S, B], codes as there -> gradients by name."""
-        return {}
+        raise NotImplementedError
 
     def kl(self, params: Params, log_q: Array) -> Array:
         """KL(q || p) of each latent: log q [B, D, K] -> [B, D]."""

@@ -14,6 +14,9 @@ class Uniform(Prior):
     def log_rows(self, params):
         return self.ops.xp.full((self.latents, self.categories), -math.log(self.categories))
 
+    def log_prob_backward(self, params, dlog_p, codes):
+        return {}
+
     def kl(self, params, log_q):
         return self.ops.kl_uniform(log_q)
 

@@ -41,3 +41,7 @@ def backward(estimator, draw, cost, dcodes=None, state=None):
                 out[b, d, z] += part
                 out[b, d, other] -= part
     return out
+
+
+# options and their defaults; evaluations of the decoder at D = 3 for K = 2 and K = 4 (None: not served)
+DOCUMENTED = dict(samples=3), 3, 3

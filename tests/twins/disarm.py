@@ -20,3 +20,7 @@ def backward(estimator, draw, cost, dcodes=None, state=None):
             out[b, d, 1] += da
             out[b, d, 0] -= da
     return out
+
+
+# options and their defaults; evaluations of the decoder at D = 3 for K = 2 and K = 4 (None: not served)
+DOCUMENTED = dict(), 2, None

@@ -33,3 +33,7 @@ def backward(estimator, draw, cost, dcodes=None, state=None):
                 out[b, d, z] += half * rho
                 out[b, d, other] -= half * rho
     return out
+
+
+# options and their defaults; evaluations of the decoder at D = 3 for K = 2 and K = 4 (None: not served)
+DOCUMENTED = dict(), 2, 2

@@ -46,3 +46,7 @@ def backward(estimator, draw, cost, dcodes=None, state=None):
             walk([float(v) for v in draw.logits[b, d]], list(range(K)), code(draw, 0, b, d), code(draw, 1, b, d),
                  half, out[b, d])
     return out
+
+
+# options and their defaults; evaluations of the decoder at D = 3 for K = 2 and K = 4 (None: not served)
+DOCUMENTED = dict(), 2, 2

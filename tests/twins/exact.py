@@ -18,3 +18,7 @@ def backward(estimator, draw, cost, dcodes=None, state=None):
                     math.prod(p[i][code(draw, s, b, i)] for i in range(D)) * float(cost[s, b])
                     * ((k == code(draw, s, b, d)) - p[d][k]) for s in range(len(draw.codes)))
     return out
+
+
+# options and their defaults; evaluations of the decoder at D = 3 for K = 2 and K = 4 (None: not served)
+DOCUMENTED = dict(), 8, 64

@@ -1,6 +1,7 @@
 """Fan et al. 2022: two deterministic perturbations, consistency (the drawn category is largest) and gap."""
 import numpy as np
 
+from tests.twins import FIXED
 from tests.twins.loops import code, jacobian_times, softmax
 
 
@@ -19,3 +20,7 @@ def backward(estimator, draw, cost, dcodes=None, state=None):
                 for k, v in enumerate(jacobian_times(y, [float(g) for g in dcodes[s, b, d]])):
                     out[b, d, k] += v / tau / S
     return out
+
+
+# options and their defaults; evaluations of the decoder at D = 3 for K = 2 and K = 4 (None: not served)
+DOCUMENTED = dict(samples=1, temperature=0.7, gap=1.0, **FIXED), 1, 1

@@ -3,6 +3,7 @@ import math
 
 import numpy as np
 
+from tests.twins import FIXED
 from tests.twins.loops import code, jacobian_times, softmax
 
 
@@ -40,3 +41,7 @@ def backward(estimator, draw, cost, dcodes=None, state=None):
                 for k in range(K):
                     out[b, d, k] += rao[k] / S
     return out
+
+
+# options and their defaults; evaluations of the decoder at D = 3 for K = 2 and K = 4 (None: not served)
+DOCUMENTED = dict(samples=1, conditional_draws=10, temperature=0.5, **FIXED), 1, 1

@@ -29,3 +29,7 @@ def strength(estimator, draw, g, b, state):
     beta = estimator.beta if state is None else math.exp(float(state["log_beta"][0]))
     phi, size = (math.sqrt(math.fsum(float(v) ** 2 for v in x.ravel())) for x in (draw.logits[b], g))
     return beta * (phi or 1.0) / (size or 1.0)
+
+
+# options and their defaults; evaluations of the decoder at D = 3 for K = 2 and K = 4 (None: not served)
+DOCUMENTED = dict(samples=1, lam=0.3), 1, 1

@@ -30,3 +30,7 @@ def changed_cost(draw, cost, b, d, k, fresh=False):
         if [code(draw, s, b, i) for i in range(D)] == wanted:
             return float(cost[s, b])
     raise AssertionError(f"no row for latent {d} set to {k}")
+
+
+# options and their defaults; evaluations of the decoder at D = 3 for K = 2 and K = 4 (None: not served)
+DOCUMENTED = dict(fresh=False), 4, 10

@@ -24,3 +24,7 @@ def backward(estimator, draw, cost, dcodes=None, state=None):
             for k, v in enumerate(jacobian_times(p[d], h[d])):
                 out[b, d, k] += v
     return out
+
+
+# options and their defaults; evaluations of the decoder at D = 3 for K = 2 and K = 4 (None: not served)
+DOCUMENTED = dict(samples=1), 2, 2

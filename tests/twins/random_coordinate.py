@@ -17,3 +17,7 @@ def backward(estimator, draw, cost, dcodes=None, state=None):
             mean = sum(p[j] * float(cost[j, b]) for j in range(K))
             out[b, changed, k] = D * p[k] * (float(cost[k, b]) - mean)
     return out
+
+
+# options and their defaults; evaluations of the decoder at D = 3 for K = 2 and K = 4 (None: not served)
+DOCUMENTED = dict(), 2, 4

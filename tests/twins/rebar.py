@@ -3,6 +3,7 @@ import math
 
 import numpy as np
 
+from tests.twins import FIXED
 from tests.twins.loops import softmax
 
 
@@ -42,3 +43,7 @@ def backward(estimator, draw, cost, dcodes=None, state=None):
                     score = (k == winner) - p[k]
                     out[b, d, k] += ((cost[s, b] - eta * cost[2 * S + s, b]) * score + eta * (free[k] - given[k])) / S
     return out
+
+
+# options and their defaults; evaluations of the decoder at D = 3 for K = 2 and K = 4 (None: not served)
+DOCUMENTED = dict(samples=1, eta=1.0, temperature=0.5, **FIXED), 3, 3

@@ -56,3 +56,7 @@ def backward(estimator, draw, cost, dcodes=None, state=None):
                                                          dcodes[s, b, d]))
         out[b, d] += np.array(row(estimator, phi, noise, g, code(draw, s, b, d))) / S
     return out
+
+
+# options and their defaults; evaluations of the decoder at D = 3 for K = 2 and K = 4 (None: not served)
+DOCUMENTED = dict(samples=1, steps=3, first=0.5, cov=False, reinmax=False), 1, 1

@@ -60,3 +60,8 @@ def network(context, b, state):
             unit += float(context[b, i]) * float(state["hidden_weight"][i, h])
         total += math.tanh(unit) * float(state["output_weight"][h, 0])
     return total
+
+
+# options and their defaults; evaluations of the decoder at D = 3 for K = 2 and K = 4 (None: not served)
+DOCUMENTED = dict(baseline="running_mean", samples=1, baseline_value=None, decay=None, hidden=None, normalise=None), \
+    1, 1

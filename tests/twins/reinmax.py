@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from tests.twins import FIXED
 from tests.twins.loops import code, jacobian_times, softmax
 
 
@@ -28,3 +29,7 @@ def backward(estimator, draw, cost, dcodes=None, state=None):
                 for k in range(K):
                     out[b, d, k] += (first[k] + w * along * away[k] - w * zeroth[k]) / S
     return out
+
+
+# options and their defaults; evaluations of the decoder at D = 3 for K = 2 and K = 4 (None: not served)
+DOCUMENTED = dict(samples=1, temperature=1.0, alpha=1.0, **FIXED), 1, 1

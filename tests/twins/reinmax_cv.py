@@ -1,7 +1,7 @@
 """Wang & Bui 2026: ReinMax + eta (GR_k - straight-through Gumbel), the correction at theta' = log (p + D) / 2."""
 import math
 
-from tests.twins import reinmax
+from tests.twins import FIXED, reinmax
 from tests.twins.gr_mc import gumbel_rao
 from tests.twins.loops import code, jacobian_times, softmax
 
@@ -23,3 +23,7 @@ def backward(estimator, draw, cost, dcodes=None, state=None):
                 for k in range(K):
                     out[b, d, k] += estimator.eta * (rao[k] - through[k] / tau) / S
     return out
+
+
+# options and their defaults; evaluations of the decoder at D = 3 for K = 2 and K = 4 (None: not served)
+DOCUMENTED = dict(samples=1, conditional_draws=10, temperature=1.0, gumbel_temperature=0.5, eta=0.5, **FIXED), 1, 1

@@ -1,6 +1,7 @@
 """Wang & Bui 2026: 2 GR_k at theta' = log (p + D) / 2, less half of straight-through at theta."""
 import numpy as np
 
+from tests.twins import FIXED
 from tests.twins.gr_mc import gumbel_rao
 from tests.twins.loops import code, jacobian_times, softmax
 
@@ -21,3 +22,7 @@ def backward(estimator, draw, cost, dcodes=None, state=None):
                 for k in range(K):
                     out[b, d, k] += (2 * rao[k] - zeroth[k] / 2) / S
     return out
+
+
+# options and their defaults; evaluations of the decoder at D = 3 for K = 2 and K = 4 (None: not served)
+DOCUMENTED = dict(samples=1, conditional_draws=10, temperature=0.5, **FIXED), 1, 1

@@ -3,6 +3,7 @@ import math
 
 import numpy as np
 
+from tests.twins import FIXED
 from tests.twins.loops import code, softmax
 from tests.twins.rebar import conditional, path
 
@@ -55,3 +56,7 @@ def backward(estimator, draw, cost, dcodes=None, state=None):
                 for k in range(K):
                     out[b, d, k] += ((float(cost[s, b]) - c) * ((k == z[d]) - p[d][k]) + free[k] - other[k]) / S
     return out
+
+
+# options and their defaults; evaluations of the decoder at D = 3 for K = 2 and K = 4 (None: not served)
+DOCUMENTED = dict(samples=1, hidden=256, temperature=0.5, **FIXED), 1, 1

@@ -50,3 +50,7 @@ def network(f, along, which, state):
             unit = float(w) * f + float(v) * along + float(state["hidden_bias"][i])
             total += (unit if unit > 0 else 0.3 * unit) * float(state["output_weight"][i, which])
     return total
+
+
+# options and their defaults; evaluations of the decoder at D = 3 for K = 2 and K = 4 (None: not served)
+DOCUMENTED = dict(samples=2, hidden=32, alpha=0.5, beta=0.5), 2, 2

@@ -50,3 +50,8 @@ def backward(estimator, draw, cost, dcodes=None, state=None):
                 out[b, d, 1] += da
                 out[b, d, 0] -= da
     return out
+
+
+# options and their defaults; evaluations of the decoder at D = 3 for K = 2 and K = 4 (None: not served)
+DOCUMENTED = (dict(samples=4, function='f2', temperature=0.5, anneal="constant",
+                   anneal_rate=0.0, anneal_min=0.25, anneal_every=1), 4, None)

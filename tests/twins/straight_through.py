@@ -1,6 +1,7 @@
 """Bengio et al. 2013: the gradient with respect to the one-hot row, sent through the softmax's Jacobian."""
 import numpy as np
 
+from tests.twins import FIXED
 from tests.twins.loops import softmax
 
 
@@ -19,3 +20,7 @@ def backward(estimator, draw, cost, dcodes=None, state=None):
                 if estimator.divide:
                     out[b, d, k] /= tau
     return out
+
+
+# options and their defaults; evaluations of the decoder at D = 3 for K = 2 and K = 4 (None: not served)
+DOCUMENTED = dict(samples=1, temperature=1.0, divide=False, **FIXED), 1, 1

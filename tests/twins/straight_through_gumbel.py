@@ -1,6 +1,7 @@
 """Jang et al. 2017: z = one_hot(argmax(phi + G)) forward, d softmax((phi + G) / tau) / d phi backward."""
 import numpy as np
 
+from tests.twins import FIXED
 from tests.twins.loops import code, jacobian_times, softmax
 
 
@@ -18,3 +19,7 @@ def backward(estimator, draw, cost, dcodes=None, state=None):
                 for k, v in enumerate(jacobian_times(y, [float(g) for g in dcodes[s, b, d]])):
                     out[b, d, k] += v / tau / S
     return out
+
+
+# options and their defaults; evaluations of the decoder at D = 3 for K = 2 and K = 4 (None: not served)
+DOCUMENTED = dict(samples=1, temperature=0.5, **FIXED), 1, 1

@@ -23,3 +23,7 @@ def backward(estimator, draw, cost, dcodes=None, state=None):
                 for k in range(K):
                     out[b, d, k] += weight * (float(cost[s, b]) - baseline) * ((k == code(draw, s, b, d)) - p[d][k])
     return out
+
+
+# options and their defaults; evaluations of the decoder at D = 3 for K = 2 and K = 4 (None: not served)
+DOCUMENTED = dict(k=8, baseline="summed"), 8, 8

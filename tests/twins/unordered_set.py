@@ -40,3 +40,7 @@ def backward(estimator, draw, cost, dcodes=None, state=None):
                     score = (c == code(draw, i, b, d)) - p[d][c]
                     out[b, d, c] += q[i] * ratio * (float(cost[i, b]) - baseline) * score
     return out
+
+
+# options and their defaults; evaluations of the decoder at D = 3 for K = 2 and K = 4 (None: not served)
+DOCUMENTED = dict(k=4), 4, 4
