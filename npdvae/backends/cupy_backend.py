@@ -337,6 +337,12 @@ class CupyOps:
     def gumbel(self, u):
         return self.each("gumbel", u)
 
+    def normal(self, u):
+        u = self.cupy.ascontiguousarray(u)
+        e = self.cupy.empty(u.shape[:-1], u.dtype)                  # [...]
+        self.run(u.dtype, "normal", launch.elementwise(e.size), u, e, e.size)
+        return e
+
     # ---- updates --------------------------------------------------------------------------------------------------
 
     def sgd(self, p, g, m, lr, momentum=0.9):

@@ -83,6 +83,7 @@ class Ops(NamedTuple):
     kl_categorical: Two
     kl_categorical_backward: Callable[[Array, Array, Array], tuple[Array, Array]]
     gumbel: Map
+    normal: Map
     sgd: Momentum
     adam: Adaptive
     radam: Adaptive

@@ -369,3 +369,4 @@ static inline unsigned __umulhi(unsigned a, unsigned b) { return (unsigned)((uin
 template <class T> static inline T __ldg(const T* p) { return *p; }
 template <class T> static inline T min(T a, T b) { return b < a ? b : a; }
 template <class T> static inline T max(T a, T b) { return a < b ? b : a; }
+template <class T> static inline T cospi(T x) { return (T)cos(3.14159265358979323846 * x); }
