@@ -1,0 +1,226 @@
+"""z = loc + exp(s) e with noise e of a standard family: six latents, pathwise or score-function gradients.
+
+KL to the prior N(0, 1) is analytic for every family of variance v0 and entropy H0:
+(loc^2 + v0 exp(2 s)) / 2 + log(2 pi) / 2 - H0 - s.
+"""
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from npdvae.latents import families, register
+from npdvae.latents.base import Latent
+from npdvae.latents.families import LOG_TAU
+
+PRIORS = {name: families.TABLE[name] for name in ("gaussian", "laplace", "logistic")}     # of unbounded support
+NODES = 64                                      # of a half-line, for the KL to another prior than N(0, 1)
+
+
+class Posterior(NamedTuple):
+    """q(z | x) of each example."""
+
+    loc: Any                                    # [B, D]
+    s: Any                                      # [B, D], log scale
+    kl: Any                                     # [B, D], nats
+
+
+class Kept(NamedTuple):
+    """What the backward of the latent layer needs."""
+
+    q: Posterior
+    e: Any                                      # [S, B, D]
+    z: Any                                      # [S, B, D]
+    kl: Any                                     # [B, D], analytic or sampled
+
+
+class LocationScale(Latent):
+    """h = (loc, s); the decoder reads T(z), T of `transform`, so KL and log-ratio are those of z.
+
+    `kl`: analytic; sampled, log q(z) - log p(z) at the z drawn, where the prior may be of another `prior_family`; or
+    parameters, a penalty loc^2 + (exp(s) - 1)^2 in the gradient alone: the KL that is reported is the analytic one.
+    `gradient` score is REINFORCE with leave-one-out baselines. `free_bits` as in latents.categorical.
+    """
+
+    def __init__(self, latents, ops=None, samples=1, gradient="pathwise", kl="analytic", prior_family="gaussian",
+                 transform="none", free_bits=0.0):
+        super().__init__(latents, ops)
+        for option, value, known in (("gradient", gradient, ("pathwise", "score")),
+                                     ("kl", kl, ("analytic", "sampled", "parameters")),
+                                     ("prior_family", prior_family, tuple(PRIORS)),
+                                     ("transform", transform, ("none", "exp", "sigmoid"))):
+            if value not in known:
+                raise ValueError(f"latent {self.name}: {option} must be one of {', '.join(known)}, got {value!r}")
+        self.family, self.prior = self.standard(), PRIORS[prior_family](ops)
+        self.samples, self.gradient, self.penalty, self.prior_family = samples, gradient, kl, prior_family
+        self.transform, self.free_bits, self.needs_dz = transform, free_bits, gradient == "pathwise"
+        self.width, self.features = 2 * latents, latents
+        self.check()
+
+    def standard(self) -> families.Family:
+        """The family of the noise."""
+        return families.TABLE[self.name](self.ops)
+
+    def check(self) -> None:
+        """Raise ValueError for options that do not go together."""
+        if self.samples < 1:
+            raise ValueError(f"latent {self.name}: samples must be at least 1, got {self.samples}")
+        if self.gradient == "score" and self.samples < 2:
+            raise ValueError(f"latent {self.name}: gradient score compares samples, so it needs at least 2, got 1")
+        if self.gradient == "score" and isinstance(self.family, families.Uniform):
+            raise ValueError("latent uniform: gradient score misses what moving the ends of the support does; "
+                             "take pathwise")
+        if self.prior_family != "gaussian" and self.penalty != "sampled":
+            raise ValueError(f"latent {self.name}: prior_family {self.prior_family} needs kl sampled")
+        if self.free_bits < 0:
+            raise ValueError(f"free bits must not be negative, got {self.free_bits}")
+        if self.free_bits and self.penalty == "parameters":
+            raise ValueError(f"latent {self.name}: free bits are of a KL, which kl parameters does not descend")
+
+    def spec(self):
+        names = ("samples", "gradient", "penalty", "prior_family", "transform")
+        return {"settings": {name: getattr(self, name) for name in names}, "free_bits": self.free_bits}
+
+    # ---- the training step ----------------------------------------------------------------------------------------
+
+    def noise(self, family, rng, shape, dtype):
+        """e of a family: [S, B, D]."""
+        return family.noise(rng.uniform((*shape, family.uniforms), dtype))
+
+    def forward(self, params, h, rng, state=None, context=None):
+        """h [B, 2 D] -> z [S, B, D], kept."""
+        q = self.posterior(params, h)
+        e = self.noise(self.family, rng, (self.samples, *q.loc.shape), h.real.dtype)
+        z = q.loc + self.ops.xp.exp(q.s) * e                        # [S, B, D]
+        if self.penalty != "sampled":
+            return z, Kept(q, e, z, q.kl)
+        log_ratio = self.family.log_density(e) - q.s - self.prior.log_density(z)    # [S, B, D]
+        return z, Kept(q, e, z, log_ratio.mean(0))
+
+    def rows(self, params, z):
+        """T(z)."""
+        if self.transform == "exp":
+            return self.ops.xp.exp(z)
+        return self.ops.sigmoid(z) if self.transform == "sigmoid" else z
+
+    def rows_backward(self, drows, z):
+        """Adjoint of `rows`."""
+        if self.transform == "exp":
+            return drows * self.ops.xp.exp(z)
+        return drows * self.ops.sigmoid(z) * self.ops.sigmoid(-z) if self.transform == "sigmoid" else drows
+
+    def kl(self, params, kept, weights):
+        return kept.kl.sum(-1)                                      # [B]
+
+    def backward(self, params, kept, cost, dz, state=None, kl_weight=1.0, scale=1.0):
+        """Through the cost and the KL: dh [B, 2 D]."""
+        dloc, ds = self.pathwise(kept, dz) if self.needs_dz else self.score(kept, cost)
+        kloc, ks = self.kl_gradient(kept)
+        if self.free_bits:
+            kl = kept.q.kl                                          # [B, D]
+            kl_weight = self.ops.xp.where(kl >= self.free_bits, kl_weight, 0.0).astype(kl.dtype)    # [B, D]
+        dh = self.ops.xp.concatenate([dloc + kl_weight * kloc, ds + kl_weight * ks], -1)    # [B, 2 D]
+        return scale * dh, {}
+
+    def pathwise(self, kept, drows):
+        """E[dz] and E[dz sigma e] over the samples: [B, D] each (Kingma and Welling 2014)."""
+        dz = self.rows_backward(drows, kept.z)                      # [S, B, D]
+        return dz.mean(0), (dz * kept.e).mean(0) * self.ops.xp.exp(kept.q.s)
+
+    def score(self, kept, cost):
+        """E[(f - b) d log q]: [B, D] each; b is the mean cost of the other samples."""
+        f = ((cost - cost.mean(0)) / (len(cost) - 1))[..., None]    # [S, B, 1], (f - b) / S
+        psi = self.family.slope(kept.e)                             # [S, B, D]
+        return -(f * psi).sum(0) / self.ops.xp.exp(kept.q.s), -(f * (1 + kept.e * psi)).sum(0)
+
+    def kl_gradient(self, kept):
+        """d KL / d loc and d KL / ds, or of what stands for it: [B, D] each."""
+        q, sigma = kept.q, self.ops.xp.exp(kept.q.s)                # [B, D]
+        if self.penalty == "analytic":
+            return q.loc, self.family.variance * sigma ** 2 - 1
+        if self.penalty == "parameters":
+            return 2 * q.loc, 2 * (sigma - 1) * sigma
+        r = -self.prior.slope(kept.z)                               # [S, B, D], -d log p / dz
+        return r.mean(0), (r * kept.e).mean(0) * sigma - 1
+
+    # ---- evaluation -----------------------------------------------------------------------------------------------
+
+    def posterior(self, params, h):
+        loc, s = h[:, :self.latents], h[:, self.latents:]           # [B, D] each
+        return Posterior(loc, s, self.cross_entropy(loc, s) - self.family.entropy - s)
+
+    def cross_entropy(self, loc, s):
+        """-E_q[log p(z)]: [B, D]; by quadrature where the prior is not N(0, 1)."""
+        sigma = self.ops.xp.exp(s)
+        if self.prior_family == "gaussian":
+            return (loc ** 2 + self.family.variance * sigma ** 2) / 2 + LOG_TAU / 2
+        e, w = (a.astype(loc.real.dtype)[:, None, None] for a in families.nodes(self.family, NODES))    # [N, 1, 1]
+        return -(w * self.prior.log_density(loc + sigma * e)).sum(0)
+
+    def readout(self, q):
+        return {"loc": q.loc, "scale": self.ops.xp.exp(q.s)}        # [B, D] each
+
+    def sample(self, params, q, rng, samples):
+        e = self.noise(self.family, rng, (samples, *q.loc.shape), q.loc.dtype)
+        return q.loc + self.ops.xp.exp(q.s) * e                     # [S, B, D]
+
+    def mode(self, params, q):
+        return q.loc                                                # [B, D]
+
+    def log_ratio(self, params, q, z):
+        e = (z - q.loc) / self.ops.xp.exp(q.s)                      # [S, B, D]
+        return (self.prior.log_density(z) - self.family.log_density(e) + q.s).sum(-1)   # [S, B]
+
+    def sample_prior(self, params, rng, n):
+        return self.noise(self.prior, rng, (1, n, self.latents), float)[0]      # [n, D]
+
+    def traverse(self, params, z, d):
+        rows = self.ops.xp.repeat(z[None], 12, 0)                   # [12, D]
+        rows[:, d] = families.quantiles(self.prior, 12)
+        return rows
+
+    def check_z(self, z):
+        """z float [N, D], before the transform."""
+        if z.dtype.kind != "f" or z.shape[1:] != (self.latents,):
+            raise ValueError(f"z must be float [N, {self.latents}], got {z.dtype} {list(z.shape)}")
+        if not self.ops.xp.isfinite(z).all():
+            raise ValueError("z must be finite")
+        return z
+
+
+@register
+class Gaussian(LocationScale):
+    name = "gaussian"
+
+
+@register
+class Laplace(LocationScale):
+    name = "laplace"
+
+
+@register
+class Logistic(LocationScale):
+    name = "logistic"
+
+
+@register
+class Triangular(LocationScale):
+    name = "triangular"
+
+
+@register
+class Uniform(LocationScale):
+    name = "uniform"
+
+
+@register
+class StudentT(LocationScale):
+    """`nu` degrees of freedom, above 2."""
+
+    name = "student_t"
+
+    def __init__(self, latents, ops=None, samples=1, gradient="pathwise", kl="analytic", prior_family="gaussian",
+                 transform="none", free_bits=0.0, nu=5.0):
+        self.nu = nu
+        super().__init__(latents, ops, samples, gradient, kl, prior_family, transform, free_bits)
+
+    def standard(self):
+        return families.StudentT(self.ops, self.nu)
