@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from npdvae.latents import families, register
-from npdvae.latents.base import Latent
 from npdvae.latents.families import LOG_TAU
+from npdvae.latents.reparameterised import Reparameterised
 
 PRIORS = {name: families.TABLE[name] for name in ("gaussian", "laplace", "logistic")}     # of unbounded support
 NODES = 64                                      # of a half-line, for the KL to another prior than N(0, 1)
@@ -32,27 +32,23 @@ class Kept(NamedTuple):
     kl: Any                                     # [B, D], analytic or sampled
 
 
-class LocationScale(Latent):
+class LocationScale(Reparameterised):
     """h = (loc, s); the decoder reads T(z), T of `transform`, so KL and log-ratio are those of z.
 
     `kl`: analytic; sampled, log q(z) - log p(z) at the z drawn, where the prior may be of another `prior_family`; or
     parameters, a penalty loc^2 + (exp(s) - 1)^2 in the gradient alone: the KL that is reported is the analytic one.
-    `gradient` score is REINFORCE with leave-one-out baselines. `free_bits` as in latents.categorical.
+    `gradient` score is REINFORCE with leave-one-out baselines.
     """
 
     def __init__(self, latents, ops=None, samples=1, gradient="pathwise", kl="analytic", prior_family="gaussian",
                  transform="none", free_bits=0.0):
-        super().__init__(latents, ops)
-        for option, value, known in (("gradient", gradient, ("pathwise", "score")),
-                                     ("kl", kl, ("analytic", "sampled", "parameters")),
-                                     ("prior_family", prior_family, tuple(PRIORS)),
-                                     ("transform", transform, ("none", "exp", "sigmoid"))):
-            if value not in known:
-                raise ValueError(f"latent {self.name}: {option} must be one of {', '.join(known)}, got {value!r}")
+        super().__init__(latents, ops, samples, free_bits)
+        self.gradient = self.choose("gradient", gradient, ("pathwise", "score"))
+        self.penalty = self.choose("kl", kl, ("analytic", "sampled", "parameters"))
+        self.prior_family = self.choose("prior_family", prior_family, tuple(PRIORS))
+        self.transform = self.choose("transform", transform, ("none", "exp", "sigmoid"))
         self.family, self.prior = self.standard(), PRIORS[prior_family](ops)
-        self.samples, self.gradient, self.penalty, self.prior_family = samples, gradient, kl, prior_family
-        self.transform, self.free_bits, self.needs_dz = transform, free_bits, gradient == "pathwise"
-        self.width, self.features = 2 * latents, latents
+        self.needs_dz, self.width = gradient == "pathwise", 2 * latents
         self.check()
 
     def standard(self) -> families.Family:
@@ -61,8 +57,6 @@ class LocationScale(Latent):
 
     def check(self) -> None:
         """Raise ValueError for options that do not go together."""
-        if self.samples < 1:
-            raise ValueError(f"latent {self.name}: samples must be at least 1, got {self.samples}")
         if self.gradient == "score" and self.samples < 2:
             raise ValueError(f"latent {self.name}: gradient score compares samples, so it needs at least 2, got 1")
         if self.gradient == "score" and isinstance(self.family, families.Uniform):
@@ -70,8 +64,6 @@ class LocationScale(Latent):
                              "take pathwise")
         if self.prior_family != "gaussian" and self.penalty != "sampled":
             raise ValueError(f"latent {self.name}: prior_family {self.prior_family} needs kl sampled")
-        if self.free_bits < 0:
-            raise ValueError(f"free bits must not be negative, got {self.free_bits}")
         if self.free_bits and self.penalty == "parameters":
             raise ValueError(f"latent {self.name}: free bits are of a KL, which kl parameters does not descend")
 
@@ -107,18 +99,8 @@ class LocationScale(Latent):
             return drows * self.ops.xp.exp(z)
         return drows * self.ops.sigmoid(z) * self.ops.sigmoid(-z) if self.transform == "sigmoid" else drows
 
-    def kl(self, params, kept, weights):
-        return kept.kl.sum(-1)                                      # [B]
-
-    def backward(self, params, kept, cost, dz, state=None, kl_weight=1.0, scale=1.0):
-        """Through the cost and the KL: dh [B, 2 D]."""
-        dloc, ds = self.pathwise(kept, dz) if self.needs_dz else self.score(kept, cost)
-        kloc, ks = self.kl_gradient(kept)
-        if self.free_bits:
-            kl = kept.q.kl                                          # [B, D]
-            kl_weight = self.ops.xp.where(kl >= self.free_bits, kl_weight, 0.0).astype(kl.dtype)    # [B, D]
-        dh = self.ops.xp.concatenate([dloc + kl_weight * kloc, ds + kl_weight * ks], -1)    # [B, 2 D]
-        return scale * dh, {}
+    def cost_gradient(self, kept, cost, drows):
+        return self.pathwise(kept, drows) if self.needs_dz else self.score(kept, cost)
 
     def pathwise(self, kept, drows):
         """E[dz] and E[dz sigma e] over the samples: [B, D] each (Kingma and Welling 2014)."""
@@ -173,17 +155,7 @@ class LocationScale(Latent):
         return self.noise(self.prior, rng, (1, n, self.latents), float)[0]      # [n, D]
 
     def traverse(self, params, z, d):
-        rows = self.ops.xp.repeat(z[None], 12, 0)                   # [12, D]
-        rows[:, d] = families.quantiles(self.prior, 12)
-        return rows
-
-    def check_z(self, z):
-        """z float [N, D], before the transform."""
-        if z.dtype.kind != "f" or z.shape[1:] != (self.latents,):
-            raise ValueError(f"z must be float [N, {self.latents}], got {z.dtype} {list(z.shape)}")
-        if not self.ops.xp.isfinite(z).all():
-            raise ValueError("z must be finite")
-        return z
+        return self.set_latent(z, d, families.quantiles(self.prior, 12))        # [12, D]
 
 
 @register
