@@ -18,7 +18,8 @@ PIXELS, f4 = 14, np.float32
 LATENTS = [("gaussian", {}), ("student_t", dict(samples=2, transform="sigmoid")),
            ("laplace", dict(kl="sampled", prior_family="logistic", transform="exp")),
            ("triangular", dict(samples=3, gradient="score")), ("logistic", dict(free_bits=0.02)),
-           ("uniform", dict(kl="parameters")), ("kumaraswamy", dict(samples=2))]
+           ("uniform", dict(kl="parameters")), ("kumaraswamy", dict(samples=2)), ("gamma", {}),
+           ("dirichlet", dict(samples=2))]
 SETTINGS = ["--latents", "3", "--hidden", "20", "--batch-size", "100", "--backend", "numpy", "--no-figures"]
 
 
