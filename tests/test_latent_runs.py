@@ -1,6 +1,8 @@
 """Continuous latents on every backend, and from the command line: train, resume, evaluate, sample, report. Share: 15 s.
 """
 import json
+import pathlib
+import runpy
 
 import numpy as np
 import pytest
@@ -140,3 +142,8 @@ def test_wrong_options_are_refused_in_one_line(settings, message, tmp_path, caps
 def test_weights_of_the_kl_are_fine(tmp_path):
     assert train.main([*SETTINGS, "--latent", "gaussian", "--epochs", "1", "--kl-weight", "0.5", "--out",
                        str(tmp_path / "r")]) == 0
+
+
+def test_the_table_of_runs_is_what_is_stored():
+    docs = pathlib.Path(__file__).parent.parent / "docs"
+    assert runpy.run_path(str(docs / "latents.py"))["page"]() == (docs / "latents.md").read_text()
