@@ -129,15 +129,15 @@ def grid(images, shape, title="", columns=None):
 def traversal(images, code, latents, categories, shape, title=""):
     """What one category changes: row of latent d, column of category k: the code with z_d = k.
 
-    images [R, C, P]; code [R]: the column that shows the image's own z in each row, framed (None: none does);
-    latents [R] and categories [C]: the numbers written beside the rows and columns.
+    images [R, C, P]; code [R]: the column that shows the image's own z in each row, framed (None: none does, and
+    columns are quantiles); latents [R] and categories [C]: the numbers written beside the rows and columns.
     """
     from matplotlib.patches import Rectangle
     H, W = shape[0] + GAP, shape[1] + GAP
     f, axes = _picture(mosaic(images, shape), title, left=0.9, most=9)
     axes.set_yticks([r * H + (shape[0] - 1) / 2 for r in range(len(latents))], [f"$z_{{{d}}}$" for d in latents])
     axes.set_xticks([c * W + (shape[1] - 1) / 2 for c in range(len(categories))], categories)
-    axes.set_xlabel("category")
+    axes.set_xlabel("quantile of the prior" if all(k is None for k in code) else "category")
     for r, k in enumerate(code):
         if k in categories:
             c = list(categories).index(k)

@@ -21,6 +21,7 @@ CAPTIONS = {
                        "probabilities at a code drawn from q(z | x), and pixels drawn from these.",
     "traversals": "The most probable code of one test image with one latent at a time set to each of its categories. "
                   "Framed: the category that the image has.",
+    "quantiles": "The most probable z of one test image with one latent at a time set to 12 quantiles of its prior.",
     "prior": "Pixel probabilities of codes drawn from the prior.",
     "kl": "KL of each latent to the prior, mean over the test images.",
     "code_use": "Mean of q(z | x) over the test images, the perplexity of that mean, and the KL of each latent to "
@@ -157,7 +158,7 @@ def write(run, f, lines, images):
               "prior": "Prior samples", "code_use": "Use of the code", "kl": "KL of each latent"}
     sections = [("Test split, nats per image", [page.table(rows)])]
     for name, content in images.items():
-        blocks = [page.picture(content, CAPTIONS[name])]
+        blocks = [page.picture(content, CAPTIONS["quantiles" if name == "traversals" and not c.categories else name])]
         if name == "elbo":
             blocks.append(page.table(history, head))
         sections.append((titles[name], blocks))

@@ -106,6 +106,7 @@ def test_every_command_takes_a_continuous_latent(folder, capsys):
     assert report.main([str(folder), "--samples", "2"]) == 0
     text = (folder / "report.html").read_text()
     assert "laplace on digits" in text and "D=3," in text and "K=" not in text
+    assert "12 quantiles of its prior" in text and "each of its categories" not in text
 
 
 def test_a_run_encodes_and_decodes(folder):

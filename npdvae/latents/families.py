@@ -1,6 +1,6 @@
 """Standard densities p0(e) of location-scale families: noise, log-density, its slope, variance, entropy; in nats.
 
-All six are symmetric about 0. log_density lets complex e through and decides by its real part.
+All six are symmetric about 0. log_density lets complex e through.
 """
 import math
 from collections.abc import Callable
@@ -40,7 +40,7 @@ class Family:
 
     def size(self, e: Array) -> Array:
         """|e|, analytic but at 0."""
-        return self.xp.where(e.real < 0, -e, e)
+        return self.xp.where(e < 0, -e, e)
 
 
 class Gaussian(Family):

@@ -57,13 +57,13 @@ class Kumaraswamy(Reparameterised):
 
     def log1m_exp(self, v: Array) -> Array:
         """log(1 - exp(v)) for v < 0, exact at both ends."""
-        xp, near = self.ops.xp, v.real > -math.log(2)
+        xp, near = self.ops.xp, v > -math.log(2)
         return xp.where(near, xp.log(-xp.expm1(xp.where(near, v, -1))), xp.log1p(-xp.exp(xp.where(near, -1, v))))
 
     def forward(self, params, h, rng, state=None, context=None):
         """h [B, 2 D] -> z [S, B, D], kept."""
         q = self.posterior(params, h)
-        log_y, z = self.draw(q, rng.uniform((self.samples, *q.log_a.shape), h.real.dtype))
+        log_y, z = self.draw(q, rng.uniform((self.samples, *q.log_a.shape), h.dtype))
         if self.penalty == "analytic":
             return z, Kept(q, log_y, z, q.kl)
         a, b = self.ops.xp.exp(q.log_a), self.ops.xp.exp(q.log_b)

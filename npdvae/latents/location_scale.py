@@ -80,7 +80,7 @@ class LocationScale(Reparameterised):
     def forward(self, params, h, rng, state=None, context=None):
         """h [B, 2 D] -> z [S, B, D], kept."""
         q = self.posterior(params, h)
-        e = self.noise(self.family, rng, (self.samples, *q.loc.shape), h.real.dtype)
+        e = self.noise(self.family, rng, (self.samples, *q.loc.shape), h.dtype)
         z = q.loc + self.ops.xp.exp(q.s) * e                        # [S, B, D]
         if self.penalty != "sampled":
             return z, Kept(q, e, z, q.kl)
@@ -111,7 +111,8 @@ class LocationScale(Reparameterised):
         """E[(f - b) d log q]: [B, D] each; b is the mean cost of the other samples."""
         f = ((cost - cost.mean(0)) / (len(cost) - 1))[..., None]    # [S, B, 1], (f - b) / S
         psi = self.family.slope(kept.e)                             # [S, B, D]
-        return -(f * psi).sum(0) / self.ops.xp.exp(kept.q.s), -(f * (1 + kept.e * psi)).sum(0)
+        # d log q / ds = -1 - e psi, whose -1 meets sum f = 0
+        return -(f * psi).sum(0) / self.ops.xp.exp(kept.q.s), -(f * kept.e * psi).sum(0)
 
     def kl_gradient(self, kept):
         """d KL / d loc and d KL / ds, or of what stands for it: [B, D] each."""
@@ -134,7 +135,7 @@ class LocationScale(Reparameterised):
         sigma = self.ops.xp.exp(s)
         if self.prior_family == "gaussian":
             return (loc ** 2 + self.family.variance * sigma ** 2) / 2 + LOG_TAU / 2
-        e, w = (a.astype(loc.real.dtype)[:, None, None] for a in families.nodes(self.family, NODES))    # [N, 1, 1]
+        e, w = (a.astype(loc.dtype)[:, None, None] for a in families.nodes(self.family, NODES))    # [N, 1, 1]
         return -(w * self.prior.log_density(loc + sigma * e)).sum(0)
 
     def readout(self, q):
