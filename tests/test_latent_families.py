@@ -70,6 +70,19 @@ def test_noise_of_two_uniforms_has_its_law(name):
 
 
 @every
+def test_noise_is_what_the_page_says(name):
+    """docs/latents.md, one number at a time."""
+    formulas = {"gaussian": lambda u, v: math.sqrt(-2 * math.log(u)) * math.cos(2 * math.pi * v),
+                "student_t": lambda u, v: math.sqrt(5 * (u ** (-2 / 5) - 1)) * math.cos(2 * math.pi * v),
+                "laplace": lambda u, v: math.log(2 * u) if u < 0.5 else -math.log(2 - 2 * u),
+                "logistic": lambda u, v: math.log(u / (1 - u)), "triangular": lambda u, v: u + v - 1,
+                "uniform": lambda u, v: 2 * u - 1}
+    family, pairs = FAMILIES[name], np.array([[0.3, 0.2], [0.85, 0.6], [0.01, 0.95]])
+    exact = np.array([formulas[name](*pair) for pair in pairs])
+    close(family.noise(pairs[:, :family.uniforms]), exact, 1e-14)
+
+
+@every
 def test_noise_is_finite_where_uniforms_end(name):
     family = FAMILIES[name]
     most = {"gaussian": 5.8, "student_t": 62.3, "laplace": 15.95, "logistic": 16.7, "triangular": 1, "uniform": 1}[name]
@@ -103,6 +116,11 @@ def test_nodes_integrate(name):
     family = FAMILIES[name]
     e, w = families.nodes(family, 64)
     assert e.shape == w.shape == (128,) and abs(w.sum() - 1) <= 1e-14
+    ends = (math.exp(math.pi / 2 * math.sinh(t)) for t in (-4, 2.5))
+    if family.bounded:
+        ends = (1 / (1 + math.exp(-math.pi * math.sinh(t))) for t in (-4, 4))
+    close(e[[64, 127]], np.array([*ends]), 1e-12)
+    assert np.array_equal(e, -e[::-1]) and np.array_equal(w, w[::-1])
     at, weights = rule(family)
     for f in (abs, np.square, lambda e: np.logaddexp(0, e - 1)):
         exact = (weights * np.exp(family.log_density(at)) * f(at)).sum()

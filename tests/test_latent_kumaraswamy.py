@@ -55,6 +55,7 @@ def test_draws_density_and_kl_agree(a, b):
     z, kept = latent.forward({}, h, Generator(0))                   # [1, N, 1]
     x = latent.rows({}, z)[0, :, 0]
     inner = (x > 0.01) & (x < 0.99)
+    assert inner.sum() > 100
     close((1 - (1 - x ** a) ** b)[inner], 1 - u[inner], 1e-12)      # the CDF at x; u runs down
     close(-latent.log_ratio({}, kept.q, z)[0][inner], log_density(x[inner], a, b), 1e-11, 1)
     close(kept.kl[inner, 0], log_density(x[inner], a, b), 1e-11, 1)
@@ -108,6 +109,9 @@ def test_evaluation_of_the_uniform_prior():
     close(1 - (1 - x ** 2) ** 3, np.full((1, 2), 0.5), 1e-14)
     drawn = np.exp(latent.sample({}, q, Generator(3), 10_000))
     assert drawn.shape == (10_000, 1, 2) and abs((drawn < x).mean() - 0.5) <= 0.02
+    assert np.array_equal(z, np.log(Generator(1, PRIOR).uniform((1, 10_000, 2)))[0])
+    each = [layer().log_ratio({}, layer().posterior({}, at(2.0, 3.0)), rows[None, :, [d]]) for d in (0, 1)]
+    close(latent.log_ratio({}, q, rows[None]), sum(each), 1e-15)
     assert latent.check_z(rows) is rows
     with pytest.raises(ValueError, match=r"logarithm of numbers in \(0, 1\), got 0.5"):
         latent.check_z(np.array([[0.5, -1]]))

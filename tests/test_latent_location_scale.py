@@ -92,6 +92,15 @@ def test_free_bits_stop_the_gradient_of_small_kl_only(kl):
     check_step(model, params, x, loss)
 
 
+def test_backward_is_of_one_example_and_the_whole_kl_where_nothing_is_said():
+    latent, noise = layer("gaussian", 2), np.random.default_rng(0)
+    kept = latent.forward({}, noise.normal(size=(3, 4)), Generator(0))[1]
+    dz = noise.normal(size=(1, 3, 2))
+    found, expected = latent.backward({}, kept, None, dz), latent.backward({}, kept, None, dz, None, 1.0, 1.0)
+    assert np.array_equal(found[0], expected[0]) and found[1] == {}
+    assert np.array_equal(latent.backward({}, kept, None, dz, None, 0.0, 0.5)[0][:, :2], dz[0] / 2)
+
+
 def test_noise_depends_on_seed_step_and_example_alone():
     latent, h = layer("student_t", 3, samples=2), np.random.default_rng(0).normal(size=(4, 6))
     whole = latent.forward({}, h, Generator(5).at(2))[0]            # [S, B, D]

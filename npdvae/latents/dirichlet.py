@@ -26,7 +26,7 @@ class Dirichlet(Implicit):
     name = "dirichlet"
 
     def __init__(self, latents, ops=None, samples=1):
-        super().__init__(latents, ops, samples)
+        super().__init__(latents, ops, samples, 0.0)
         if latents < 2:
             raise ValueError(f"latent dirichlet: a simplex has at least 2 corners, got latents {latents}")
         self.width = latents

@@ -155,7 +155,7 @@ def nodes(family: Family, count: int) -> tuple[Array, Array]:
     xp, t = family.xp, family.xp.linspace(-4, 4 if family.bounded else 2.5, count)
     far = math.pi / 2 * xp.sinh(t)                                  # [count]
     e = 1 / (1 + xp.exp(-2 * far)) if family.bounded else xp.exp(far)       # (0, 1) or (0, inf)
-    slope = 2 * e * (1 - e) if family.bounded else e
+    slope = e * (1 - e) if family.bounded else e                    # constants leave with w.sum()
     w = xp.exp(family.log_density(e)) * slope * xp.cosh(t)
     w = xp.concatenate([w[::-1], w])                                # [2 count]
     return xp.concatenate([-e[::-1], e]), w / w.sum()

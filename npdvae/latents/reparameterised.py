@@ -14,7 +14,7 @@ class Reparameterised(Latent):
     Subclasses keep a posterior q, and kl [B, D] as it joins the cost.
     """
 
-    def __init__(self, latents: int, ops: Ops, samples: int = 1, free_bits: float = 0.0):
+    def __init__(self, latents: int, ops: Ops, samples: int, free_bits: float):
         super().__init__(latents, ops)
         if samples < 1:
             raise ValueError(f"latent {self.name}: samples must be at least 1, got {samples}")

@@ -1,6 +1,6 @@
 """log Gamma and its first two derivatives, by recurrence up to x >= 12 and the asymptotic series from there.
 
-Source: Abramowitz and Stegun 6.1.41, 6.3.18, 6.4.12. x > 0 [...], any float type, complex by its real part.
+Source: Abramowitz and Stegun 6.1.41, 6.3.18, 6.4.12. x > 0 [...], any float type; complex lets through.
 """
 import math
 from collections.abc import Callable
@@ -15,7 +15,7 @@ def raised(xp: Any, x: Array, term: Callable[[Array], Array]) -> tuple[Array, Ar
     """x + n with the least n <= 12 that makes it large, and the sum of term over x, ..., x + n - 1."""
     total = xp.zeros_like(x)
     for _ in range(LARGE):
-        small = x.real < LARGE
+        small = x < LARGE
         total, x = total + xp.where(small, term(x), 0), xp.where(small, x + 1, x)
     return x, total
 
