@@ -74,7 +74,7 @@ def test_chi_squared_and_f_follow():
 
 @pytest.mark.parametrize("options", [dict(), dict(samples=3)])
 @pytest.mark.parametrize("name", ["gamma", "dirichlet"])
-def test_step_is_the_derivative_at_fixed_noise(name, options, monkeypatch):
+def test_step_is_the_derivative_at_fixed_noise(name, options):
     """Complex shapes take the variate's first-order term, whose slope the tests above check."""
     drawn = {}                                  # complex steps leave the real parts alone: a few draws serve all
 
@@ -85,8 +85,9 @@ def test_step_is_the_derivative_at_fixed_noise(name, options, monkeypatch):
         log_g, slope = drawn[key]
         return log_g + (alpha - alpha.real) * slope, slope
 
-    monkeypatch.setattr(module, "log_gamma_variate", extended)
-    check_step(*small(latents.get(name, latents=3, **options)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "log_gamma_variate", extended)
+        check_step(*small(latents.get(name, latents=3, **options)))
 
 
 @pytest.mark.parametrize("alpha, theta", [(1.0, 1.0), (0.5, 2.0), (3.0, 0.3)])
@@ -101,6 +102,14 @@ def test_gamma_kl_and_log_ratio(alpha, theta):
     found = np.array([p.sum(), -(p * np.where(p > 0, ratio, 0)).sum()])
     close(found, np.array([1, q.kl[0, 0]]), 1e-9)
     assert abs(q.kl[0, 0]) <= 1e-14 if alpha == theta == 1 else q.kl[0, 0] > 0.1
+
+
+def test_gamma_log_ratio_adds_over_latents():
+    one, two = (latents.get("gamma", latents=D) for D in (1, 2))
+    h, z = np.array([[0.3, -0.2, 0.5, 0.1]]), np.random.default_rng(0).normal(size=(4, 1, 2))
+    each = [one.log_ratio({}, one.posterior({}, h[:, d::2]), z[..., [d]]) for d in (0, 1)]
+    close(two.log_ratio({}, two.posterior({}, h), z), sum(each), 1e-14)
+    assert one.width == 2 and np.array_equal(two.rows({}, z), np.exp(z))
 
 
 def dirichlet_kl(alpha):
