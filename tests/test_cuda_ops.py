@@ -51,6 +51,7 @@ MORE = {
     "bce_shared_backward": [(draw.normal(size=(70, 5)), draw.normal(size=(70, 300)), draw.uniform(size=(5, 300)))],
     "entropy": [(log_p(9, 70),)], "kl_uniform": [(log_p(9, 70),)], "kl_uniform_backward": [(draw.normal(size=9),
                                                                                           log_p(9, 70))],
+    "nearest": [(draw.normal(size=(300, 2, 5)), draw.normal(size=(2, 70, 5)))],
     "kl_categorical": [(log_p(9, 4, 70), log_p(4, 70))],
     "kl_categorical_backward": [(draw.normal(size=(9, 4)), log_p(9, 4, 70), log_p(4, 70))],
 }

@@ -343,6 +343,15 @@ class CupyOps:
         self.run(u.dtype, "normal", launch.elementwise(e.size), u, e, e.size)
         return e
 
+    # ---- codebook -------------------------------------------------------------------------------------------------
+
+    def nearest(self, h, e):
+        h, e = self.floats(h, e)
+        vectors = h.reshape(-1, *h.shape[-2:])                      # [N, G, C]
+        codes = [self.gumbel_max(-(book * book).sum(-1) / 2, self.matmul(vectors[:, g], book, transpose_b=True))
+                 for g, book in enumerate(e)]
+        return self.cupy.stack(codes, -1).reshape(h.shape[:-1])     # [..., G]
+
     # ---- updates --------------------------------------------------------------------------------------------------
 
     def sgd(self, p, g, m, lr, momentum=0.9):

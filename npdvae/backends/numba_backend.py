@@ -243,6 +243,14 @@ def gumbel(u):
     return elementwise(gumbel_kernels.gumbel, u)
 
 
+@float32_op
+def nearest(h, e):
+    vectors, codes = rows(h, 2), np.empty(h.shape[:-1], np.int64)   # [N, G, C]
+    for g, book in enumerate(e):                                    # [K, C]
+        codes.reshape(-1, len(e))[:, g] = gumbel_max(-(book * book).sum(-1) / 2, vectors[:, g] @ book.T)
+    return codes
+
+
 def code_lists(codes, width):
     """Codes int [..., D] as lists (index, count) of rows of a weight [width, O]; ValueError at what is no category."""
     D = codes.shape[-1]

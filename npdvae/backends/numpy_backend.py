@@ -3,9 +3,9 @@ import numpy as np
 
 from npdvae import rng
 from npdvae.backends import Ops
-from npdvae.ops import activations, bernoulli, categorical, entropy, gumbel, linear, normal, softmax, updates
+from npdvae.ops import activations, bernoulli, categorical, codebook, entropy, gumbel, linear, normal, softmax, updates
 
-MODULES = (linear, activations, softmax, categorical, bernoulli, entropy, gumbel, normal, updates)
+MODULES = (linear, activations, softmax, categorical, bernoulli, entropy, gumbel, normal, codebook, updates)
 
 
 def table() -> Ops:

@@ -84,6 +84,7 @@ class Ops(NamedTuple):
     kl_categorical_backward: Callable[[Array, Array, Array], tuple[Array, Array]]
     gumbel: Map
     normal: Map
+    nearest: Two
     sgd: Momentum
     adam: Adaptive
     radam: Adaptive
