@@ -24,6 +24,8 @@ class Latent:
     relaxed: bool = False                       # whether training decodes other z than evaluation draws: no ELBO
     weighs_kl: bool = True                      # whether `kl_weight` and free bits mean anything
     couples_batch: bool = False                 # whether an example's gradient reads other examples of the batch
+    divisible: bool = True                      # whether microbatches may make up a batch
+    one_codebook: bool = False                  # whether a category means the same in every latent
     starts_from: int = 0                        # training images whose h `start` reads
 
     def __init__(self, latents: int, ops: Ops):
@@ -122,6 +124,10 @@ class Latent:
     def log_ratio(self, params: Params, q: Any, z: Array) -> Array:
         """log p(z) - log q(z | x): [S, B]."""
         raise NotImplementedError
+
+    def soft(self, temperature: float) -> Latent | None:
+        """A latent of spread posterior for the importance-weighted bound, where q is a point; else None."""
+        return None
 
     def code_count(self) -> int | None:
         """How many codes there are, K**D; None where they cannot be counted."""
