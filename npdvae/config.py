@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import tomllib
 from dataclasses import dataclass, field, fields
+from inspect import Parameter
 from typing import Any
 
 from npdvae import estimators, latents, likelihoods, mlp, optimizers, priors, schedules
@@ -36,7 +37,8 @@ class Config:
                          metavar="NAME")
     latent_options: dict[str, Any] = option({}, "further options of the latent", nargs="+", metavar="KEY=VALUE")
     latents: int = option(4, "latent variables D", metavar="D")
-    categories: int | None = option(None, "categories K of each latent, where it is discrete (default: 8)", metavar="K")
+    categories: int | None = option(None, "categories K of each latent, where it is discrete (default: 8, or 2)",
+                                     metavar="K")
     hidden: list[int] | None = option(None, "hidden sizes of the encoder; the decoder mirrors them "
                                       "(default: 128 64 for digits, else 512 256)", nargs="+", type=int, metavar="H")
     activation: str = option("relu", "activation of the hidden layers", choices=mlp.ACTIVATIONS)
@@ -161,7 +163,7 @@ def require(good, name, value, expected):
         raise ValueError(f"--{name.replace('_', '-')}: got {value}, expected {expected}")
 
 
-LATENT_DEFAULTS = {"categories": 8, "prior": "uniform", "estimator": "rloo"}    # where the latent takes them
+LATENT_DEFAULTS = {"categories": 8, "prior": "uniform", "estimator": "rloo"}    # where the latent has none of its own
 SET_ELSEWHERE = {"latents": "--latents", "categories": "--categories", "estimator": "--estimator", "prior": "--prior",
                  "free_bits": "--free-bits", "ops": "--backend"}    # of options
 PAIRS = ("estimator_options", "latent_options", "likelihood_options")
@@ -173,7 +175,8 @@ def with_defaults(config: Config) -> Config:
     grey = getattr(likelihoods.find(config.likelihood), "grey", False)
     binarize = "none" if grey else "threshold" if digits else "dynamic"
     hidden = [128, 64] if digits else [512, 256]
-    filled: dict[str, Any] = {k: v for k, v in LATENT_DEFAULTS.items() if k in takes and getattr(config, k) is None}
+    filled: dict[str, Any] = {k: v if takes[k] is Parameter.empty else takes[k]
+                              for k, v in LATENT_DEFAULTS.items() if k in takes and getattr(config, k) is None}
     return dataclasses.replace(config, hidden=hidden if config.hidden is None else config.hidden,
                                binarize=config.binarize or binarize, **filled)
 
