@@ -50,7 +50,7 @@ class Bench:
     def __post_init__(self):
         latent = self.model.latent
         h, _ = self.model.encoder.forward(self.params, self.x)
-        self.logits = latent.logits(h).astype(np.float64)           # [B, D, K]
+        self.logits = latent.logits(self.params, h).astype(np.float64)           # [B, D, K]
         self.cost = ModelCost(self.model, self.params, self.x)
         self.joint = self.cost.with_prior(latent.prior.log_rows(self.params))
         self.exact: dict[tuple, np.ndarray] = {}
@@ -175,7 +175,7 @@ def fitted_state(bench, estimator, seed, steps=500, size=32, lr=3e-3):
         first = t * size % max(len(bench.others) - size, 1)
         x = bench.others[first:first + size]                        # [size, P]
         h, _ = bench.model.encoder.forward(bench.params, x)
-        logits = latent.logits(h)                                   # [size, D, K]
+        logits = latent.logits(bench.params, h)                                   # [size, D, K]
         draw = estimator.sample(logits, generator, state, x)
         cost = ModelCost(bench.model, bench.params, x, tabulate=False)
         if not estimator.analytic_kl:

@@ -112,7 +112,7 @@ def test_steps_under_an_autoregressive_prior_are_unbiased(name, options):
     model = DiscreteVAE(4, (3,), Categorical(2, 2, name, prior="autoregressive", **options), activation="tanh")
     estimator, mean, kl = model.latent.estimator, {k: 0 for k in params}, 0
     h, _ = model.encoder.forward(params, x)
-    for probability, draw in estimator.outcomes(model.latent.logits(h)):
+    for probability, draw in estimator.outcomes(model.latent.logits(params, h)):
         model.latent.estimator = Given(estimator, draw)
         done = step(model, params, x, None)
         mean = {k: mean[k] + probability[0] * done.grads[k] for k in params}

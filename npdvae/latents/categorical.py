@@ -62,13 +62,13 @@ class Categorical(Discrete):
 
     # ---- the training step ----------------------------------------------------------------------------------------
 
-    def logits(self, h):
+    def logits(self, params, h):
         """h [B, D*K] -> [B, D, K]."""
         return h.reshape(len(h), self.latents, self.categories)
 
     def forward(self, params, h, rng, state=None, context=None):
         """Encoder output h [B, D*K] -> codes int [S, B or 1, D] or rows [S, B, D, K], kept."""
-        draw = self.estimator.sample(self.logits(h), rng, state, context)
+        draw = self.estimator.sample(self.logits(params, h), rng, state, context)
         return draw.codes, Kept(draw, self.posterior(params, h))
 
     def rows(self, params, z):
@@ -93,7 +93,11 @@ class Categorical(Discrete):
         return -(self.shares(weights) * log_p).sum(0) - self.ops.entropy(kept.q.log_q).sum(-1)
 
     def backward(self, params, kept, cost, dz, state=None, kl_weight=1.0, scale=1.0):
-        """Through KL (eq. 70) and estimator (eq. 81): dh [B, D*K], gradients by name."""
+        dlogits, grads = self.logits_backward(params, kept, cost, dz, state, kl_weight)
+        return (scale * dlogits).reshape(len(dlogits), self.width), {k: scale * g for k, g in grads.items()}
+
+    def logits_backward(self, params, kept, cost, dz, state, kl_weight):
+        """Through KL (eq. 70) and estimator (eq. 81): dlogits [B, D, K], gradients by name."""
         cost = self.objective_cost(params, kept, cost)
         dlogits = self.estimator.backward(kept.draw, cost, self.dcodes(params, kept, dz), state)    # [B, D, K]
         if self.weighs_kl:
@@ -107,7 +111,7 @@ class Categorical(Discrete):
                 dlogits = dlogits + self.ops.entropy_backward(-ones, kept.q.log_q)
             weights = self.ops.xp.broadcast_to(self.estimator.weigh(kept.draw, cost), cost.shape)   # [S, B]
             grads = self.prior.log_prob_backward(params, -weights, kept.draw.codes)
-        return (scale * dlogits).reshape(len(dlogits), self.width), {k: scale * g for k, g in grads.items()}
+        return dlogits, grads
 
     def advance(self, params, kept, cost, dz, state):
         if state is None:
@@ -126,7 +130,7 @@ class Categorical(Discrete):
     # ---- evaluation -----------------------------------------------------------------------------------------------
 
     def posterior(self, params, h):
-        log_q = self.ops.log_softmax(self.logits(h))                # [B, D, K]
+        log_q = self.ops.log_softmax(self.logits(params, h))                # [B, D, K]
         return Posterior(log_q, self.prior.kl(params, log_q) if self.prior.factorised else None)
 
     def kl_of(self, params, q, z):
