@@ -49,18 +49,21 @@ def main(argv=None) -> int:
 def table(f) -> str:
     """The figures as text."""
     exact = f"{f['log_prob']:10.3f}" if f["log_prob"] is not None else "   (its codes cannot be enumerated)"
+    name, samples = evaluation.bounds(f)
     lines = [f"{f['run']}, step {f['step']}, {f['images']} test images, nats per image", "",
-             f"  ELBO                          {-f['negative_elbo']:10.3f}   "
+             f"  {name:30s}{-f['negative_elbo']:10.3f}   "
              f"= -(cost {f['cost']:.3f} + KL {f['kl']:.3f})",
-             f"  importance-weighted bound     {f['importance_weighted_bound']:10.3f}   "
-             f"{f['importance_samples']} samples",
+             f"  importance-weighted bound     {f['importance_weighted_bound']:10.3f}   {samples}",
              f"  log p(x), exact               {exact}"]
     if f["collapsed_posterior"] is not None:
         lines.append(f"  collapsed posterior           {-f['collapsed_posterior']:10.3f}   each pixel's training mean")
     if f["bits_per_dimension"] is not None:
-        lines.append(f"  bits per dimension            {f['bits_per_dimension']:10.4f}   of the ELBO")
+        lines.append(f"  bits per dimension            {f['bits_per_dimension']:10.4f}   of the {name}")
     lines += ["", f"  active latents {f['active_latents']} of {len(f['kl_per_latent'])} "
-              f"(KL above {evaluation.ACTIVE} nats)", "",
+              f"(KL above {evaluation.ACTIVE} nats)"]
+    if f["codebook_use"]:
+        lines.append(f"  codebook: {used(f)} codes in use, perplexity {f['codebook_perplexity']:.2f} over all latents")
+    lines += ["",
               "  latent      KL" + ("  perplexity  use of each category, %" if f["code_use"] else "")]
     if not f["code_use"]:
         return "\n".join([*lines, *(f"  {d:6d}  {kl:6.3f}" for d, kl in enumerate(f["kl_per_latent"]))])
@@ -68,6 +71,11 @@ def table(f) -> str:
         shown = " ".join(f"{100 * u:3.0f}" for u in use[:16]) + (" ..." if len(use) > 16 else "")
         lines.append(f"  {d:6d}  {kl:6.3f}  {ppl:10.2f}  {shown}")
     return "\n".join(lines)
+
+
+def used(f) -> str:
+    """Codes of a shared codebook that some latent uses."""
+    return f"{sum(u > 0 for u in f['codebook_use'])} of {len(f['codebook_use'])}"
 
 
 if __name__ == "__main__":

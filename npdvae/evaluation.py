@@ -1,6 +1,7 @@
 """What a model reaches on a split, in nats: ELBO, importance-weighted bound, exact log p(x), use of the code."""
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from npdvae import rng
 from npdvae.data.binarize import binarize
 from npdvae.estimators.parts.outcomes import MOST_CODES
 
+TEMPERATURES = tuple(2.0 ** k for k in range(-8, 7))                # of softened codes, in squared distances
 ACTIVE = 0.01                                   # nats of KL above which a latent counts as active
 
 
@@ -73,6 +75,24 @@ def importance_weighted(model, params, split, samples, chunk=10):
     return total / len(split.rows)
 
 
+def softened(model, params, split, samples=10, images=500):
+    """The model and None; where its posterior is a point, the model with that spread by a temperature, and that.
+
+    The temperature is the one of the best importance-weighted bound on the first training images.
+    """
+    if model.latent.soft(1.0) is None:
+        return model, None
+    train = split._replace(rows=split.dataset.train[:images])
+
+    def spread(temperature):
+        other = copy.copy(model)
+        other.latent = model.latent.soft(temperature)
+        return other
+
+    best = max(TEMPERATURES, key=lambda t: importance_weighted(spread(t), params, train, samples))
+    return spread(best), best
+
+
 def log_prob(model, params, x, tile=512, images=2000):
     """Exact log p(x) by enumeration (eq. 29): x [N, P] -> float64 [N], nats; codes in tiles, shared by all x.
 
@@ -111,25 +131,40 @@ def code_use(model, params, split):
     return kl / len(split.rows), use / len(split.rows) if discrete else None
 
 
+def bounds(figures):
+    """How tables name the two bounds of a summary: that of one sample (or code), and what the other is made of."""
+    samples, temperature = figures["importance_samples"], figures["soft_temperature"]
+    if temperature is None:
+        return "ELBO", f"{samples} samples"
+    return "deterministic bound", f"{samples} samples of codes softened at temperature {temperature:g}"
+
+
 def summary(model, params, split, samples=100, most_codes=MOST_CODES):
     """All of it as plain numbers and lists; None for what the latent does not have, or for over `most_codes` codes."""
     latent, N = model.latent, len(split.rows)
     cost, kl = cost_and_kl(model, params, split)
     kl_per_latent, use = code_use(model, params, split)
+    spread, temperature = softened(model, params, split)
     exact = None
     if (count := latent.code_count()) is not None and count <= min(most_codes, MOST_CODES):
         parts = [log_prob(model, params, x) for _, x in split.batches(model.ops.xp, size=10_000)]
         exact = float(np.concatenate(parts).mean())
     figures = {
         "images": N, "negative_elbo": float(cost + kl), "cost": float(cost), "kl": float(kl),
-        "importance_weighted_bound": float(importance_weighted(model, params, split, samples)),
-        "importance_samples": samples, "log_prob": exact,
+        "importance_weighted_bound": float(importance_weighted(spread, params, split, samples)),
+        "importance_samples": samples, "soft_temperature": temperature, "log_prob": exact,
         "bits_per_dimension": None if model.likelihood.density else
         float((cost + kl) / (split.dataset.pixels * math.log(2))),
         "kl_per_latent": kl_per_latent.tolist(), "active_latents": int((kl_per_latent > ACTIVE).sum()),
-        "code_use": None, "perplexity_per_latent": None,
+        "code_use": None, "perplexity_per_latent": None, "codebook_use": None, "codebook_perplexity": None,
     }
-    if use is not None:
-        entropy = -(use * np.log(np.maximum(use, 1e-300))).sum(1)   # [D], of the aggregate posterior
-        figures |= {"code_use": use.tolist(), "perplexity_per_latent": np.exp(entropy).tolist()}
+    if use is not None:                         # of the aggregate posterior
+        figures |= {"code_use": use.tolist(), "perplexity_per_latent": perplexity(use).tolist()}
+        if latent.one_codebook:                 # a position may need few of the codes that all of them use
+            figures |= {"codebook_use": use.mean(0).tolist(), "codebook_perplexity": float(perplexity(use.mean(0)))}
     return figures
+
+
+def perplexity(p):
+    """exp of the entropy: probabilities [..., K] -> [...]."""
+    return np.exp(-(p * np.log(np.maximum(p, 1e-300))).sum(-1))

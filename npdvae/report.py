@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 
-from npdvae import data, evaluation, metrics, page, plots
+from npdvae import data, evaluate, evaluation, metrics, page, plots
 from npdvae.cli import guarded
 from npdvae.config import to_toml
 from npdvae.run import Run
@@ -133,22 +133,25 @@ def traversal(run, image, kl):
 def write(run, f, lines, images):
     """The page as text."""
     c, epochs = run.config, lines[-1]["epoch"] if lines else 0
+    bound, samples = evaluation.bounds(f)
     rows = [
-        ("negative ELBO", f["negative_elbo"], f"cost {f['cost']:.2f} + KL {f['kl']:.2f}"),
-        ("negative importance-weighted bound", -f["importance_weighted_bound"], f"{f['importance_samples']} samples")]
+        (f"negative {bound}", f["negative_elbo"], f"cost {f['cost']:.2f} + KL {f['kl']:.2f}"),
+        ("negative importance-weighted bound", -f["importance_weighted_bound"], samples)]
     if c.categories:
         too_many = f"{c.categories}^{c.latents} codes: see npdvae.evaluate up to 2^20"
         rows.append(("negative log p(x), exact", "-" if f["log_prob"] is None else -f["log_prob"],
                      too_many if f["log_prob"] is None else f"all {c.categories ** c.latents} codes"))
     if f["collapsed_posterior"] is not None:
         gain = f["collapsed_posterior"] - f["negative_elbo"]
-        rows.append(("collapsed posterior", f["collapsed_posterior"], "each pixel's training mean; the ELBO is "
+        rows.append(("collapsed posterior", f["collapsed_posterior"], f"each pixel's training mean; the {bound} is "
                      f"{abs(gain):.2f} nats {'better' if gain >= 0 else 'worse'}"))
     if f["irreducible"]:
         rows.append(("floor of grey targets", f["irreducible"], "entropy of the pixels: no model costs less"))
     rows.append(("active latents", f["active_latents"], f"of {c.latents} (KL above {evaluation.ACTIVE} nats)"))
+    if f["codebook_use"]:
+        rows.append(("codebook perplexity", f["codebook_perplexity"], f"all latents; {evaluate.used(f)} codes in use"))
     if f["bits_per_dimension"] is not None:
-        rows.append(("bits per dimension", f["bits_per_dimension"], "of the ELBO"))
+        rows.append(("bits per dimension", f["bits_per_dimension"], f"of the {bound}"))
     head = ("epoch", "train", "test", "test cost", "test KL", "ms/step")
     some = lines[::max(1, len(lines) // 10)]
     some += [] if not lines or some[-1] is lines[-1] else [lines[-1]]

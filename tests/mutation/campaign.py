@@ -14,7 +14,9 @@ from tests.mutation.mutator import Bench, mutants, packages
 OPS = ["test_activations", "test_bernoulli", "test_categorical", "test_entropy", "test_gumbel", "test_linear",
        "test_rng", "test_softmax", "test_updates", "test_step", "test_latent", "test_likelihoods", "test_priors",
        "test_latent_contract", "test_normal", "test_special", "test_latent_families", "test_latent_location_scale",
-       "test_latent_kumaraswamy", "test_latent_gamma"]
+       "test_latent_kumaraswamy", "test_latent_gamma",
+       "test_nearest", "test_latent_quantisers", "test_latent_scalar", "test_latent_soft_vq",
+       "test_latent_vq"]
 VERIFY = ["test_verify_betting", "test_verify_claims", "test_verify_continuous", "test_verify_costs",
           "test_verify_enumeration", "test_verify_faults", "test_verify_findings", "test_verify_gradients",
           "test_verify_interval", "test_verify_knowledge", "test_verify_model_cost", "test_verify_moments",
