@@ -105,6 +105,7 @@ def test_scalar_gives_the_encoder_nothing_but_the_cost(name, options):
     dh, grads = latent.backward(params, kept, None, 0 * dz)
     assert not dh.any() and set(grads) == {"latent.prior"} and grads["latent.prior"].any()
     dh, _ = latent.backward(params, kept, None, dz, scale=0.5)
+    assert (latent.backward(params, kept, None, dz)[0] == 2 * dh).all()
     expected = {"fsq": dz[0] * (1 - np.tanh(h) ** 2), "lfq": dz[0]}.get(name)
     if name == "bsq":                           # across the sphere alone
         u = squashed(name, h)
@@ -132,6 +133,7 @@ def test_entropy_losses_stay_finite_where_all_are_sure(dtype):
         _, kept = latent.forward({}, h, None)
         dh, _ = latent.backward({}, kept, None, np.zeros((1, 4, D), dtype))
         assert np.isfinite(dh).all() and dh.dtype == dtype
+        assert (kept.codes == 1).all() and not latent.quantise({}, -h - dtype(1e-3)).any()
 
 
 def test_entropy_losses_read_the_whole_batch():

@@ -241,13 +241,16 @@ def test_ema_leaves_unused_codes():
     latent = vq(1, 3, 2, decay=0.5)
     params = {"latent.codebook": np.array([[[1.0, 0], [0, 1], [50, 60]]], np.float32)}
     state, h = latent.init_state(None), np.float32([[1.1, 0], [0, 1.2]])
-    for _ in range(200):
+    for _ in range(1200):
         _, kept = latent.forward(params, h, None, state)
         _, state = latent.advance(params, kept, None, None, state)
         params = latent.refresh(params, state)
     assert params["latent.codebook"].dtype == np.float32
-    close(params["latent.codebook"][0], np.float32([[1.1, 0], [0, 1.2], [50, 60]]), 1e-7)   # 200 roundings that decay
-    assert (params["latent.codebook"][0, 2] == [50, 60]).all() and state["size"][0, 2] < 1e-50
+    close(params["latent.codebook"][0], np.float32([[1.1, 0], [0, 1.2], [50, 60]]), 1e-7)   # of float32
+    assert (params["latent.codebook"][0, 2] == [50, 60]).all() and state["size"][0, 2] == 0
+    for size, moves in ((1e-6, False), (2e-6, True)):
+        there = {"size": np.full((1, 3), size), "sums": np.ones((1, 3, 2))}
+        assert (latent.refresh(params, there)["latent.codebook"] == params["latent.codebook"]).all() != moves
 
 
 @pytest.mark.parametrize("options", [{}, {"grouped": True}, {"levels": 2}, {"levels": 2, "grouped": True}], ids=str)
@@ -279,6 +282,14 @@ def test_revived_code_is_a_row_of_h(options):
         assert alive and all((new["sums"][t, k] == plain["sums"][t, k]).all() for k in alive)
 
 
+def test_codes_of_less_than_the_share_of_the_mean_size_are_revived():
+    book, vectors = vq(1, 4, 2).book, np.random.default_rng(0).normal(size=(1, 4, 2))
+    size, sums = np.array([[1.9, 2.0, 3.0, 9.1]]), np.ones((1, 4, 2))           # mean 4
+    new = book.revive({"size": size, "sums": sums}, 0.5, vectors)
+    assert new["size"].tolist() == [[4, 2, 3, 9.1]]
+    assert (new["sums"][0, 0] == 4 * vectors[0, 0]).all() and (new["sums"][0, 1:] == 1).all()
+
+
 # ---- start -----------------------------------------------------------------------------------------------------------
 
 def lloyd(h, rows, steps=10):
@@ -290,28 +301,47 @@ def lloyd(h, rows, steps=10):
     return e
 
 
-@pytest.mark.parametrize("options", [{}, {"grouped": True}, {"levels": 2}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"grouped": True}, {"levels": 2}, {"levels": 2, "grouped": True}], ids=str)
 def test_kmeans_starts_the_codebook(options):
-    latent = vq(**options)
+    """Level by level, on what the levels before leave over."""
+    latent, G = vq(**options), 4 // options.get("levels", 1) if "grouped" in options else 1
     params = latent.init(Generator(0, rng.INIT), np.float64)
     h = np.random.default_rng(4).normal(size=(40, latent.width))
     order = Generator(7, rng.INIT)
     got = latent.start(params, h, Generator(7, rng.INIT))["latent.codebook"]
-    v = h.reshape(40, -1, 2)
+    v = h.reshape(-1, G, 2)                                         # [40 P / G, G, C]
     for t in range(len(got)):
-        some = v[:, t] if "grouped" in options else v.reshape(-1, 2)
+        some = v[:, t % G]
         expected = lloyd(some, order.permutation(len(some))[:3])
         close(got[t], expected, 1e-12)
-        if "levels" in options:
-            v = some.reshape(40, -1, 2)
-            v = v - expected[((v[:, :, None] - expected) ** 2).sum(-1).argmin(-1)]
+        v[:, t % G] = some - expected[((some[:, None] - expected) ** 2).sum(-1).argmin(-1)]
+    assert (params["latent.codebook"] == latent.init(Generator(0, rng.INIT), np.float64)["latent.codebook"]).all()
     assert latent.starts_from == 2000 and vq(start="uniform").starts_from == 0
 
 
-def test_kmeans_keeps_empty_clusters_and_needs_enough_vectors():
+class InOrder:
+    """A generator whose permutation is none."""
+
+    def permutation(self, n):
+        return np.arange(n)
+
+
+def test_kmeans_takes_ten_steps():
+    h = np.random.default_rng(6).normal(size=(1000, 2))
+    after = [lloyd(h, np.arange(9), steps) for steps in (9, 10, 11)]
+    assert (after[0] != after[1]).any() and (after[1] != after[2]).any()
+    close(kmeans(vq(1, 9, 2).book, h, InOrder()), after[1], 1e-12)
+
+
+@pytest.mark.parametrize("h, centres", [([1, 1, 5, 7], [1, 1, 6]), ([0, 4, 5, 20], [3, 20]), ([2, 3], [2, 3])])
+def test_kmeans_keeps_empty_clusters_and_moves_those_of_one(h, centres):
+    with np.errstate(all="raise"):
+        e = kmeans(vq(1, len(centres), 1).book, np.array(h, float)[:, None], InOrder())
+    close(e[:, 0], np.array(centres, float), 1e-15)
+
+
+def test_kmeans_needs_enough_vectors_and_stays_on_the_sphere():
     book = vq(1, 3, 1).book
-    e = kmeans(book, np.array([[1.0], [1], [1], [5], [7]]), Generator(0))
-    assert np.isfinite(e).all() and set(e.ravel()) <= {1.0, 5.0, 6.0, 7.0}
     with pytest.raises(ValueError, match="start=kmeans needs"):
         kmeans(book, np.ones((2, 1)), Generator(0))
     on_sphere = vq(1, 3, 2, cosine=True)
@@ -324,12 +354,14 @@ def test_fresh_codebooks_fill_their_ranges():
     shape = (1, 200, 50)
     book = latents.get("vq", latents=1, categories=200, size=50).init(Generator(0, rng.INIT), np.float32)
     assert book["latent.codebook"].shape == shape and book["latent.codebook"].dtype == np.float32
-    assert 0.99 / 200 < np.abs(book["latent.codebook"]).max() <= 1 / 200
+    u = Generator(0, rng.INIT).uniform((2, *shape))
+    close(book["latent.codebook"], ((2 * u[0] - 1) / 200).astype(np.float32), 0)
     simvq = latents.get("vq", latents=1, categories=200, size=50, codebook="simvq")
     made = simvq.init(Generator(0, rng.INIT), np.float64)
-    assert abs(made["latent.base"].std() * np.sqrt(50) - 1) < 0.03 and abs(made["latent.base"].mean()) < 0.01   # 10,000
+    close(made["latent.base"] * np.sqrt(50), np.sqrt(-2 * np.log(u[0])) * np.cos(2 * np.pi * u[1]), 1e-13)
     w = made["latent.transform"] * np.sqrt(50)
-    assert w.shape == (1, 50, 50) and 0.99 < np.abs(w).max() <= 1 and abs(w.std() * np.sqrt(3) - 1) < 0.03
+    assert abs(made["latent.base"].std() * np.sqrt(50) - 1) < 0.03 and w.shape == (1, 50, 50)       # 10,000 numbers
+    assert 0.99 < w.max() <= 1 and -1 <= w.min() < -0.99 and abs(w.std() * np.sqrt(3) - 1) < 0.03
     unit = latents.get("vq", latents=1, cosine=True).init(Generator(0, rng.INIT), np.float64)["latent.codebook"]
     close(norm(unit), np.ones((1, 8, 1)), 1e-14)
 

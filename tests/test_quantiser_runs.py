@@ -16,7 +16,7 @@ from npdvae.state import TrainState
 from tests.checks import close
 from tests.cuda.places import place
 
-# ---- the three backends -----------------------------------------------------------------------------------------------
+# ---- the three backends ----------------------------------------------------------------------------------------------
 
 STEPS = {
     "ema": ("vq", {"latents": 2, "size": 3, "prior": "learned"}, None),
@@ -77,7 +77,7 @@ def test_two_steps_are_the_same_on_every_backend(case, backend):
             close(found[2].moments[k], v, 1e-3, np.abs(v).max() + 1e-7)
 
 
-# ---- whole runs -------------------------------------------------------------------------------------------------------
+# ---- whole runs ------------------------------------------------------------------------------------------------------
 
 SETTINGS = ["--hidden", "12", "--batch-size", "300", "--backend", "numpy", "--no-figures"]
 RUNS = {"vq": ["--latent", "vq", "--prior", "learned", "--categories", "5", "--latent-options", "size=3", "revive=0.2"],

@@ -46,8 +46,11 @@ class Scalar(Quantiser):
         return self.radius * (2 * codes.astype(dtype) / (self.categories - 1) - 1)
 
     def rounded(self, y, shift=0.0):
-        """The nearest level, of equals the higher: y [B, D] -> int [B, D]; `shift` in levels."""
-        steps = (self.categories - 1) / (2 * self.radius) * y + self.categories / 2 + shift
+        """The nearest level, of equals the higher: y [B, D] -> int [B, D]; `shift` in levels.
+
+        Of two levels the sign decides, whatever the radius.
+        """
+        steps = (self.categories - 1) / 2 * y + self.categories / 2 + shift
         return self.ops.xp.clip(self.ops.xp.floor(steps), 0, self.categories - 1).astype("i8")
 
     def rows(self, params, z):

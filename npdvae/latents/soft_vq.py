@@ -83,7 +83,7 @@ class SoftVQ(Categorical):
 
     def dcodes(self, params, kept, dz):
         """d cost / d y_k = dz . e_k, for estimators that read it: dz [S, B, D*C] -> [S, B, D, K]."""
-        if dz is None or not self.estimator.needs_dcodes:
+        if not self.estimator.needs_dcodes:
             return None
         e, dz = params["latent.codebook"], dz.reshape(*dz.shape[:2], self.latents, self.size)
         dy = self.ops.linear(dz, e.T, self.ops.xp.zeros(self.categories, e.dtype))      # [S, B, D, K]
@@ -93,8 +93,7 @@ class SoftVQ(Categorical):
 
     def decoded(self, codes, B):
         """Codes for each example, since dz is each one's: int [S, B or 1, D] -> [S, B, D]; rows as they are."""
-        shared = codes.dtype.kind in "iu" and codes.shape[1] != B
-        return self.ops.xp.broadcast_to(codes, (len(codes), B, self.latents)) if shared else codes
+        return self.ops.xp.broadcast_to(codes, (len(codes), B, self.latents)) if codes.dtype.kind in "iu" else codes
 
     def forward(self, params, h, rng, state=None, context=None):
         _, kept = super().forward(params, h, rng, state, context)
