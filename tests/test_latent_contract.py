@@ -35,6 +35,7 @@ def test_a_bare_latent_averages_remembers_and_changes_nothing():
     assert latent.check_length(1) is None
     assert (latent.needs_dz, latent.relaxed, latent.weighs_kl, latent.couples_batch) == (True, False, True, False)
     assert (latent.samples, latent.starts_from, latent.categories) == (1, 0, None)
+    assert latent.divisible and not latent.one_codebook and latent.soft(1.0) is None
     with pytest.raises(ValueError, match="latents must be at least 1, got 0"):
         Bare(0, OPS)
 
