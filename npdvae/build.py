@@ -63,7 +63,7 @@ def build_model(config: Config, pixels: int, ops) -> DiscreteVAE:
     if (config.kl_weight != 1 or config.kl_warmup) and not latent.weighs_kl:
         prior = getattr(latent, "prior", None)
         cause = config.method if prior is None or prior.factorised else f"prior {config.prior}"
-        raise ValueError(f"{cause} has no KL in closed form, so --kl-weight and --kl-warmup cannot apply")
+        raise ValueError(f"{cause} has no analytic KL to weigh, so --kl-weight and --kl-warmup cannot apply")
     if config.microbatch is not None and config.microbatch < config.batch_size and not latent.divisible:
         raise ValueError(f"--microbatch: {config.method} reads the whole batch of a step, so it cannot be divided")
     return DiscreteVAE(pixels, config.hidden, latent, likelihood, config.activation, config.init)

@@ -25,7 +25,7 @@ def parameters(model, dtype=np.float64, spread=1.5):
 
 def state_of(model):
     """A state of the latent with as much behind it as ahead."""
-    state = model.latent.init_state(Generator(1, INIT))
+    state = model.latent.init_state(Generator(1, INIT), 0)
     if state is None:
         return None
     noise = np.random.default_rng(10)

@@ -54,7 +54,7 @@ def test_exact_step_is_the_gradient_of_the_enumerated_negative_elbo(prior):
 @pytest.mark.parametrize("samples", [1, 3])
 def test_relaxed_step_is_the_derivative_at_fixed_noise(samples):
     model = model_of(made("gumbel_softmax", samples=samples, temperature=0.8, prior="learned"))
-    params, state = parameters(model), model.latent.init_state(Generator(0, INIT))
+    params, state = parameters(model), model.latent.init_state(Generator(0, INIT), 0)
     got = step(model, params, X, Generator(5), state)
     noise = -np.log(-np.log(Generator(5).uniform((samples, B, D, K))))      # [S, B, D, K]
 

@@ -208,9 +208,9 @@ def test_ema_is_a_gradient_step(options):
 
 def test_first_sizes_are_each_codes_share_of_the_vectors():
     for options, share in (({}, 4 / 3), ({"grouped": True}, 1 / 3), ({"levels": 2}, 2 / 3)):
-        state = vq(**options).init_state(None)
+        state = vq(**options).init_state(None, 0)
         assert (state["size"] == share).all() and not state["sums"].any()
-    assert vq(codebook="gradient").init_state(None) is None and vq(codebook="simvq").init_state(None) is None
+    assert vq(codebook="gradient").init_state(None, 0) is None and vq(codebook="simvq").init_state(None, 0) is None
 
 
 def test_ema_of_microbatches_equals_the_batchs():
@@ -240,7 +240,7 @@ def test_ema_leaves_unused_codes():
     """Where Laplace smoothing would pull them to the origin, and sums / size end as 0 / 0."""
     latent = vq(1, 3, 2, decay=0.5)
     params = {"latent.codebook": np.array([[[1.0, 0], [0, 1], [50, 60]]], np.float32)}
-    state, h = latent.init_state(None), np.float32([[1.1, 0], [0, 1.2]])
+    state, h = latent.init_state(None, 0), np.float32([[1.1, 0], [0, 1.2]])
     for _ in range(1200):
         _, kept = latent.forward(params, h, None, state)
         _, state = latent.advance(params, kept, None, None, state)
@@ -260,7 +260,7 @@ def test_revived_code_is_a_row_of_h(options):
     latent = vq(revive=0.3, **options)
     params = {"latent.codebook": np.float32(np.random.default_rng(1).normal(size=latent.book.shape))}
     T, K, C = latent.book.shape
-    state = latent.init_state(None)
+    state = latent.init_state(None, 0)
     state["size"][:, 1] = 1e-3                                      # below 0.3 of the mean whatever the batch counts
     params["latent.codebook"][:, 1] += 1000                         # and never chosen
     h = np.random.default_rng(2).normal(size=(B, latent.width)).astype(np.float32)

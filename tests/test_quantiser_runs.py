@@ -46,7 +46,7 @@ def two_steps(case, ops):
     for k in params:
         if k == "latent.codebook" and name == "vq":
             params[k] = 4 * params[k]           # beyond the encoder's first outputs: several codes are in use
-    state = host.init_state(Generator(3, INIT))
+    state = host.init_state(Generator(3, INIT), 0)
     engine.load(TrainState(params, optimizers.get("adam").init(params), state, 0))
     sums = engine.run(np.arange(10))
     assert isinstance(engine, Readable) and (ops.name == "numpy" or microbatch or name in engine.why)

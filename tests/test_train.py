@@ -154,8 +154,8 @@ def test_tensorboard_events_are_written_when_asked_for(tmp_path, capsys):
     (["--estimator-options", "prior=learned"], "--estimator-options: prior is not an option here, see --prior"),
     (["--likelihood-options", "ops=3"], "likelihood"), (["--estimator", "os:system"], "expected a class"),
     (["--latent", "json:JSONDecoder"], "latent json:JSONDecoder cannot"),
-    (["--prior", "autoregressive", "--kl-weight", "0.5"], "prior autoregressive has no KL in closed form"),
-    (["--estimator", "vimco", "--kl-weight", "0.5"], "vimco has no KL in closed form")])
+    (["--prior", "autoregressive", "--kl-weight", "0.5"], "prior autoregressive has no analytic KL to weigh"),
+    (["--estimator", "vimco", "--kl-weight", "0.5"], "vimco has no analytic KL to weigh")])
 def test_options_that_do_not_fit_are_one_line(arguments, message, tmp_path, capsys):
     code, _, error = run(capsys, *SHORT, *arguments, "--out", tmp_path / "r")
     assert code == 2 and message in error and error.count("\n") == 1, error

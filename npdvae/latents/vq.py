@@ -77,7 +77,7 @@ class VQ(Quantiser):
             left = left - self.nearest(e, left, level)[1]
         return {**params, "latent.codebook": e}
 
-    def init_state(self, rng, context_size=0):
+    def init_state(self, rng, context_size):
         return self.book.init_state(self.positions // self.groups)
 
     # ---- the training step ----------------------------------------------------------------------------------------

@@ -1,8 +1,10 @@
 """Vector quantisation: the nearest code of each vector."""
 import numpy as np
 
+from npdvae.types import Array
 
-def nearest(h, e):
+
+def nearest(h: Array, e: Array) -> Array:
     """argmin_k |h - e_k|^2 = argmax_k h.e_k - |e_k|^2 / 2, of equals the first.
 
     h [..., G, C], codebooks e [G, K, C] -> int [..., G].
