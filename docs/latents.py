@@ -20,6 +20,14 @@ REFERENCE = {                                   # the same runs in PyTorch, nega
     "gaussian D=4, samples=4": "18.12 ± 0.18", "gaussian D=4, samples=4, gradient=score": "18.41 ± 0.16",
     "gaussian D=4, kl=parameters": "25.86 ± 1.36", "laplace D=4": "18.70 ± 0.12", "logistic D=4": "18.48 ± 0.13",
     "student_t D=4": "18.70 ± 0.26", "triangular D=4": "18.91 ± 0.06", "uniform D=4": "19.79 ± 0.53",
+    "vq D=4 K=8": "20.57 ± 0.33", "vq D=4 K=8, size=16": "20.85 ± 0.27", "vq D=4 K=64": "26.63 ± 0.21",
+    "vq D=4 K=64, size=16": "26.89 ± 0.26", "vq D=4 K=8, codebook=gradient": "20.42 ± 0.3",
+    "vq D=4 K=8, grouped=True": "20.16 ± 0.3", "vq D=4 K=8, cosine=True": "21.05 ± 0.27",
+    "vq D=4 K=8, rotation=True": "30.08 ± 1.15", "vq D=4 K=64, rotation=True": "27.31",
+    "vq D=4 K=8, codebook=simvq": "20.07 ± 0.2", "vq D=4 K=64, codebook=simvq": "25.84 ± 0.2",
+    "vq D=4 K=8, levels=2": "20.13 ± 0.13", "fsq D=4 K=8": "20.60 ± 0.3", "fsq D=6 K=4": "20.35 ± 0.3",
+    "fsq D=16 K=5": "33.05 ± 0.2", "fsq D=12 K=2": "20.88 ± 0.2", "lfq D=12 K=2": "20.57 ± 0.3",
+    "bsq D=12 K=2": "21.27 ± 0.3", "soft_vq D=4 K=8, estimator=gumbel_softmax": "18.83 ± 0.11",
 }
 
 
