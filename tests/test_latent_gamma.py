@@ -46,6 +46,9 @@ def test_variates_invert_the_distribution_function(alpha):
 def test_variates_are_float64_and_spread_over_shapes():
     log_g, slope = log_gamma_variate(np, np.float32([[1], [2]]), np.float32([0.5, 0.7]))
     assert log_g.shape == slope.shape == (2, 2) and log_g.dtype == slope.dtype == np.float64
+    mixed = log_gamma_variate(np, np.array([0.1, 500.0]), np.array([0.5, 0.5]))
+    alone = log_gamma_variate(np, np.array([500.0]), np.array([0.5]))
+    assert mixed[0][1] == alone[0][0] and mixed[1][1] == alone[1][0]
     close(log_g[0], np.log([-np.log1p(-u) for u in (0.5, float(np.float32(0.7)))]), 1e-13)   # Gamma(1) = Exp(1)
 
 
@@ -123,6 +126,9 @@ def dirichlet_kl(alpha):
 def test_dirichlet_kl_by_its_sticks(alpha):
     latent = latents.get("dirichlet", latents=len(alpha))
     kl = latent.posterior({}, np.log(np.array([alpha], float))).kl
+    assert kl.shape == (1, len(alpha))
+    both = latent.posterior({}, np.log(np.array([alpha, (1,) * len(alpha)], float)))
+    close(np.exp(latent.mode({}, both))[1], np.full(len(alpha), 1 / len(alpha)), 1e-15)
     assert abs(kl.sum() - float(dirichlet_kl(alpha))) <= 1e-13 and (kl >= -1e-14).all() and kl[0, -1] == 0
 
 

@@ -54,7 +54,7 @@ class Dirichlet(Implicit):
         alpha = xp.exp(h)                                           # [B, D]
         both = xp.cumsum(alpha[:, ::-1], -1)[:, ::-1]               # [B, D], alpha_d and all later ones
         a, b, total = alpha[:, :-1], both[:, 1:], both[:, :-1]      # [B, D - 1]
-        later = xp.arange(D - 1, 0, -1).astype(h.real.dtype)        # [D - 1], b under the prior
+        later = xp.arange(D - 1, 0, -1).astype(h.dtype)        # [D - 1], b under the prior
         kl = (lgamma(xp, total) - lgamma(xp, a) - lgamma(xp, b) - xp.log(later)
               + (a - 1) * (digamma(xp, a) - digamma(xp, total)) + (b - later) * (digamma(xp, b) - digamma(xp, total)))
         return Posterior(alpha, xp.concatenate([kl, xp.zeros_like(kl[:, :1])], -1))
@@ -67,7 +67,7 @@ class Dirichlet(Implicit):
         return self.ops.xp.log(q.alpha / q.alpha.sum(-1, keepdims=True))    # [B, D]
 
     def log_ratio(self, params, q, z):
-        xp, D = self.ops.xp, q.alpha.real.dtype.type(self.latents)
+        xp, D = self.ops.xp, q.alpha.dtype.type(self.latents)
         norm = lgamma(xp, q.alpha.sum(-1)) - lgamma(xp, q.alpha).sum(-1)    # [B]
         return lgamma(xp, xp.full_like(norm, D)) - norm - ((q.alpha - 1) * z).sum(-1)   # [S, B]
 

@@ -15,7 +15,7 @@ from npdvae.ops.special import digamma, trigamma
 from npdvae.types import Array
 
 EULER = 0.5772156649015329
-NEAREST = -1e-37                                # of z to 0: a normal number of float32
+NEAREST = -1e-30                                # of z to 0: a z is still a normal number of float32
 
 
 class Posterior(NamedTuple):
