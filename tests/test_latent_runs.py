@@ -117,7 +117,7 @@ def test_a_run_encodes_and_decodes(folder):
     assert np.array_equal(trained.mode_of(x), q["loc"]) and trained.decode(q["loc"]).shape == (5, 64)
     with pytest.raises(ValueError, match=r"z must be float \[N, 3\], got int64 \[1, 3\]"):
         trained.decode([[1, 2, 3]])
-    with pytest.raises(ValueError, match="the latent is continuous"):
+    with pytest.raises(ValueError, match="cannot be enumerated: the latent has no codes"):
         trained.log_prob(x)
 
 
