@@ -117,6 +117,12 @@ def test_learned_sigma_stops_at_its_floor_and_comes_back():
     assert np.isfinite(likelihood.forward(params, far, X)).all()
     assert likelihood.backward(params, ones, near, X)[1]["likelihood.log_sigma"] == 0     # would go further down
     assert likelihood.backward(params, ones, far, X)[1]["likelihood.log_sigma"] < 0       # descent goes up again
+    at = {"likelihood.log_sigma": np.array([LEAST])}
+    for weight in (1e-3, 1.0):                  # however small the gradient is
+        assert likelihood.backward(at, weight * ones, near, X)[1]["likelihood.log_sigma"] == 0
+        assert likelihood.backward(params, 1e-6 * weight * ones, far, X)[1]["likelihood.log_sigma"] < 0
+    above = {"likelihood.log_sigma": np.array([LEAST + 0.1])}
+    assert likelihood.backward(above, ones, near, X)[1]["likelihood.log_sigma"] > 0
 
 
 @pytest.mark.parametrize("options, message", [(dict(sigma=0.001), "sigma of at least"), (dict(sigma=0), "sigma"),

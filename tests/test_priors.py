@@ -55,6 +55,24 @@ def test_conditionals_see_earlier_latents_alone():
     assert (seen[np.triu_indices(D, 1)] > 0).all()
 
 
+@pytest.mark.parametrize("latents, categories", [(1, 3), (2, 2), (4, 3)])
+def test_every_hidden_unit_is_connected_and_degrees_are_shared_out(latents, categories):
+    """Unit j sees the latents up to j mod (D - 1) and serves those after: none is idle but where D = 1."""
+    prior = priors.get("autoregressive", latents=latents, categories=categories, hidden=7)
+    seen, served = (mask.reshape(shape) for mask, shape in zip(
+        prior.net.masks, ((latents, categories, 7), (7, latents, categories))))
+    for j in range(7):
+        m = j % (latents - 1) if latents > 1 else 0
+        assert seen[:, :, j].tolist() == [[d <= m] * categories for d in range(latents)]
+        assert served[j].tolist() == [[d > m] * categories for d in range(latents)]
+    params = priors.get("autoregressive", latents=latents, categories=categories).init(Generator(0, INIT), np.float64)
+    assert params["latent.prior.0.weight"].shape == (latents * categories, 128)
+    assert params["latent.prior.0.weight"].any() and not params["latent.prior.1.weight"].any()
+    assert not params["latent.prior.1.bias"].any()
+    with pytest.raises(ValueError, match="hidden >= 1"):
+        priors.get("autoregressive", latents=2, categories=2, hidden=0)
+
+
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("name", ["learned", "autoregressive"])
 def test_log_prob_backward_is_the_adjoint(name, shared):

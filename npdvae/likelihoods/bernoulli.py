@@ -13,12 +13,12 @@ class Bernoulli(Likelihood):
 
     def forward(self, params, a, x):
         if a.shape[1] == 1:
-            return self.ops.bce_shared(a[:, 0], x)                  # [S, B]
+            return self.ops.bce_shared(a.squeeze(1), x)                  # [S, B]
         return self.ops.bce(a, x)                                   # [S, B]
 
     def backward(self, params, dcost, a, x, weights=None):
         if a.shape[1] == 1:
-            return self.ops.bce_shared_backward(dcost, a[:, 0], x)[:, None], {}     # [S, 1, P]
+            return self.ops.bce_shared_backward(dcost, a.squeeze(1), x)[:, None], {}     # [S, 1, P]
         return self.ops.bce_backward(dcost, a, x), {}               # [S, B, P]
 
     def mean(self, params, a):

@@ -2,9 +2,10 @@
 from npdvae.likelihoods import register
 from npdvae.likelihoods.base import Likelihood
 
-# A'(a) - 1/2 in odd powers of a: Bernoulli numbers B_2n / (2n)!; what is left out is below 3e-16 for |a| < 1
-SERIES = (1 / 12, -1 / 720, 1 / 30240, -1 / 1209600, 1 / 47900160, -691 / 1307674368000, 1 / 74724249600,
-          -3617 / 10670622842880000, 43867 / 5109094217170944000)
+# A'(a) - 1/2 in odd powers of a: B_2n / (2n)!, B_2n the Bernoulli numbers; what is left out is below 3e-16 for |a| < 1
+SERIES = (0.08333333333333333, -0.001388888888888889, 3.306878306878307e-05, -8.267195767195768e-07,
+          2.08767569878681e-08, -5.284190138687493e-10, 1.3382536530684679e-11,
+          -3.3896802963225827e-13, 8.586062056277845e-15)
 
 
 def log_norm(xp, a):
@@ -34,11 +35,11 @@ class ContinuousBernoulli(Likelihood):
 
     def forward(self, params, a, x):
         norm = log_norm(self.ops.xp, a).sum(-1)                     # [S, B or 1]
-        return norm - (a[:, 0] @ x.T if a.shape[1] == 1 else (a * x).sum(-1))   # [S, B]
+        return norm - (a.squeeze(1) @ x.T if a.shape[1] == 1 else (a * x).sum(-1))   # [S, B]
 
     def backward(self, params, dcost, a, x, weights=None):
         if a.shape[1] == 1:
-            return (dcost.sum(1, keepdims=True) * mean_of(self.ops.xp, a[:, 0]) - dcost @ x)[:, None], {}
+            return (dcost.sum(1, keepdims=True) * mean_of(self.ops.xp, a.squeeze(1)) - dcost @ x)[:, None], {}
         return dcost[..., None] * (mean_of(self.ops.xp, a) - x), {}     # [S, B, P]
 
     def mean(self, params, a):

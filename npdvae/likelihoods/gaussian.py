@@ -43,7 +43,7 @@ class Gaussian(Likelihood):
     def squares(self, a, x):
         """|x - a|^2 of a [S, B or 1, P], x [B, P]: [S, B]."""
         if a.shape[1] == 1:                                         # a product of matrices
-            a = a[:, 0]                                             # [S, P]
+            a = a.squeeze(1)                                        # [S, P]
             return (x ** 2).sum(-1) - 2 * (a @ x.T) + (a ** 2).sum(-1)[:, None]
         return ((x - a) ** 2).sum(-1)
 
@@ -55,7 +55,7 @@ class Gaussian(Likelihood):
         t = self.log_sigma(params)
         precision = self.precision(t)
         if a.shape[1] == 1:
-            da = (dcost.sum(1, keepdims=True) * a[:, 0] - dcost @ x)[:, None] * precision   # [S, 1, P]
+            da = (dcost.sum(1, keepdims=True) * a.squeeze(1) - dcost @ x)[:, None] * precision   # [S, 1, P]
         else:
             da = dcost[..., None] * ((a - x) * precision)           # [S, B, P]
         if not self.learned:

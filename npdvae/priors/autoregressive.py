@@ -17,11 +17,8 @@ class MaskedMLP(MLP):
     def __init__(self, name, latents, categories, hidden, ops):
         super().__init__(name, (latents * categories, hidden, latents * categories), "relu", ops)
         degree = np.repeat(np.arange(latents), categories)          # [D K]
-        m = np.arange(hidden) % max(latents - 1, 1)                 # [H]
-        if latents == 1:
-            m = np.full(hidden, -1)                                 # nothing before it: biases only
-        masks = (m >= degree[:, None]) & (m >= 0), (degree > m[:, None]) & (m >= 0)[:, None]
-        self.masks = [ops.xp.asarray(mask) for mask in masks]       # [D K, H], [H, D K]
+        m = np.arange(hidden) % max(latents - 1, 1)                 # [H]; D = 1 leaves biases only
+        self.masks = [ops.xp.asarray(a) for a in (m >= degree[:, None], degree > m[:, None])]    # [D K, H], [H, D K]
 
     def layers(self, params):
         return [(weight * mask, bias) for (weight, bias), mask in zip(super().layers(params), self.masks)]
