@@ -25,6 +25,8 @@ REFERENCE = {                                   # the same runs in PyTorch, nega
     "vq D=4 K=8, grouped=True": "20.16 ± 0.3", "vq D=4 K=8, cosine=True": "21.05 ± 0.27",
     "vq D=4 K=8, rotation=True": "30.08 ± 1.15", "vq D=4 K=64, rotation=True": "27.31",
     "vq D=4 K=8, codebook=simvq": "20.07 ± 0.2", "vq D=4 K=64, codebook=simvq": "25.84 ± 0.2",
+    "vq D=4 K=8, prior=learned": "19.55, fitted afterwards", "vq D=4 K=64, prior=learned": "22.03, afterwards",
+    "vq D=4 K=8, prior=autoregressive": "19.14, afterwards", "vq D=4 K=64, prior=autoregressive": "21.39, afterwards",
     "vq D=4 K=8, levels=2": "20.13 ± 0.13", "fsq D=4 K=8": "20.60 ± 0.3", "fsq D=6 K=4": "20.35 ± 0.3",
     "fsq D=16 K=5": "33.05 ± 0.2", "fsq D=12 K=2": "20.88 ± 0.2", "lfq D=12 K=2": "20.57 ± 0.3",
     "bsq D=12 K=2": "21.27 ± 0.3", "soft_vq D=4 K=8, estimator=gumbel_softmax": "18.83 ± 0.11",
