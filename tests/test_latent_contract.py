@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from npdvae import backends, estimators, latents, optimizers
+from npdvae.latents import discrete
 from npdvae.latents.base import Latent
 from npdvae.rng import INIT, Generator
 
@@ -89,3 +90,21 @@ def test_scalars_of_an_update_are_the_bias_corrections():
     assert optimizers.get("adam").settings() == {}
     with pytest.raises(ValueError, match="momentum must be in"):
         optimizers.get("sgd", momentum=1.0)
+
+
+def test_the_categorical_reads_out_and_checks_its_codes():
+    latent = latents.get("categorical", latents=2, categories=3, estimator="vimco", samples=4, prior="learned")
+    params = {"latent.prior": np.random.default_rng(1).normal(size=(2, 3))}
+    q = latent.posterior(params, np.random.default_rng(2).normal(size=(5, 6)))
+    assert np.abs(latent.readout(q).sum(-1) - 1).max() < 1e-14      # probabilities: sums of three in float64
+    z = np.random.default_rng(3).integers(0, 3, (4, 5, 2))
+    log_p, log_q = latent.prior.log_rows(params), q.log_q           # [D, K], [B, D, K]
+    expected = sum(log_p[d, z[..., d]] - log_q[np.arange(5), d, z[..., d]] for d in range(2))
+    assert np.abs(latent.log_ratio(params, q, z) - expected).max() < 1e-13
+    rows = np.ones((7, 2, 3))
+    assert latent.check_z(rows) is rows and latent.shares(np.ones((4, 1))) == 0.25
+    most, discrete.MOST_CODES = discrete.MOST_CODES, 9
+    try:
+        assert latent.codes().shape == (9, 2)
+    finally:
+        discrete.MOST_CODES = most
