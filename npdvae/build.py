@@ -94,15 +94,18 @@ def build(config: Config) -> Job:
 
 
 def choose_engine(model, recipe, dataset, threads=None):
-    """The engine of the model's backend that fits the job: a fused one, or the readable one on the backend's ops."""
+    """The engine of the model's backend that fits the job: a fast one, or the readable one on the backend's ops."""
     if model.ops.name == "numba":
-        from npdvae.fused.engine import Fused, reason_unsupported
+        from npdvae.fused import Fused, Segmented, reason_unsegmented, reason_unsupported
         from npdvae.kernels.cpu import compiler
-        if (why := reason_unsupported(model, recipe)) is None:
-            if compiler.cold() and not compiler.config.DISABLE_JIT:
-                print("compiling the CPU kernels, once: up to a minute", file=sys.stderr)
+        why = reason_unsupported(model, recipe)
+        if why is not None and (reason := reason_unsegmented(model, recipe)):
+            return Readable(model, recipe, dataset, why if reason in why else f"{why}; {reason}")
+        if compiler.cold() and not compiler.config.DISABLE_JIT:
+            print("compiling the CPU kernels, once: up to a minute", file=sys.stderr)
+        if why is None:
             return Fused(model, recipe, dataset, threads)
-        return Readable(model, recipe, dataset, why)
+        return Segmented(model, recipe, dataset, threads, why)
     if model.ops.name == "cupy":
         from npdvae.gpu.engine import engine
         return engine(model, recipe, dataset)

@@ -110,3 +110,12 @@ def backward_panel(column, first, last, dy, ld_dy, w, w_rows, w_panel, inner, dx
         for r in range(t * ROWS, (t + 1) * ROWS):
             at, kept = dx + r * ld_dx + column, y + r * ld_y + column
             activate_backward(mem[at:at + PANEL], mem[kept:kept + PANEL], activation)
+
+
+@kernel(SUMS)
+def weigh_rows(c, a, mem, examples):
+    group, S, weights, y, ld_y, width = a[2:8]
+    for r in range(c * group, min(c * group + group, examples * S)):
+        row = mem[y + r * ld_y:y + r * ld_y + width]
+        for j in range(width):
+            row[j] *= mem[weights + r]

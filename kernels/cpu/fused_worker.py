@@ -1,4 +1,7 @@
-"""One worker of a fused run: all steps of a call without Python, sharing chunks of work with its peers."""
+"""One worker of a fused run: all steps of a call without Python, sharing chunks of work with its peers.
+
+A step may be cut in segments with Python between them: worker 0 comes back after each, its peers wait at the next gate.
+"""
 import numpy as np
 
 from npdvae.kernels.cpu import (
@@ -11,9 +14,25 @@ from npdvae.kernels.cpu import (
     jobs,
 )
 from npdvae.kernels.cpu.compiler import SUMS, kernel
-from npdvae.kernels.cpu.sync import FLUSH, barrier, claim, float_mode, set_float_mode
+from npdvae.kernels.cpu.sync import (
+    FLUSH,
+    atomic_add,
+    atomic_load,
+    barrier,
+    claim,
+    float_mode,
+    passes,
+    set_float_mode,
+    wait_for,
+)
 
 STRIDE = 8                                      # int64 entries between two counters: a cache line each
+ARRIVED, OPENED, QUIT, DONE, FIRST = range(0, 5 * STRIDE, STRIDE)   # of sync: at barriers; gates; steps; first counter
+
+
+def counters(stages):
+    """Entries of sync for so many stages of a step: claimed and finished chunks of each, for two steps in turn."""
+    return FIRST + 4 * STRIDE * stages
 
 
 @kernel(SUMS)
@@ -46,35 +65,44 @@ def do(c, a, mem, ints, images, grey_images, order, first, examples, step, examp
         fused_update.prior_gradient(a, mem, examples, scalars, scratch)
     elif kind == jobs.REPORT:
         fused_update.report(a, mem, running, examples, scalars, out)
+    elif kind == jobs.WEIGH_ROWS:
+        fused_layers.weigh_rows(c, a, mem, examples)
     elif exact is not None:
         fused_exact.do(c, a, mem, ints, examples, scalars, scratch)
 
 
 @kernel(SUMS)
-def work(worker, workers, table, stages, mem, ints, images, grey_images, order, batch, first_step, trains, start, keys,
-         scalars, scratch, scratch_size, i_scratch, i_scratch_size, running, out, sync, exact):
-    """Run len(out) steps: of training, numbered from first_step, or (trains 0) of evaluation, all with that number.
-    Images of an evaluation count from `start`.
+def work(worker, turn, end, workers, table, stages, segments, mem, ints, images, grey_images, order, batch, first_step,
+         trains, start, keys, scalars, scratch, scratch_size, i_scratch, i_scratch_size, running, out, sync, exact):
+    """Segments turn .. end of len(out) steps, counted over all of them: of training, numbered from first_step, or
+    (trains 0) of evaluation, all with that number. Images of an evaluation count from `start`.
 
     table [jobs, arguments]; stages [n, 3] = first job, end, and 0 or the number of chunks that go through all jobs of
-    the stage in one go; keys = (seed, pixel stream, latent stream); scalars = offset of the first step's numbers in
-    mem; running [3] float64; out [steps, 2]; sync int64; exact = None leaves the exact gradient's jobs uncompiled.
+    the stage in one go; segments [m, 2] = first stage, end; keys = (seed, pixel stream, latent stream); scalars =
+    offset of the first step's numbers in mem; running [3] float64; out [steps, 2]; sync int64; exact = None leaves
+    the exact gradient's jobs uncompiled. Returns the turn at which a peer grew tired of waiting, or end.
     """
     mode = float_mode()
     set_float_mode(np.int32(mode | FLUSH))      # moments of dead pixels would turn denormal and slow
     scratch, i_scratch = scratch + worker * scratch_size, i_scratch + worker * i_scratch_size
-    n_stages, barriers = len(stages), 0
-    for step in range(len(out)):
+    n_stages, n_segments = len(stages), len(segments)
+    gated = n_segments > 1
+    while turn < end:
+        step = turn // n_segments
+        if gated and worker == 0 and atomic_load(sync, OPENED) <= turn:
+            atomic_add(sync, OPENED, 1)
+        if gated and worker > 0 and not passes(sync, OPENED, QUIT, turn):
+            break
         first = step * batch
         examples = min(batch, len(order) - first)
         at = scalars + step * jobs.STEP_SCALARS
         number, example = (first_step + step, 0) if trains else (first_step, start + first)
-        for stage in range(n_stages):
-            job, end, through = stages[stage]
+        for stage in range(segments[turn % n_segments, 0], segments[turn % n_segments, 1]):
+            job, last, through = stages[stage]
             chunks = through
-            for j in range(job, end if through == 0 else job):
+            for j in range(job, last if through == 0 else job):
                 chunks += table[j, 1]
-            counter, mine = STRIDE * (1 + (step & 1) * n_stages + stage), 0
+            counter, mine = FIRST + 2 * STRIDE * ((step & 1) * n_stages + stage), 0
             while True:
                 c = claim(sync, counter, worker, workers, chunks, mine)
                 if c < 0:
@@ -84,14 +112,23 @@ def work(worker, workers, table, stages, mem, ints, images, grey_images, order, 
                 while through == 0 and c >= table[j, 1]:
                     c -= table[j, 1]
                     j += 1
-                turns = 1 if through == 0 else end - job
+                turns = 1 if through == 0 else last - job
                 for k in range(j, j + turns):
                     for part in range(c, c + 1 if through == 0 else table[k, 1], max(through, 1)):
                         do(part, table[k], mem, ints, images, grey_images, order, first, examples, number, example,
                            keys, at, scratch, i_scratch, running, out[step], exact)
             if stage == 0 and worker == 0:      # the other step's counters are idle between these barriers
-                for k in range(n_stages):
-                    sync[STRIDE * (1 + (1 - (step & 1)) * n_stages + k)] = 0
-            barriers += 1
-            barrier(sync, barriers * workers)
+                for k in range(2 * n_stages):
+                    sync[FIRST + STRIDE * (2 * (1 - (step & 1)) * n_stages + k)] = 0
+            if not gated:
+                barrier(sync, (step * n_stages + stage + 1) * workers)
+                continue
+            atomic_add(sync, counter + STRIDE, mine)
+            wait_for(sync, counter + STRIDE, chunks)        # not for peers that sleep
+            if stage == n_stages - 1:
+                barrier(sync, (step + 1) * workers)
+        turn += 1
+        if worker == 0 and turn % n_segments == 0:
+            atomic_add(sync, DONE, 1)
     set_float_mode(np.int32(mode))
+    return turn

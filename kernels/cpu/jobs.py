@@ -65,11 +65,14 @@ FIELDS = {
                              "ld_dy", "w", "w_rows", "bias", "span"),
     "code_picked_weight_gradient": ("group", "groups", "i_extent", "i_rows", "ld_rows", "i_rows_count", "inner", "dy",
                                     "ld_dy", "w", "w_rows", "bias", "span"),
+    # chunk = rows [c * group, ...): rows of y times their weights
+    "weigh_rows": ("group", "S", "weights", "y", "ld_y", "width"),
 }
 KINDS = {name: i for i, name in enumerate(FIELDS)}
 (PIXELS, INVERT, PICK, DENSE, BACKWARD, WEIGHT_GRADIENT, PICKED_WEIGHT_GRADIENT, LATENT, LATENT_BACKWARD, PRIOR,
  PRIOR_GRADIENT, REPORT, TURN, TURN_WEIGHT, CODE_WEIGHTS, CODE_LIST, CODE_PICK, CODE_DENSE, CODE_BACKWARD, CODE_COST,
- CODE_COST_LISTED, CODE_LATENT_BACKWARD, CODE_WEIGHT_GRADIENT, CODE_PICKED_WEIGHT_GRADIENT) = range(len(FIELDS))
+ CODE_COST_LISTED, CODE_LATENT_BACKWARD, CODE_WEIGHT_GRADIENT, CODE_PICKED_WEIGHT_GRADIENT,
+ WEIGH_ROWS) = range(len(FIELDS))
 
 LINEAR, RELU, LEAKY_RELU, TANH = range(4)
 ACTIVATIONS = {"linear": LINEAR, "relu": RELU, "leaky_relu": LEAKY_RELU, "tanh": TANH}

@@ -7,6 +7,7 @@ from npdvae.kernels.cpu.compiler import helper
 from npdvae.kernels.cpu.vectors import I32, I64, POINTER, data, external, in_bytes
 
 SPINS = 2000                                    # turns of a busy wait before the core is given away
+YIELDS = 500                                    # times that it is given away before a worker sleeps
 FLUSH = 0x8040                                  # MXCSR: denormal results and operands count as zero
 
 
@@ -95,16 +96,38 @@ else:
 
 
 @helper
+def wait_for(sync, i, target):
+    """Wait until entry i of sync is at least `target`."""
+    spins = 0
+    while atomic_load(sync, i) < target:
+        if spins < SPINS:
+            pause()
+            spins += 1
+        else:
+            give_way()
+
+
+@helper
 def barrier(sync, target):
     """Wait until all workers have come: entry 0 of sync counts arrivals, `target` of them in all."""
     if atomic_add(sync, 0, 1) + 1 < target:
-        spins = 0
-        while atomic_load(sync, 0) < target:
-            if spins < SPINS:
-                pause()
-                spins += 1
-            else:
-                give_way()
+        wait_for(sync, 0, target)
+
+
+@helper
+def passes(sync, opened, quit, turn):
+    """Whether gate `turn` opens while its worker may be kept from sleep: entry `opened` of sync counts open gates,
+    entry `quit` is 1 where no more will be opened."""
+    turns = 0
+    while atomic_load(sync, opened) <= turn:
+        if atomic_load(sync, quit) or turns == SPINS + YIELDS:
+            return False
+        if turns < SPINS:
+            pause()
+        else:
+            give_way()
+        turns += 1
+    return True
 
 
 @helper

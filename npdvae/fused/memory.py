@@ -42,6 +42,11 @@ class Matrix(NamedTuple):
     ld: int
 
 
+def view(mem, m, rows, width):
+    """The entries of a Matrix, or of its first rows: [rows, width]."""
+    return mem[m.offset:m.offset + rows * m.ld].reshape(rows, m.ld)[:, :width]
+
+
 def matrix(region, rows, width):
     """A new Matrix of whole tiles of rows, and of whole groups of SIDE; the odd line in `ld` keeps rows out of each
     other's cache sets."""

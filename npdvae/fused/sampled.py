@@ -1,17 +1,21 @@
 """The decoder of sampled codes: their cost, and the gradients from there back to the codes."""
 from __future__ import annotations
 
-from npdvae.fused.layers import COST_PANELS, Cost, backward, dense, invert, pick, scratch
+from npdvae.fused.layers import COST_PANELS, NO_COST, Cost, backward, dense, invert, pick, scratch
 from npdvae.fused.memory import Matrix, lists, matrix
 
 
 class Sampled:
-    """Codes [B S, D] -> outputs h of each layer, the last of them the pixels' logits [B S, P] -> cost; gradients dh."""
+    """Codes [B S, D] -> outputs h of each layer, the last of them the pixels' logits [B S, P] -> cost; gradients dh.
 
-    def __init__(self, frame, layers, x, region, integers):
-        self.frame, self.layers = frame, layers
+    floats: it reads rows [B S, D K] in place of codes; costs: whether the cost stands behind the last layer.
+    """
+
+    def __init__(self, frame, layers, x, region, integers, floats=False, costs=True):
+        self.frame, self.layers, self.costs = frame, layers, costs
         rows = frame.batch * frame.S
         self.codes = lists(integers, rows, frame.D, frame.D * frame.K)                  # numbers d K + k, [B S, D]
+        self.rows = matrix(region, rows, frame.D * frame.K) if floats else None         # [B S, D K]
         self.h = [matrix(region, rows, l.outputs) for l in layers]                      # [B S, outputs]
         self.dh = [matrix(region, rows, l.outputs) for l in layers[:-1]] + self.h[-1:]  # the last takes their place
         self.dcodes = matrix(region, rows, frame.D * frame.K)
@@ -27,10 +31,16 @@ class Sampled:
     def forward(self):
         """Stages, a layer each; the last one leaves the cost and its gradient at the pixels' logits."""
         f, layers, h = self.frame, self.layers, self.h
-        kinds, last = f.activations(len(layers)), len(layers) - 1
-        stages = [[invert(self.codes, f.D * f.K, f.S), pick(f, layers[0], self.codes, h[0], f.S, kinds[0])]]
+        kinds, last, cost = f.activations(len(layers)), len(layers) - 1, self.cost if self.costs else NO_COST
+        stages = [self.first(kinds[0])]
         stages += [[dense(f, layers[i], h[i - 1], h[i], f.S, kinds[i])] for i in range(1, last)]
-        return [*stages, [dense(f, layers[last], h[last - 1], h[last], f.S, kinds[last], self.cost)]]
+        return [*stages, [dense(f, layers[last], h[last - 1], h[last], f.S, kinds[last], cost)]]
+
+    def first(self, kind):
+        f, l, y = self.frame, self.layers[0], self.h[0]
+        if self.rows:
+            return [dense(f, l, self.rows, y, f.S, kind)]
+        return [invert(self.codes, f.D * f.K, f.S), pick(f, l, self.codes, y, f.S, kind)]
 
     def backward(self, to_codes):
         """Stages, a layer each, to the first layer's output or on to the codes."""

@@ -35,8 +35,8 @@ def fused_gradient(spec: StepSpec) -> FusedGradient | None:
     return None
 
 
-def unsupported(spec: StepSpec) -> str | None:
-    """Why the readable engine must serve, in a few words, or None where the fused one can."""
+def unfit(spec: StepSpec) -> str | None:
+    """What neither engine on panels can run, in a few words, or None."""
     if spec.dtype != "float32":
         return f"{spec.dtype} arithmetic"
     if spec.optimizer not in NUMBERS:
@@ -45,16 +45,32 @@ def unsupported(spec: StepSpec) -> str | None:
         return "clipping needs the whole gradient"
     if spec.microbatch is not None:
         return "microbatches need the whole gradient"
-    for part, name, known in (("network", spec.network, NETWORKS), ("latent", spec.latent, LATENTS),
-                              ("prior", spec.prior, PRIORS), ("likelihood", spec.likelihood, LIKELIHOODS),
-                              ("activation", spec.activation, jobs.ACTIVATIONS),
+    for part, name, known in (("network", spec.network, NETWORKS), ("activation", spec.activation, jobs.ACTIVATIONS),
                               ("binarize", spec.binarize, jobs.PIXEL_MODES)):
+        if name not in known:
+            return f"{part} {name}"
+    if len(spec.encoder) < 3:
+        return "no hidden layer"
+    return None
+
+
+def unsegmented(spec: StepSpec) -> str | None:
+    """Why the readable engine must serve and not the segmented one, in a few words, or None."""
+    if spec.estimator == "exact":
+        return "codes that the batch shares"
+    return unfit(spec)
+
+
+def unsupported(spec: StepSpec) -> str | None:
+    """Why the readable engine must serve, in a few words, or None where the fused one can."""
+    if reason := unfit(spec):
+        return reason
+    for part, name, known in (("latent", spec.latent, LATENTS), ("prior", spec.prior, PRIORS),
+                              ("likelihood", spec.likelihood, LIKELIHOODS)):
         if name not in known:
             return f"{part} {name}"
     if fused_gradient(spec) is None:
         return f"estimator {spec.method}"
-    if len(spec.encoder) < 3:
-        return "no hidden layer"
     if spec.estimator == "exact" and spec.codes > MOST_ACTIVATIONS:
         return f"activations of {spec.codes} codes, more than {MOST_ACTIVATIONS}"
     return None

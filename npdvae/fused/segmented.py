@@ -1,0 +1,149 @@
+"""The segmented engine: `npdvae.step` with encoder, decoder and updates in compiled workers, the part between as it is."""
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from npdvae import describe, rng
+from npdvae.backends.numba_backend import NUMBERS
+from npdvae.engine import indices
+from npdvae.fused.decoding import Decoding, rows_of
+from npdvae.fused.memory import view
+from npdvae.fused.panels import Panels
+from npdvae.fused.plan import MOST_STEPS
+from npdvae.fused.segments import A, B, C, D, SegmentPlan, W
+from npdvae.fused.support import LIKELIHOODS, unsegmented
+from npdvae.fused.workers import Workers
+from npdvae.kernels.cpu import jobs, target
+from npdvae.state import LEARNED, TrainState, learned, take_back
+
+
+def reason_unsegmented(model, recipe) -> str | None:
+    """Why the readable engine must serve on this machine, in a few words, or None where the segmented one can."""
+    if reason := target.reason_unfit() or unsegmented(describe.describe(model, recipe)):
+        return reason
+    rows = rows_of(model)
+    return rows if isinstance(rows, str) else None
+
+
+class Segmented(Panels):
+    """Any latent, estimator, prior and likelihood, on `threads` workers (default: all cores this process may use).
+
+    Same random numbers as `Readable`; results do not depend on `threads`, nor on how steps are grouped into calls.
+    An exception leaves the state of the last whole step. Raises ValueError for what `reason_unsegmented` names.
+    """
+
+    name = "segmented"
+
+    def __init__(self, model, recipe, dataset, threads=None, why=""):
+        super().__init__(model, recipe, dataset, threads, why)
+        if reason := reason_unsegmented(model, recipe):
+            raise ValueError(f"the segmented engine cannot run this: {reason}")
+        rows = rows_of(model)
+        assert not isinstance(rows, str)        # or it were unsupported
+        self.costs = self.spec.likelihood in LIKELIHOODS
+        self.plan = plan = SegmentPlan(model, recipe.batch_size, rows, self.costs, *self.pixels())
+        self.mem, self.ints, self.scratch, self.i_scratch = plan.build(self.workers)
+        self.ints[plan.encoder.thresholds:plan.encoder.thresholds + 256] = self.thresholds()
+        self.decoding, self.training = Decoding(plan, self.mem, self.ints), plan.training()
+        self.layer_names = {f"{layer.name}.{part}" for layer in plan.layers for part in ("weight", "bias")}
+
+    def load(self, state: TrainState):
+        self.put_layers(state)
+        super().load(TrainState({k: v for k, v in state.params.items() if k not in self.layer_names},
+                                {k: v for k, v in state.moments.items() if k[2:] not in self.layer_names},
+                                state.latent, state.step))
+
+    def save(self) -> TrainState:
+        own, layers = super().save(), TrainState({}, {}, None, 0)
+        self.get_layers(layers)
+        return own._replace(params={**layers.params, **own.params}, moments={**layers.moments, **own.moments})
+
+    def run(self, order) -> np.ndarray:
+        most, order = MOST_STEPS * self.recipe.batch_size, indices(order, len(self.dataset.train))
+        parts = [self.some_steps(order[i:i + most]) for i in range(0, len(order), most)]
+        return np.concatenate(parts) if parts else np.empty((0, 2))
+
+    def some_steps(self, order):
+        """At most MOST_STEPS steps: their sums of cost and KL, [steps, 2]."""
+        size, first = self.recipe.batch_size, self.state.step
+        sizes = [min(size, len(order) - i) for i in range(0, len(order), size)]
+        self.put_scalars(first, sizes)
+        out = np.zeros((len(sizes), 2))
+        with self.team(self.training, len(sizes), self.dataset.train, order, first, 1,
+                       (rng.BINARIZE, rng.LATENT)) as workers:
+            for i, examples in enumerate(sizes):
+                out[i] = self.one_step(workers, i * D, examples)
+        return out
+
+    def team(self, program, steps, images, order, step, trains, streams, example=0):
+        """Workers on so many steps."""
+        plan, keys = self.plan, np.array([self.recipe.seed, *streams], np.int64)
+        return Workers(self.workers, program, steps, (
+            self.mem, self.ints, *self.images(images), order, plan.batch, step, trains, example, keys, plan.scalars,
+            self.scratch, plan.scratch_size, self.i_scratch, plan.i_scratch_size, np.zeros(3)))
+
+    def put_scalars(self, first, sizes):
+        """The scalars of all steps where the workers read them."""
+        at, numbers = self.plan.scalars, NUMBERS[self.spec.optimizer]
+        table = self.mem[at:at + len(sizes) * jobs.STEP_SCALARS].reshape(-1, jobs.STEP_SCALARS)
+        for i, examples in enumerate(sizes):
+            table[i, :5] = numbers(*describe.scalars(self.recipe, first + i, examples).update)
+            table[i, jobs.SCALE] = self.plan.frame.S                # the cost's own gradient, not that of its mean
+
+    def one_step(self, workers, turn, n):
+        """`npdvae.step.step` on n examples and the update, from segment `turn` on: the sums of cost and KL."""
+        recipe, s, encoder, decoding = self.recipe, self.state, self.plan.encoder, self.decoding
+        latent, likelihood, params, xp = self.model.latent, self.model.likelihood, s.params, self.ops.xp
+        now = describe.scalars(recipe, s.step, n)
+
+        workers.run(turn + A)
+        h = view(self.mem, encoder.logits, n, self.model.encoder.sizes[-1]).copy()      # [B, E]
+        x = view(self.mem, encoder.x, n, self.model.pixels)         # [B, P]
+        z, kept = latent.forward(params, h, self.latent_rng.at(s.step), s.latent, x)
+        decoding.put_rows(latent.rows(params, z), n)
+        workers.run(turn + B)
+        a = None if self.costs else decoding.output(n)              # [S, B, P]
+        cost = decoding.cost(n) if a is None else likelihood.forward(params, a, x)      # [S, B]
+
+        weights = latent.weigh(params, kept, cost)                  # [S, B or 1]
+        rows = xp.broadcast_to(weights * now.scale, cost.shape).astype(cost.dtype)      # [S, B]
+        decoding.put_weights(rows, n)
+        dlikelihood = {}
+        if a is not None:
+            dcost, weigh = (xp.ones_like(cost), rows) if latent.needs_dz else (rows, None)
+            da, dlikelihood = likelihood.backward(params, dcost, a, x, weigh)           # [S, B, P]
+            decoding.put_gradient(da, n)
+        if latent.needs_dz:
+            workers.run(turn + C)
+        dz = decoding.dz(n) if latent.needs_dz else None            # [S, B, ...]
+        workers.post(turn + W)
+        dh, dlatent = latent.backward(params, kept, cost, dz, s.latent, now.kl_weight, now.scale)
+        view(self.mem, encoder.dlogits, n, h.shape[1])[:] = dh      # [B, E]
+
+        changes, state = latent.advance(params, kept, cost, dz, s.latent)
+        grads = {**dlatent, **dlikelihood, **{LEARNED + k: n * now.scale * g for k, g in changes.items()}}
+        sums = (latent.shares(weights) * cost).sum(), latent.kl(params, kept, weights).sum()
+        following = self.after(s, grads, state, now.lr)
+        try:
+            workers.run(turn + D)
+        finally:
+            if workers.steps_done == turn // D + 1:                 # Ctrl-C may fall behind the update
+                self.state = following
+        return sums
+
+    def after(self, s, grads, state, lr):
+        """The state behind the step, but for the layers."""
+        params, moments = self.recipe.optimizer.update({**s.params, **learned(s.latent, grads)}, grads, s.moments,
+                                                       s.step + 1, lr)
+        state, params = take_back(state, params)
+        return TrainState(self.model.latent.refresh(params, state), moments, state, s.step + 1)
+
+    def evaluate(self, rows, samples=1, step=None):
+        """As `Readable.evaluate`."""
+        held, self.state = self.state, self.save()
+        try:
+            return super().evaluate(rows, samples, step)
+        finally:
+            self.state = held

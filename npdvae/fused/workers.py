@@ -1,0 +1,68 @@
+"""Threads that do one segment after another beside the one that calls, and end with it whatever happens."""
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+
+from npdvae.kernels.cpu.fused_worker import DONE, OPENED, QUIT, counters, work
+
+
+class Workers:
+    """`with Workers(...) as workers: workers.run(end)`: segments up to `end`, counted over all steps, are done.
+
+    Between segments the others wait at a gate in compiled code, and soon asleep on a condition. They are started by
+    the first segment; leaving the block, by an exception or not, ends them.
+    """
+
+    def __init__(self, count, program, steps, arguments):
+        table, stages, segments = program
+        self.sync = np.zeros(counters(len(stages)), np.int64)
+        self.turns, self.turn, self.called, self.over = steps * len(segments), 0, 0, False
+        self.arguments = (count, table, stages, segments, *arguments, np.zeros((steps, 2)), self.sync, None)
+        self.peers = [threading.Thread(target=self.serve, args=(i,), daemon=True) for i in range(1, count)]
+        self.waiting = threading.Condition()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *raised):
+        self.over, self.sync[QUIT] = True, 1
+        with self.waiting:
+            self.waiting.notify_all()
+        for peer in self.peers:
+            if peer.ident is not None:
+                peer.join()
+
+    @property
+    def steps_done(self):
+        """Steps whose last segment is done."""
+        return int(self.sync[DONE])
+
+    def serve(self, worker):
+        """The life of a peer."""
+        turn = 0
+        while turn < self.turns and not self.over:
+            turn = work(worker, turn, self.turns, *self.arguments)
+            with self.waiting:
+                while self.called <= turn < self.turns and not self.over:
+                    self.waiting.wait()
+
+    def call(self, end):
+        """Have all peers awake for the segments up to `end`."""
+        if not self.called:
+            for peer in self.peers:
+                peer.start()
+        with self.waiting:
+            self.called = end
+            self.waiting.notify_all()
+
+    def run(self, end):
+        """Do the segments up to `end`, with everybody's help."""
+        self.call(end)
+        self.turn = work(0, self.turn, end, *self.arguments)
+
+    def post(self, end):
+        """Let the peers begin with the segments up to `end`, which the next `run` will finish."""
+        self.call(end)
+        self.sync[OPENED] = end
