@@ -10,7 +10,20 @@ from npdvae import mlp
 from npdvae.data import binarize
 from npdvae.estimators import names
 from npdvae.estimators.parts import baselines
-from npdvae.fused import encoder, engine, exact, frame, latent, layers, plan, sampled, support, update
+from npdvae.fused import (
+    encoder,
+    engine,
+    exact,
+    frame,
+    latent,
+    layers,
+    panels,
+    plan,
+    sampled,
+    segments,
+    support,
+    update,
+)
 from npdvae.kernels.cpu import (
     code_choice,
     code_cost,
@@ -30,7 +43,7 @@ from npdvae.model import DiscreteVAE
 SERVERS = (fused_worker, fused_exact)           # modules whose `do` calls kernels by kind
 READERS = (fused_pixels, fused_layers, fused_latent, fused_estimators, fused_update, fused_exact, code_choice,
            code_cost, code_layers)
-WRITERS = (encoder, engine, exact, frame, latent, layers, plan, sampled, support, update)
+WRITERS = (encoder, engine, exact, frame, latent, layers, panels, plan, sampled, segments, support, update)
 ORDERLESS = {*map(str.upper, jobs.KINDS), "LINEAR", "RELU", "LEAKY_RELU", "TANH", "THRESHOLDED", "DRAWN", "GREY",
              "NO_BASELINE", "SHIFTED", "LEAVE_ONE_OUT", "RLOO", "EXACT", "STRAIGHT_THROUGH", "REINMAX"}
 
@@ -104,7 +117,12 @@ def test_kinds_are_numbered_as_their_fields_are_listed():
 def written(monkeypatch):
     """All jobs that plans of all kinds write."""
     found = []
-    monkeypatch.setattr(plan, "encode", lambda stages: found.append(stages))
+
+    def record(stages):
+        found.append(stages)
+        return (), ()
+
+    monkeypatch.setattr(plan, "encode", record)
     for few, sparse, prior, hidden, kind in itertools.product(
             (0, 1 << 16), (True, False), ("uniform", "learned"), ((9,), (20, 11)),
             (jobs.RLOO, jobs.REINMAX, jobs.LEAVE_ONE_OUT, jobs.EXACT)):
@@ -112,6 +130,12 @@ def written(monkeypatch):
         model = DiscreteVAE(19, hidden, Categorical(2, 3, "rloo", prior=prior))
         samples = 1 if kind == jobs.EXACT else 2
         plan.Plan(model, 10, plan.FusedGradient(kind, samples), jobs.DRAWN, 255, sparse).build(1)
+        for rows, costs in itertools.product((segments.Rows(2, 2), segments.Rows(1, 0)), (True, False)):
+            cut = segments.SegmentPlan(model, 10, rows, costs, jobs.DRAWN, 255, sparse)
+            for program in (cut.training, cut.evaluation):
+                with monkeypatch.context() as patch:
+                    patch.setattr(segments, "encode", record)
+                    program()
     return [job for stages in found for stage in stages
             for job in (stage.jobs if isinstance(stage, plan.Through) else stage)]
 

@@ -29,35 +29,55 @@ def rows_of(model) -> Rows | str:
     return Rows(len(rows), 0) if rows.dtype.kind == "f" and rows.shape[2] == F else f"rows {list(rows.shape)}"
 
 
-class Decoding:
-    """Views of a plan's decoder, in the order [S, B, ...] that Python has."""
+class Misfit(ValueError):
+    """Rows of another kind or number than the plan was made for."""
 
-    def __init__(self, plan, mem, ints):
-        self.plan, self.mem, self.ints, self.decoder = plan, mem, ints, plan.decoder
-        self.S, self.picks, self.F = plan.frame.S, plan.frame.D, plan.frame.D * plan.frame.K
+
+class Decoding:
+    """A decoder's inputs and outputs in the order [S, B, ...] that Python has; weights: offset of those of its rows."""
+
+    def __init__(self, decoder, weights, mem, ints):
+        frame = decoder.frame
+        self.decoder, self.weights, self.mem, self.ints = decoder, weights, mem, ints
+        self.S, self.picks, self.F, self.P = frame.S, frame.D, frame.D * frame.K, frame.pixels
 
     def samples_first(self, m, examples, width):
         """A Matrix as a copy [S, B, width]."""
         rows = view(self.mem, m, examples * self.S, width).reshape(examples, self.S, width)
         return np.ascontiguousarray(rows.transpose(1, 0, 2))
 
+    def fits(self, rows, examples):
+        """Whether the first layer can read these rows."""
+        if rows.ndim != 3 or rows.shape[:2] != (self.S, examples):
+            return False
+        if rows.dtype.kind in "iu":
+            return rows.shape[2] == self.picks or bool(self.decoder.rows and self.F % rows.shape[2] == 0)
+        return self.decoder.rows is not None and rows.shape[2] == self.F
+
     def put_rows(self, rows, examples):
-        """Codes int [S, B, D] or floats [S, B, F] for the first layer. ValueError for others than the plan's."""
-        d, floats = self.decoder, self.decoder.rows is not None
-        expected = (self.S, examples, self.F if floats else self.picks)
-        if rows.shape != expected or (rows.dtype.kind == "f") != floats:
-            raise ValueError(f"the latent gave rows {rows.dtype} {list(rows.shape)}, where its first draw promised "
-                             f"{'floats' if floats else 'integers'} {list(expected)}: use --backend numpy")
-        if floats:
-            view(self.mem, d.rows, examples * self.S, self.F).reshape(examples, self.S, self.F)[:] = (
-                rows.transpose(1, 0, 2))
+        """Codes int [S, B, D] or floats [S, B, F] for the first layer; codes as floats where it reads those.
+
+        Raises Misfit for rows of another shape, ValueError for codes that are no category.
+        """
+        d = self.decoder
+        if not self.fits(rows, examples):
+            made_for = f"{self.F} floats" if self.decoder.rows else f"{self.picks} codes"
+            raise Misfit(f"the latent gave rows {rows.dtype} {list(rows.shape)}, the engine was made for "
+                         f"{self.S} x {examples} x {made_for}: use --backend numpy")
+        rows = rows.transpose(1, 0, 2)                              # [B, S, D or F]
+        if rows.dtype.kind == "f":
+            view(self.mem, d.rows, examples * self.S, self.F).reshape(rows.shape)[:] = rows
             return
-        K = self.F // self.picks
+        K = self.F // rows.shape[2]
         if rows.min() < 0 or rows.max() >= K:
             raise ValueError(f"codes must be in [0, {K}), got {rows.min()} to {rows.max()}")
-        at = d.codes.index
-        numbers = self.ints[at:at + examples * self.S * self.picks].reshape(examples, self.S, self.picks)
-        np.add(rows.transpose(1, 0, 2), np.arange(0, self.F, K), out=numbers, casting="unsafe")
+        numbers = (rows + np.arange(0, self.F, K)).reshape(examples * self.S, -1)       # d K + k, [B S, D]
+        if d.rows is None:
+            self.ints[d.codes.index:d.codes.index + numbers.size] = numbers.reshape(-1)
+            return
+        one_hot = view(self.mem, d.rows, len(numbers), self.F)      # [B S, F]
+        one_hot[:] = 0
+        np.put_along_axis(one_hot, numbers, 1, 1)
 
     def cost(self, examples):
         """The sum of the parts of each row's cost: [S, B]."""
@@ -66,18 +86,16 @@ class Decoding:
 
     def output(self, examples):
         """The decoder's output: [S, B, P]."""
-        return self.samples_first(self.decoder.h[-1], examples, self.plan.frame.pixels)
+        return self.samples_first(self.decoder.h[-1], examples, self.P)
 
     def put_gradient(self, da, examples):
         """da [S, B, P] in the place of the output."""
-        P = self.plan.frame.pixels
-        rows = view(self.mem, self.decoder.dh[-1], examples * self.S, P).reshape(examples, self.S, P)
-        rows[:] = da.transpose(1, 0, 2)
+        rows = view(self.mem, self.decoder.dh[-1], examples * self.S, self.P)
+        rows.reshape(examples, self.S, self.P)[:] = da.transpose(1, 0, 2)
 
     def put_weights(self, weights, examples):
         """weights [S, B] of the rows."""
-        at = self.plan.weights
-        self.mem[at:at + examples * self.S].reshape(examples, self.S)[:] = weights.T
+        self.mem[self.weights:self.weights + weights.size].reshape(examples, self.S)[:] = weights.T
 
     def dz(self, examples):
         """Gradients at the rows: [S, B, D, K], or [S, B, F] where they are floats."""

@@ -1,6 +1,8 @@
 """The decoder of sampled codes: their cost, and the gradients from there back to the codes."""
 from __future__ import annotations
 
+import copy
+
 from npdvae.fused.layers import COST_PANELS, NO_COST, Cost, backward, dense, invert, pick, scratch
 from npdvae.fused.memory import Matrix, lists, matrix
 
@@ -22,6 +24,12 @@ class Sampled:
         parts = -(-layers[-1].panels // COST_PANELS)
         self.cost = Cost(x, Matrix(region.take(rows * parts), parts))
         self.scratch = scratch(layers)
+
+    def once(self):
+        """The same on the same memory, of one sample."""
+        other = copy.copy(self)
+        other.frame = self.frame._replace(S=1)
+        return other
 
     def fill(self, ints):
         """Write what never changes: each row picks D numbers."""

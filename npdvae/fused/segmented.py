@@ -1,14 +1,14 @@
-"""The segmented engine: `npdvae.step` with encoder, decoder and updates in compiled workers, the part between as it is."""
+"""The segmented engine: `npdvae.step` with its layers and their updates in compiled workers, the rest as it is."""
 from __future__ import annotations
 
-import math
+import contextlib
 
 import numpy as np
 
 from npdvae import describe, rng
 from npdvae.backends.numba_backend import NUMBERS
 from npdvae.engine import indices
-from npdvae.fused.decoding import Decoding, rows_of
+from npdvae.fused.decoding import Decoding, Misfit, rows_of
 from npdvae.fused.memory import view
 from npdvae.fused.panels import Panels
 from npdvae.fused.plan import MOST_STEPS
@@ -46,7 +46,8 @@ class Segmented(Panels):
         self.plan = plan = SegmentPlan(model, recipe.batch_size, rows, self.costs, *self.pixels())
         self.mem, self.ints, self.scratch, self.i_scratch = plan.build(self.workers)
         self.ints[plan.encoder.thresholds:plan.encoder.thresholds + 256] = self.thresholds()
-        self.decoding, self.training = Decoding(plan, self.mem, self.ints), plan.training()
+        self.decoding, self.once = (Decoding(d, plan.weights, self.mem, self.ints) for d in (plan.decoder, plan.once))
+        self.training, self.evaluation = plan.training(), plan.evaluation()
         self.layer_names = {f"{layer.name}.{part}" for layer in plan.layers for part in ("weight", "bias")}
 
     def load(self, state: TrainState):
@@ -67,8 +68,8 @@ class Segmented(Panels):
 
     def some_steps(self, order):
         """At most MOST_STEPS steps: their sums of cost and KL, [steps, 2]."""
-        size, first = self.recipe.batch_size, self.state.step
-        sizes = [min(size, len(order) - i) for i in range(0, len(order), size)]
+        first = self.state.step
+        sizes = self.sizes(len(order))
         self.put_scalars(first, sizes)
         out = np.zeros((len(sizes), 2))
         with self.team(self.training, len(sizes), self.dataset.train, order, first, 1,
@@ -76,6 +77,10 @@ class Segmented(Panels):
             for i, examples in enumerate(sizes):
                 out[i] = self.one_step(workers, i * D, examples)
         return out
+
+    def sizes(self, n):
+        """Of the batches of n images."""
+        return [min(self.plan.batch, n - i) for i in range(0, n, self.plan.batch)]
 
     def team(self, program, steps, images, order, step, trains, streams, example=0):
         """Workers on so many steps."""
@@ -94,13 +99,12 @@ class Segmented(Panels):
 
     def one_step(self, workers, turn, n):
         """`npdvae.step.step` on n examples and the update, from segment `turn` on: the sums of cost and KL."""
-        recipe, s, encoder, decoding = self.recipe, self.state, self.plan.encoder, self.decoding
+        recipe, s, decoding = self.recipe, self.state, self.decoding
         latent, likelihood, params, xp = self.model.latent, self.model.likelihood, s.params, self.ops.xp
         now = describe.scalars(recipe, s.step, n)
 
         workers.run(turn + A)
-        h = view(self.mem, encoder.logits, n, self.model.encoder.sizes[-1]).copy()      # [B, E]
-        x = view(self.mem, encoder.x, n, self.model.pixels)         # [B, P]
+        x, h = self.encoded(n)
         z, kept = latent.forward(params, h, self.latent_rng.at(s.step), s.latent, x)
         decoding.put_rows(latent.rows(params, z), n)
         workers.run(turn + B)
@@ -120,7 +124,7 @@ class Segmented(Panels):
         dz = decoding.dz(n) if latent.needs_dz else None            # [S, B, ...]
         workers.post(turn + W)
         dh, dlatent = latent.backward(params, kept, cost, dz, s.latent, now.kl_weight, now.scale)
-        view(self.mem, encoder.dlogits, n, h.shape[1])[:] = dh      # [B, E]
+        view(self.mem, self.plan.encoder.dlogits, *h.shape)[:] = dh # [B, E]
 
         changes, state = latent.advance(params, kept, cost, dz, s.latent)
         grads = {**dlatent, **dlikelihood, **{LEARNED + k: n * now.scale * g for k, g in changes.items()}}
@@ -140,10 +144,38 @@ class Segmented(Panels):
         state, params = take_back(state, params)
         return TrainState(self.model.latent.refresh(params, state), moments, state, s.step + 1)
 
+    def encoded(self, n):
+        """Targets x [B, P] and the encoder's output h [B, E]."""
+        e, E = self.plan.encoder, self.model.encoder.sizes[-1]
+        return view(self.mem, e.x, n, self.model.pixels), view(self.mem, e.logits, n, E).copy()
+
     def evaluate(self, rows, samples=1, step=None):
-        """As `Readable.evaluate`."""
+        """As `Readable.evaluate`; with one sample in segments, batch by batch."""
+        step, most = self.state.step if step is None else step, MOST_STEPS * self.plan.batch
+        if samples == 1 and rows.dtype == self.dataset.train.dtype:
+            with contextlib.suppress(Misfit):
+                parts = [self.sums(rows[i:i + most], step, i) for i in range(0, len(rows), most)]
+                return np.sum(parts, 0) / len(rows)
         held, self.state = self.state, self.save()
         try:
             return super().evaluate(rows, samples, step)
         finally:
             self.state = held
+
+    def sums(self, rows, step, example):
+        """Sums of cost and KL over at most MOST_STEPS batches of rows, numbered from `example` on: [2]."""
+        latent, params, total, sizes = self.model.latent, self.state.params, np.zeros(2), self.sizes(len(rows))
+        generator = rng.Generator(self.recipe.seed, rng.TEST_LATENT, draw_uniform=self.ops.uniform)
+        with self.team(self.evaluation, len(sizes), rows, np.arange(len(rows)), step, 0,
+                       (rng.TEST_BINARIZE, rng.TEST_LATENT), example) as workers:
+            for i, n in enumerate(sizes):
+                workers.run(2 * i + A)
+                x, h = self.encoded(n)
+                q = latent.posterior(params, h)
+                z = latent.sample(params, q, generator.at(step, example=example + i * self.plan.batch), 1)
+                self.once.put_rows(latent.rows(params, z), n)
+                workers.run(2 * i + B)
+                cost = (self.once.cost(n) if self.costs else
+                        self.model.likelihood.forward(params, self.once.output(n), x))  # [1, B]
+                total += [float(part.astype("f8").sum()) for part in (cost, latent.kl_of(params, q, z))]
+        return total

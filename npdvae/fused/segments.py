@@ -60,6 +60,7 @@ class SegmentPlan:
                                jobs.ACTIVATIONS[model.encoder.activation], False, region.take(PICK_PANEL))
         self.encoder = Encoder(f, encoder, mode, levels, sparse, region, integers)
         self.decoder = Sampled(f, decoder, self.encoder.x, region, integers, rows.picks == 0, costs)
+        self.once = self.decoder.once()         # for an evaluation
         self.weights = region.take(batch * rows.samples)
         self.update = Update(f, self.span)
         self.scratch_size = up(max(part.scratch for part in (self.encoder, self.decoder, self.update)), 16)
@@ -87,8 +88,8 @@ class SegmentPlan:
                            [*encoder.backward(), self.updates()]])
 
     def evaluation(self) -> Program:
-        """Forward alone."""
-        return Program.of([self.encoder.forward(), self.decoder.forward()])
+        """Forward alone, with one row for each example."""
+        return Program.of([self.encoder.forward(), self.once.forward()])
 
     def weigh(self, i):
         """Rows of the gradient at layer i's output times their weights."""
