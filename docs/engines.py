@@ -14,7 +14,8 @@ from npdvae.model import DiscreteVAE
 FOLDER = pathlib.Path(__file__).parent
 PAGE = FOLDER / "architecture.md"
 BEGIN, END = "<!-- python docs/engines.py -->", "<!-- end of engines -->"
-ENGINES = {"fused": fused_support.unsupported, "captured": gpu_support.unsupported}
+ENGINES = {"fused (CPU)": fused_support.unsupported, "segmented (CPU)": fused_support.unsegmented,
+           "captured (CUDA)": gpu_support.unsupported}
 
 
 def spec(optimizer="adam", microbatch=None, clip=None, dtype="float32", **options):
@@ -41,15 +42,21 @@ def cases():
     yield "setting", "--dtype float64", spec(dtype="float64")
 
 
+def named(found, group, unsupported):
+    """The cases of a group that an engine runs, or the few that it does not."""
+    served = [name for g, name, s in found if g == group and unsupported(s) is None]
+    others = [name for g, name, s in found if g == group and name not in served]
+    return f"all but {', '.join(others)}" if 0 < 10 * len(others) < len(served) else ", ".join(served) or "none"
+
+
 def table():
     """Markdown: what each fast engine runs; all else is the readable engine's, which runs everything."""
     found = list(cases())
-    lines = ["| | fused (CPU) | captured (CUDA) |", "|---|---|---|"]
+    lines = [f"| | {' | '.join(ENGINES)} |", "|---" * (1 + len(ENGINES)) + "|"]
     for group in dict.fromkeys(g for g, _, _ in found):
-        served = {engine: [name for g, name, s in found if g == group and unsupported(s) is None]
-                  for engine, unsupported in ENGINES.items()}
-        lines.append(f"| {group}s | " + " | ".join(", ".join(served[engine]) or "none" for engine in ENGINES) + " |")
-    return "\n".join([*lines, "", "The readable engine serves all else, on every backend: parts of your own too."])
+        lines.append(f"| {group}s | " + " | ".join(named(found, group, u) for u in ENGINES.values()) + " |")
+    return "\n".join([*lines, "", "Segments take every latent, prior and likelihood, one of your own too; the readable engine "
+                      "all else, on every backend."])
 
 
 def main(check=False):
