@@ -6,6 +6,7 @@
     engine = npdvae.fused.Segmented(model, recipe, dataset, threads)    # latent and likelihood as they are
 """
 from npdvae.fused.engine import Fused, reason_unsupported
-from npdvae.fused.segmented import Segmented, reason_unsegmented
+from npdvae.fused.segmented import Segmented
+from npdvae.fused.trial import reason_unsegmented
 
 __all__ = ["Fused", "Segmented", "reason_unsegmented", "reason_unsupported"]

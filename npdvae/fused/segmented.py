@@ -8,23 +8,35 @@ import numpy as np
 from npdvae import describe, rng
 from npdvae.backends.numba_backend import NUMBERS
 from npdvae.engine import indices
-from npdvae.fused.decoding import Decoding, Misfit, rows_of
+from npdvae.fused.decoding import Decoding, Misfit
 from npdvae.fused.memory import view
 from npdvae.fused.panels import Panels
 from npdvae.fused.plan import MOST_STEPS
 from npdvae.fused.segments import A, B, C, D, SegmentPlan, W
-from npdvae.fused.support import LIKELIHOODS, unsegmented
+from npdvae.fused.support import LIKELIHOODS
+from npdvae.fused.trial import reason_unsegmented, rows_of
 from npdvae.fused.workers import Workers
-from npdvae.kernels.cpu import jobs, target
+from npdvae.kernels.cpu import jobs
 from npdvae.state import LEARNED, TrainState, learned, take_back
 
 
-def reason_unsegmented(model, recipe) -> str | None:
-    """Why the readable engine must serve on this machine, in a few words, or None where the segmented one can."""
-    if reason := target.reason_unfit() or unsegmented(describe.describe(model, recipe)):
-        return reason
-    rows = rows_of(model)
-    return rows if isinstance(rows, str) else None
+def evaluated(engine, rows, step, example):
+    """Sums of cost and KL over at most MOST_STEPS batches of rows, numbered from `example` on: [2]."""
+    model, recipe, params, sizes = engine.model, engine.recipe, engine.state.params, engine.sizes(len(rows))
+    generator, total = rng.Generator(recipe.seed, rng.TEST_LATENT, draw_uniform=engine.ops.uniform), np.zeros(2)
+    with engine.team(engine.evaluation, len(sizes), rows, np.arange(len(rows)), step, 0,
+                     (rng.TEST_BINARIZE, rng.TEST_LATENT), example) as workers:
+        for i, n in enumerate(sizes):
+            workers.run(i * B + A)
+            x, h = engine.encoded(n)
+            q = model.latent.posterior(params, h)
+            z = model.latent.sample(params, q, generator.at(step, example=example + i * recipe.batch_size), 1)
+            engine.once.put_rows(model.latent.rows(params, z), n)
+            workers.run(i * B + B)
+            cost = (engine.once.cost(n) if engine.costs else
+                    model.likelihood.forward(params, engine.once.output(n), x))         # [1, B]
+            total += [float(part.astype("f8").sum()) for part in (cost, model.latent.kl_of(params, q, z))]
+    return total
 
 
 class Segmented(Panels):
@@ -124,7 +136,7 @@ class Segmented(Panels):
         dz = decoding.dz(n) if latent.needs_dz else None            # [S, B, ...]
         workers.post(turn + W)
         dh, dlatent = latent.backward(params, kept, cost, dz, s.latent, now.kl_weight, now.scale)
-        view(self.mem, self.plan.encoder.dlogits, *h.shape)[:] = dh # [B, E]
+        view(self.mem, self.plan.encoder.dlogits, *h.shape)[:] = dh     # [B, E]
 
         changes, state = latent.advance(params, kept, cost, dz, s.latent)
         grads = {**dlatent, **dlikelihood, **{LEARNED + k: n * now.scale * g for k, g in changes.items()}}
@@ -154,28 +166,10 @@ class Segmented(Panels):
         step, most = self.state.step if step is None else step, MOST_STEPS * self.plan.batch
         if samples == 1 and rows.dtype == self.dataset.train.dtype:
             with contextlib.suppress(Misfit):
-                parts = [self.sums(rows[i:i + most], step, i) for i in range(0, len(rows), most)]
+                parts = [evaluated(self, rows[i:i + most], step, i) for i in range(0, len(rows), most)]
                 return np.sum(parts, 0) / len(rows)
         held, self.state = self.state, self.save()
         try:
             return super().evaluate(rows, samples, step)
         finally:
             self.state = held
-
-    def sums(self, rows, step, example):
-        """Sums of cost and KL over at most MOST_STEPS batches of rows, numbered from `example` on: [2]."""
-        latent, params, total, sizes = self.model.latent, self.state.params, np.zeros(2), self.sizes(len(rows))
-        generator = rng.Generator(self.recipe.seed, rng.TEST_LATENT, draw_uniform=self.ops.uniform)
-        with self.team(self.evaluation, len(sizes), rows, np.arange(len(rows)), step, 0,
-                       (rng.TEST_BINARIZE, rng.TEST_LATENT), example) as workers:
-            for i, n in enumerate(sizes):
-                workers.run(2 * i + A)
-                x, h = self.encoded(n)
-                q = latent.posterior(params, h)
-                z = latent.sample(params, q, generator.at(step, example=example + i * self.plan.batch), 1)
-                self.once.put_rows(latent.rows(params, z), n)
-                workers.run(2 * i + B)
-                cost = (self.once.cost(n) if self.costs else
-                        self.model.likelihood.forward(params, self.once.output(n), x))  # [1, B]
-                total += [float(part.astype("f8").sum()) for part in (cost, latent.kl_of(params, q, z))]
-        return total

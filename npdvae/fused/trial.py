@@ -1,0 +1,38 @@
+"""Whether a step can be cut in segments: from its description, and from a trial of the latent on two examples."""
+from __future__ import annotations
+
+import numpy as np
+
+from npdvae import describe, rng
+from npdvae.fused.segments import Rows
+from npdvae.fused.support import unsegmented
+from npdvae.kernels.cpu import target
+
+f4 = np.float32
+
+
+def reason_unsegmented(model, recipe) -> str | None:
+    """Why the readable engine must serve on this machine, in a few words, or None where the segmented one can."""
+    if reason := target.reason_unfit() or unsegmented(describe.describe(model, recipe)):
+        return reason
+    rows = rows_of(model)
+    return rows if isinstance(rows, str) else None
+
+
+def rows_of(model) -> Rows | str:
+    """What the model's latent has the decoder read, tried on two examples; or why that cannot be served."""
+    latent, xp, F = model.latent, model.ops.xp, model.decoder.sizes[0]
+    generator = rng.Generator(0, draw_uniform=model.ops.uniform)
+    h = xp.asarray(generator.uniform((1, 2, model.encoder.sizes[-1]), f4)[0])      # [2, E]
+    try:
+        params = latent.init(rng.Generator(0, rng.INIT), f4)
+        state = latent.init_state(rng.Generator(0, rng.INIT), model.pixels)
+        z, _ = latent.forward(params, h, generator, state, xp.zeros((2, model.pixels), f4))
+        rows = latent.rows(params, z)           # [S, 2, D] or [S, 2, F]
+    except Exception as error:                  # the readable engine will say it in its place
+        return f"its latent fails on a trial: {error}"
+    if rows.ndim != 3 or rows.shape[1] != 2:
+        return "codes that the batch shares" if rows.ndim == 3 and rows.shape[1] == 1 else f"rows {list(rows.shape)}"
+    if rows.dtype.kind in "iu" and rows.shape[2] and F % rows.shape[2] == 0:
+        return Rows(len(rows), rows.shape[2])
+    return Rows(len(rows), 0) if rows.dtype.kind == "f" and rows.shape[2] == F else f"rows {list(rows.shape)}"
