@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from typing import Any
 
 import numpy as np
 from numba import config
@@ -26,6 +27,9 @@ def writable(images):
 
 class Panels(Readable):
     """An engine whose weights lie in the panels of one float array `mem`, as its `plan` says."""
+
+    plan: Any
+    mem: np.ndarray
 
     def __init__(self, model, recipe, dataset, threads=None, why=""):
         super().__init__(model, recipe, dataset, why)
