@@ -12,31 +12,13 @@ from npdvae.fused.decoding import Decoding, Misfit
 from npdvae.fused.memory import view
 from npdvae.fused.panels import Panels
 from npdvae.fused.plan import MOST_STEPS
+from npdvae.fused.segmented_evaluation import sums
 from npdvae.fused.segments import A, B, C, D, SegmentPlan, W
 from npdvae.fused.support import LIKELIHOODS
 from npdvae.fused.trial import reason_unsegmented, rows_of
 from npdvae.fused.workers import Workers
 from npdvae.kernels.cpu import jobs
 from npdvae.state import LEARNED, TrainState, learned, take_back
-
-
-def evaluated(engine, rows, step, example):
-    """Sums of cost and KL over at most MOST_STEPS batches of rows, numbered from `example` on: [2]."""
-    model, recipe, params, sizes = engine.model, engine.recipe, engine.state.params, engine.sizes(len(rows))
-    generator, total = rng.Generator(recipe.seed, rng.TEST_LATENT, draw_uniform=engine.ops.uniform), np.zeros(2)
-    with engine.team(engine.evaluation, len(sizes), rows, np.arange(len(rows)), step, 0,
-                     (rng.TEST_BINARIZE, rng.TEST_LATENT), example) as workers:
-        for i, n in enumerate(sizes):
-            workers.run(i * B + A)
-            x, h = engine.encoded(n)
-            q = model.latent.posterior(params, h)
-            z = model.latent.sample(params, q, generator.at(step, example=example + i * recipe.batch_size), 1)
-            engine.once.put_rows(model.latent.rows(params, z), n)
-            workers.run(i * B + B)
-            cost = (engine.once.cost(n) if engine.costs else
-                    model.likelihood.forward(params, engine.once.output(n), x))         # [1, B]
-            total += [float(part.astype("f8").sum()) for part in (cost, model.latent.kl_of(params, q, z))]
-    return total
 
 
 class Segmented(Panels):
@@ -140,14 +122,14 @@ class Segmented(Panels):
 
         changes, state = latent.advance(params, kept, cost, dz, s.latent)
         grads = {**dlatent, **dlikelihood, **{LEARNED + k: n * now.scale * g for k, g in changes.items()}}
-        sums = (latent.shares(weights) * cost).sum(), latent.kl(params, kept, weights).sum()
+        found = (latent.shares(weights) * cost).sum(), latent.kl(params, kept, weights).sum()
         following = self.after(s, grads, state, now.lr)
         try:
             workers.run(turn + D)
         finally:
             if workers.steps_done == turn // D + 1:                 # Ctrl-C may fall behind the update
                 self.state = following
-        return sums
+        return found
 
     def after(self, s, grads, state, lr):
         """The state behind the step, but for the layers."""
@@ -166,7 +148,7 @@ class Segmented(Panels):
         step, most = self.state.step if step is None else step, MOST_STEPS * self.plan.batch
         if samples == 1 and rows.dtype == self.dataset.train.dtype:
             with contextlib.suppress(Misfit):
-                parts = [evaluated(self, rows[i:i + most], step, i) for i in range(0, len(rows), most)]
+                parts = [sums(self, rows[i:i + most], step, i) for i in range(0, len(rows), most)]
                 return np.sum(parts, 0) / len(rows)
         held, self.state = self.state, self.save()
         try:
