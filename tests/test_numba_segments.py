@@ -313,14 +313,16 @@ def test_an_exception_between_segments_leaves_the_last_whole_step_and_no_thread(
     assert_same_bits(broken.save(), whole.save())
 
 
-@pytest.mark.parametrize("end", [A, B, C, D])
-def test_an_interrupt_at_the_end_of_a_segment_leaves_a_whole_step(monkeypatch, end):
+@pytest.mark.parametrize("end, when", [(A, "after"), (B, "after"), (C, "after"), (D, "before"), (D, "after")])
+def test_an_interrupt_beside_a_segment_leaves_a_whole_step(monkeypatch, end, when):
     """Python delivers a signal that came during compiled code as soon as that returns: behind D the step is done."""
     engine, run = make(Segmented, "f4", NUMBA, latent=squashed), workers.Workers.run
 
     def interrupted(self, turn):
+        if turn == D + end and when == "before":                    # of the second step
+            raise KeyboardInterrupt
         run(self, turn)
-        if turn == D + end:                     # of the second step
+        if turn == D + end:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -328,7 +330,7 @@ def test_an_interrupt_at_the_end_of_a_segment_leaves_a_whole_step(monkeypatch, e
         with pytest.raises(KeyboardInterrupt):
             engine.run(ORDER)
     whole = make(Segmented, "f4", NUMBA, latent=squashed)
-    whole.run(ORDER[:20 if end == D else 10])
+    whole.run(ORDER[:20 if (end, when) == (D, "after") else 10])
     assert_same_bits(engine.save(), whole.save())
     assert not peers()
 

@@ -123,13 +123,16 @@ class Segmented(Panels):
         changes, state = latent.advance(params, kept, cost, dz, s.latent)
         grads = {**dlatent, **dlikelihood, **{LEARNED + k: n * now.scale * g for k, g in changes.items()}}
         found = (latent.shares(weights) * cost).sum(), latent.kl(params, kept, weights).sum()
-        following = self.after(s, grads, state, now.lr)
-        try:
-            workers.run(turn + D)
-        finally:
-            if workers.steps_done == turn // D + 1:                 # Ctrl-C may fall behind the update
-                self.state = following
+        self.update(workers, turn + D, self.after(s, grads, state, now.lr))
         return found
+
+    def update(self, workers, end, following):
+        """The last segment, and with it the state `following` the step, even if Ctrl-C falls between the two."""
+        try:
+            workers.run(end)
+        finally:
+            if workers.steps_done == end // D:
+                self.state = following
 
     def after(self, s, grads, state, lr):
         """The state behind the step, but for the layers."""
