@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ import pytest
 from npdvae import backends, build, estimators, latents, likelihoods, optimizers, rng
 from npdvae.describe import Recipe
 from npdvae.engine import Readable
-from npdvae.fused import Segmented, reason_unsegmented, workers
+from npdvae.fused import Segmented, reason_unsegmented, support, workers
 from npdvae.fused.segments import A, B, C, D, W
 from npdvae.latents.base import Latent
 from npdvae.latents.categorical import Categorical
@@ -390,6 +391,7 @@ def test_choose_engine_serves_what_can_be_cut_and_says_why():
         chosen = build.choose_engine(model, recipe._replace(**change), data)
         assert chosen.name == "readable" and word in chosen.why
         assert word in reason_unsegmented(model, recipe._replace(**change))
+    assert "shares" in support.unsegmented(replace(engine.spec, estimator="exact"))
     assert "hidden" in reason_unsegmented(DiscreteVAE(19, (), model.latent), recipe)
 
 
@@ -439,7 +441,7 @@ def test_segments_agree_for_every_registered_latent(name):
 if os.environ.get("NUMBA_DISABLE_JIT") != "1":             # the inner runs
     @pytest.mark.parametrize("tile", ["avx2", "avx512"])
     def test_segments_run_as_plain_python_with_either_tile(tile):
-        cases = "vimco or rebar or zero or grey or one_hidden or continuous"
+        cases = "vimco or rebar or zero or grey or hidden or continuous"
         run = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__,
                               "-k", f"agree_with and ({cases})"],
                              env={**os.environ, "NUMBA_DISABLE_JIT": "1", "NPDVAE_TILE": tile},
