@@ -396,18 +396,19 @@ def test_choose_engine_serves_what_can_be_cut_and_says_why():
 
 
 class Moody(Choice):
-    """Codes out of range in one step, another number of samples in the next."""
+    """Codes out of range in one step, another number of samples or of codes in the next."""
 
     name, mood = "moody", 0
 
     def rows(self, params, z):
-        return z + 9 if self.mood == 1 else z[:1] if self.mood == 2 else z
+        return (z, z + 9, z[:1], z.repeat(3, -1) // 3)[self.mood]
 
 
 def test_rows_that_the_decoder_cannot_read_are_refused():
     engine = make(Segmented, "f4", NUMBA, latent=lambda ops: Moody(3, ops))
     before = engine.save()
-    for mood, words in ((1, r"codes must be in \[0, 3\), got 9 to 11"), (2, r"made for 2 x 10 x 3 codes")):
+    for mood, words in ((1, r"codes must be in \[0, 3\), got 9 to 11"), (2, "made for 2 x 10 x 3 codes"),
+                        (3, "made for 2 x 10 x 3 codes")):
         engine.model.latent.mood = mood
         with pytest.raises(ValueError, match=words):
             engine.run(ORDER)
