@@ -90,22 +90,29 @@ def build(config: Config) -> Job:
         functools.partial(schedules.kl_weight, config.kl_weight, config.kl_warmup),
         config.batch_size, config.microbatch, config.clip_norm,
         "none" if dataset.binary else str(config.binarize), config.seed, np.dtype(config.dtype))
-    return Job(config, dataset, held, model, choose_engine(model, recipe, dataset, config.threads))
+    return Job(config, dataset, held, model, choose_engine(model, recipe, dataset, config.threads, config.engine))
 
 
-def choose_engine(model, recipe, dataset, threads=None):
-    """The engine of the model's backend that fits the job: a fast one, or the readable one on the backend's ops."""
+def choose_engine(model, recipe, dataset, threads=None, wanted="auto"):
+    """The engine of the model's backend that fits the job: a fast one, or the readable one on the backend's ops.
+
+    `wanted`: that, or "readable" or "segmented". ValueError where it cannot be had.
+    """
+    if wanted == "readable":
+        return Readable(model, recipe, dataset, "as asked for")
+    if wanted == "segmented" and model.ops.name != "numba":
+        raise ValueError(f"--engine segmented is for the numba backend, not for {model.ops.name}")
     if model.ops.name == "numba":
         from npdvae.fused import Fused, Segmented, reason_unsegmented, reason_unsupported
         from npdvae.kernels.cpu import compiler
-        why = reason_unsupported(model, recipe)
-        if why is not None and (reason := reason_unsegmented(model, recipe)):
-            return Readable(model, recipe, dataset, why if reason in why else f"{why}; {reason}")
+        why = reason_unsegmented(model, recipe) if wanted == "segmented" else reason_unsupported(model, recipe)
+        if why is not None and wanted == "segmented":
+            raise ValueError(f"--engine segmented cannot run this: {why}")
+        if why is not None:
+            return Readable(model, recipe, dataset, why)
         if compiler.cold() and not compiler.config.DISABLE_JIT:
             print("compiling the CPU kernels, once: up to a minute", file=sys.stderr)
-        if why is None:
-            return Fused(model, recipe, dataset, threads)
-        return Segmented(model, recipe, dataset, threads, why)
+        return (Segmented if wanted == "segmented" else Fused)(model, recipe, dataset, threads)
     if model.ops.name == "cupy":
         from npdvae.gpu.engine import engine
         return engine(model, recipe, dataset)

@@ -14,7 +14,7 @@ from npdvae.config import FIELDS, Config, add_arguments, from_mapping, load_toml
 from npdvae.presets import PRESETS
 from npdvae.trainer import Interrupted, Trainer
 
-MAY_CHANGE = ("epochs", "backend", "threads", "device", "checkpoint_every", "keep_checkpoints", "tensorboard",
+MAY_CHANGE = ("epochs", "backend", "engine", "threads", "device", "checkpoint_every", "keep_checkpoints", "tensorboard",
               "figures", "data_dir")                # nothing of these is a part of the trajectory
 
 

@@ -383,13 +383,16 @@ def test_segments_are_counted_in_the_order_of_a_step():
 def test_choose_engine_serves_what_can_be_cut_and_says_why():
     engine = make(Segmented, "f4", NUMBA, estimator="vimco")
     model, recipe, data = engine.model, engine.recipe, engine.dataset
-    chosen = build.choose_engine(model, recipe, data, 1)
-    assert (chosen.name, chosen.why) == ("segmented", "estimator vimco")
+    assert build.choose_engine(model, recipe, data, 1, "segmented").name == "segmented"
+    assert build.choose_engine(model, recipe, data).why.startswith("estimator vimco")
+    assert build.choose_engine(model, recipe, data, wanted="readable").why == "as asked for"
     assert reason_unsegmented(model, recipe) is None
+    with pytest.raises(ValueError, match="for the numba backend, not for numpy"):
+        build.choose_engine(DiscreteVAE(19, (5,), Categorical(3, 4)), recipe, data, wanted="segmented")
     for change, word in ((dict(dtype=np.dtype("f8")), "float64"), (dict(clip_norm=1.0), "clipping"),
                          (dict(microbatch=3), "microbatches"), (dict(optimizer=optimizers.get("sgd")), "sgd")):
-        chosen = build.choose_engine(model, recipe._replace(**change), data)
-        assert chosen.name == "readable" and word in chosen.why
+        with pytest.raises(ValueError, match=f"segmented cannot run this: .*{word}"):
+            build.choose_engine(model, recipe._replace(**change), data, wanted="segmented")
         assert word in reason_unsegmented(model, recipe._replace(**change))
     assert "shares" in support.unsegmented(replace(engine.spec, estimator="exact"))
     assert "hidden" in reason_unsegmented(DiscreteVAE(19, (), model.latent), recipe)
@@ -416,11 +419,11 @@ def test_rows_that_the_decoder_cannot_read_are_refused():
         assert not peers()
 
 
-def test_a_latent_whose_trial_fails_goes_to_the_readable_engine():
+def test_a_latent_whose_trial_fails_is_refused():
     engine = make(Segmented, "f4", NUMBA)
     for latent, word in ((Shared(3, NUMBA), "shares"), (Failing(3, NUMBA), "trial: no such thing")):
-        chosen = build.choose_engine(DiscreteVAE(19, (5,), latent), engine.recipe, engine.dataset)
-        assert chosen.name == "readable" and word in chosen.why
+        with pytest.raises(ValueError, match=word):
+            build.choose_engine(DiscreteVAE(19, (5,), latent), engine.recipe, engine.dataset, wanted="segmented")
 
 
 class Shared(Choice):
