@@ -438,8 +438,13 @@ class Failing(Choice):
 
 @pytest.mark.parametrize("name", latents.names())
 def test_segments_agree_for_every_registered_latent(name):
-    options = {"categories": 4} if "categories" in latents.registry.takes(name) else {}
-    agrees({"latent": lambda ops: latents.get(name, latents=3, ops=ops, **options)})
+    agrees({"latent": lambda ops: latents.get(name, latents=3, ops=ops)})
+
+
+@pytest.mark.parametrize("estimator", ["vimco", "rebar"])
+@pytest.mark.parametrize("name", likelihoods.names())
+def test_segments_agree_for_every_registered_likelihood(name, estimator):
+    agrees({"likelihood": lambda ops: likelihoods.get(name, ops=ops), "binarize": "none", "estimator": estimator})
 
 
 if os.environ.get("NUMBA_DISABLE_JIT") != "1":             # the inner runs

@@ -16,7 +16,7 @@ class Decoding:
     def __init__(self, decoder, weights, mem, ints):
         frame = decoder.frame
         self.decoder, self.weights, self.mem, self.ints = decoder, weights, mem, ints
-        self.S, self.picks, self.F, self.P = frame.S, frame.D, frame.D * frame.K, frame.pixels
+        self.S, self.picks, self.F, self.O = frame.S, frame.D, frame.D * frame.K, decoder.layers[-1].outputs
 
     def samples_first(self, m, examples, width):
         """A Matrix as a copy [S, B, width]."""
@@ -62,13 +62,13 @@ class Decoding:
         return np.ascontiguousarray(self.samples_first(loss, examples, loss.ld).sum(-1))
 
     def output(self, examples):
-        """The decoder's output: [S, B, P]."""
-        return self.samples_first(self.decoder.h[-1], examples, self.P)
+        """The decoder's output: [S, B, O], O = P unless the likelihood says otherwise."""
+        return self.samples_first(self.decoder.h[-1], examples, self.O)
 
     def put_gradient(self, da, examples):
-        """da [S, B, P] in the place of the output."""
-        rows = view(self.mem, self.decoder.dh[-1], examples * self.S, self.P)
-        rows.reshape(examples, self.S, self.P)[:] = da.transpose(1, 0, 2)
+        """da [S, B, O] in the place of the output."""
+        rows = view(self.mem, self.decoder.dh[-1], examples * self.S, self.O)
+        rows.reshape(examples, self.S, self.O)[:] = da.transpose(1, 0, 2)
 
     def put_weights(self, weights, examples):
         """weights [S, B] of the rows."""

@@ -102,7 +102,7 @@ class Segmented(Panels):
         z, kept = latent.forward(params, h, self.latent_rng.at(s.step), s.latent, x)
         decoding.put_rows(latent.rows(params, z), n)
         workers.run(turn + B)
-        a = None if self.costs else decoding.output(n)              # [S, B, P]
+        a = None if self.costs else decoding.output(n)              # [S, B, O]
         cost = decoding.cost(n) if a is None else likelihood.forward(params, a, x)      # [S, B]
 
         weights = latent.weigh(params, kept, cost)                  # [S, B or 1]
@@ -111,7 +111,7 @@ class Segmented(Panels):
         dlikelihood = {}
         if a is not None:
             dcost, weigh = (xp.ones_like(cost), rows) if latent.needs_dz else (rows, None)
-            da, dlikelihood = likelihood.backward(params, dcost, a, x, weigh)           # [S, B, P]
+            da, dlikelihood = likelihood.backward(params, dcost, a, x, weigh)           # [S, B, O]
             decoding.put_gradient(da, n)
         if latent.needs_dz:
             workers.run(turn + C)
