@@ -7,6 +7,7 @@ import pytest
 from npdvae import backends, estimators, latents, optimizers
 from npdvae.latents import discrete
 from npdvae.latents.base import Latent
+from npdvae.optimizers.base import Optimizer, clip_norm
 from npdvae.rng import INIT, Generator
 
 OPS = backends.load("numpy")
@@ -65,6 +66,72 @@ def test_traversals_and_codes_count_the_last_latent_fastest():
     codes = latent.codes()
     assert codes.shape == (64, 3) and codes[1].tolist() == [0, 0, 1] and latent.code_count() == 64
     assert latents.get("categorical", latents=30, categories=4, estimator="rloo").codes() is None
+
+
+def test_a_joint_cost_reaches_estimator_state_and_derivatives():
+    """Where log p(z) is a part of the cost: what the estimator sees, learns from, and is derived from."""
+    noise = np.random.default_rng(1)
+    latent = latents.get("categorical", latents=2, categories=3, estimator="reinforce_sampled_kl", samples=2,
+                         baseline="running_mean", prior="learned")
+    params, state = {"latent.prior": noise.normal(size=(2, 3))}, latent.init_state(None, 4)
+    _, kept = latent.forward(params, noise.normal(size=(5, 6)), Generator(2))
+    cost = noise.normal(size=(2, 5))
+    joint = cost - latent.log_prior(params, kept.draw.codes)
+    assert np.allclose(latent.objective_cost(params, kept, cost), joint, rtol=0, atol=1e-14)
+    signal = latent.estimator.signal(kept.draw, joint)
+    after = latent.advance(params, kept, cost, None, state)[1]
+    assert after["cost_sum"] == pytest.approx(0.05 * signal.mean(), rel=1e-12)
+    dz = noise.normal(size=(2, 5, 6))
+    expected = dz.reshape(2, 5, 2, 3) - latent.prior.log_rows(params)
+    assert np.array_equal(latent.dcodes(params, kept, dz), expected) and latent.dcodes(params, kept, None) is None
+    weights = np.full((2, 5), 0.3)
+    assert latent.shares(weights) == 0.5        # the ELBO averages over samples, whatever weighs the gradient
+    plain = latents.get("categorical", latents=2, categories=3)
+    assert plain.shares(weights) is weights and np.array_equal(plain.dcodes({}, kept, dz), dz.reshape(2, 5, 2, 3))
+
+
+def test_codes_are_enumerated_up_to_the_limit():
+    assert latents.get("categorical", latents=20, categories=2, estimator="rloo").codes().shape == (2 ** 20, 20)
+    assert latents.get("categorical", latents=21, categories=2, estimator="rloo").codes() is None
+
+
+@pytest.mark.parametrize("name", optimizers.names())
+def test_an_optimizer_applies_its_operation_and_keeps_the_moments(name):
+    """Two updates of one array: those of the operation on the table."""
+    optimizer, noise = optimizers.get(name), np.random.default_rng(3)
+    p, gradients = noise.normal(size=4), noise.normal(size=(2, 4))
+    params, moments = {"w": p}, optimizer.init({"w": p})
+    own = [np.zeros(4) for _ in optimizer.kinds]
+    for t, g in enumerate(gradients, 1):
+        params, moments = optimizer.update(params, {"w": g}, moments, t, 0.1)
+        rest = (0.1, 0.9) if name == "sgd" else (t, 0.1)
+        p, *own = getattr(OPS, name)(p, g, *own, *rest)
+        assert np.array_equal(params["w"], p)
+        assert all(np.array_equal(moments[f"{kind}.w"], m) for kind, m in zip(optimizer.kinds, own))
+
+
+def test_a_rule_without_moments_and_one_that_forgets_them():
+    class Plain(Optimizer):
+        name, kinds = "plain", ""
+
+        def rule(self, p, g, *moments, t, lr):
+            return (p - lr * g,)
+
+    class Forgetful(Plain):
+        kinds = "m"
+
+    w, g = np.ones(2), np.array([1.0, 2.0])
+    params, moments = Plain(OPS).update({"w": w}, {"w": g}, {}, 1, 0.5)
+    assert params["w"].tolist() == [0.5, 0.0] and moments == {}
+    with pytest.raises(ValueError):
+        Forgetful(OPS).update({"w": w}, {"w": g}, {}, 1, 0.5)
+
+
+def test_clipping_is_by_the_joint_norm():
+    g = {"a": np.array([3.0, 4.0]), "b": np.array([[12.0]])}        # norm 13
+    assert clip_norm(g, 13.0) is g
+    clipped = clip_norm(g, 6.5)
+    assert np.allclose(clipped["a"], [1.5, 2.0], rtol=1e-15) and np.allclose(clipped["b"], 6.0, rtol=1e-15)
 
 
 @pytest.mark.parametrize("z, message", [

@@ -161,12 +161,12 @@ def test_likelihoods_are_listed_by_name():
 
 @pytest.mark.parametrize("name, options", CASES)
 def test_images_drawn_have_the_mean_that_is_shown(name, options):
-    """40,000 draws of each of three pixels: five standard errors; the seed is fixed."""
+    """40,000 draws of each of five pixels: five standard errors; the seed is fixed."""
     likelihood, params = made(name, options)
-    n, a = 40_000, np.array([[-2.0, 0.0, 3.0]])
+    n, a = 40_000, np.array([[-2.0, -0.5, 0.0, 0.7, 3.0]])
     drawn = likelihood.sample(params, np.repeat(a, n, 0), Generator(1))
     mean = likelihood.mean(params, a)[0]
-    assert drawn.shape == (n, 3) and np.isfinite(drawn).all()
+    assert drawn.shape == (n, 5) and np.isfinite(drawn).all()
     assert (np.abs(drawn.mean(0) - mean) <= 5 * drawn.std(0) / math.sqrt(n) + 1e-12).all()
     if name == "bernoulli":
         assert set(np.unique(drawn)) == {0.0, 1.0}

@@ -107,7 +107,7 @@ class Categorical(Discrete):
             dlogits = dlogits + dq
         else:                                                       # log p(z) is a part of the cost
             if self.estimator.analytic_kl:                          # and -H(q) is what is left of the KL
-                ones = self.ops.xp.ones_like(kept.q.log_q[..., 0])  # [B, D]
+                ones = self.ops.xp.ones_like(kept.q.log_q).mean(-1)             # [B, D]
                 dlogits = dlogits + self.ops.entropy_backward(-ones, kept.q.log_q)
             weights = self.ops.xp.broadcast_to(self.estimator.weigh(kept.draw, cost), cost.shape)   # [S, B]
             grads = self.prior.log_prob_backward(params, -weights, kept.draw.codes)

@@ -70,5 +70,4 @@ class Gaussian(Likelihood):
 
     def sample(self, params, a, rng):
         u = rng.uniform((1, *a.shape, 2))[0]                        # [N, P, 2]
-        xp, sigma = self.ops.xp, self.precision(self.log_sigma(params)) ** -0.5
-        return a + sigma * xp.sqrt(-2 * xp.log(u[..., 0])) * xp.cos(2 * math.pi * u[..., 1])    # Box and Muller
+        return a + self.precision(self.log_sigma(params)) ** -0.5 * self.ops.normal(u)

@@ -76,7 +76,7 @@ class Autoregressive(Prior):
         if codes.shape[1] == 1:
             dlog_p = dlog_p.sum(1, keepdims=True)                   # shared by the batch: [S, 1]
         z = self.rows(codes, log_p.dtype)
-        dout = dlog_p[..., None, None] * (z - z.sum(-1, keepdims=True) * self.ops.xp.exp(log_p))
+        dout = dlog_p[..., None, None] * (z - self.ops.xp.exp(log_p))      # rows sum to one
         dx, grads = self.net.backward(params, kept, dout.reshape(*dout.shape[:-2], -1), need_dx=need_dcodes)
         return None if dx is None else dx.reshape(log_p.shape), grads
 
