@@ -441,6 +441,18 @@ def test_segments_agree_for_every_registered_latent(name):
     agrees({"latent": lambda ops: latents.get(name, latents=3, ops=ops)})
 
 
+def test_a_latent_may_look_at_the_layers():
+    engine = make(Segmented, "f4", NUMBA, latent=squashed)
+    engine.run(ORDER)
+    params, state = engine.params(), engine.save()
+    assert set(params) == {"latent.c"}
+    for name in state.params:
+        assert np.array_equal(params[name], state.params[name]), name
+    for name in ("decoder.9.weight", "decoder.0.size", "latent.d"):
+        with pytest.raises(KeyError):
+            params[name]
+
+
 @pytest.mark.parametrize("estimator", ["vimco", "rebar"])
 @pytest.mark.parametrize("name", likelihoods.names())
 def test_segments_agree_for_every_registered_likelihood(name, estimator):

@@ -25,6 +25,17 @@ def writable(images):
     return np.ctypeslib.as_array((kind * images.size).from_address(images.ctypes.data)).reshape(images.shape)
 
 
+class WithLayers(dict):
+    """Parameters of latent and likelihood; `params["decoder.0.weight"]`, for one that looks there, is fetched."""
+
+    def __init__(self, params, fetch):
+        super().__init__(params)
+        self.fetch = fetch
+
+    def __missing__(self, name):
+        return self.fetch(name)
+
+
 class Panels(Readable):
     """An engine whose weights lie in the panels of one float array `mem`, as its `plan` says."""
 
@@ -78,3 +89,9 @@ class Panels(Readable):
         for kind, arrays, base in self.parts(state):
             for layer in self.plan.layers:
                 arrays[f"{kind}{layer.name}.weight"], arrays[f"{kind}{layer.name}.bias"] = layer.get(self.mem, base)
+
+    def get_layer(self, name):
+        """One parameter of a layer. KeyError where there is none of that name."""
+        of, _, part = name.rpartition(".")
+        layer = {layer.name: layer for layer in self.plan.layers}[of]
+        return dict(zip(("weight", "bias"), layer.get(self.mem, 0)))[part]

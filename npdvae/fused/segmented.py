@@ -10,7 +10,7 @@ from npdvae.backends.numba_backend import NUMBERS
 from npdvae.engine import indices
 from npdvae.fused.decoding import Decoding, Misfit
 from npdvae.fused.memory import view
-from npdvae.fused.panels import Panels
+from npdvae.fused.panels import Panels, WithLayers
 from npdvae.fused.plan import MOST_STEPS
 from npdvae.fused.segmented_evaluation import sums
 from npdvae.fused.segments import A, B, C, D, SegmentPlan, W
@@ -94,7 +94,7 @@ class Segmented(Panels):
     def one_step(self, workers, turn, n):
         """`npdvae.step.step` on n examples and the update, from segment `turn` on: the sums of cost and KL."""
         recipe, s, decoding = self.recipe, self.state, self.decoding
-        latent, likelihood, params, xp = self.model.latent, self.model.likelihood, s.params, self.ops.xp
+        latent, likelihood, xp, params = self.model.latent, self.model.likelihood, self.ops.xp, self.params()
         now = describe.scalars(recipe, s.step, n)
 
         workers.run(turn + A)
@@ -140,6 +140,10 @@ class Segmented(Panels):
                                                        s.step + 1, lr)
         state, params = take_back(state, params)
         return TrainState(self.model.latent.refresh(params, state), moments, state, s.step + 1)
+
+    def params(self):
+        """The parameters by name, as latent and likelihood see them."""
+        return WithLayers(self.state.params, self.get_layer)
 
     def encoded(self, n):
         """Targets x [B, P] and the encoder's output h [B, E]."""
