@@ -55,6 +55,8 @@ def test_the_categorical_hands_on_what_its_estimator_says():
     found = latent.init_state(Generator(0, INIT), 5)
     assert found.keys() == expected.keys() and all((found[k] == expected[k]).all() for k in found)
     assert found["hidden_weight"].shape[0] == 5
+    q = latent.posterior({}, np.random.default_rng(0).normal(size=(3, 16)))
+    assert latent.kl_of({}, q, None) is q.kl and q.kl.shape == (3, 2) and (q.kl > 0).all()
     with pytest.raises(ValueError, match="its estimator is made already"):
         latents.get("categorical", latents=2, estimator=estimators.get("rloo"), samples=3)
 
