@@ -113,7 +113,10 @@ def test_agrees_with_vector_quantize_pytorch_fsq(levels):
 
 @pytest.mark.parametrize("name, spherical", [("lfq", False), ("bsq", True)])
 def test_agrees_with_vector_quantize_pytorch_lfq(name, spherical):
-    """Without its entropy of the joint code, which ours bounds by the bits' own; its logarithm is clamped at 1e-5."""
+    """Without its entropy of the joint code, which ours bounds by the bits' own.
+
+    Its logarithm is clamped at 1e-5 and its entropies are float32: 2e-5 of the largest gradient was seen.
+    """
     latent = latents.get(name, latents=D, commitment=0.3, entropy_weight=0.7, mix=0.0)
     h, g = torch.tensor(0.6 * DRAW.normal(size=(B, 1, D)), requires_grad=True), DRAW.normal(size=(B, 1, D))
     module = peers.LFQ(dim=D, entropy_loss_weight=0.7, commitment_loss_weight=0.3 * D, diversity_gamma=0.0,
@@ -122,4 +125,4 @@ def test_agrees_with_vector_quantize_pytorch_lfq(name, spherical):
     ((q * torch.tensor(g)).sum() / B + loss).backward()
     z, kept = latent.forward({}, h.detach().numpy()[:, 0], None)
     close(latent.level(z[0], float), q.detach().numpy()[:, 0], 1e-6)
-    close(latent.backward({}, kept, None, g.swapaxes(0, 1), scale=1 / B)[0], h.grad.numpy()[:, 0], 1e-5)
+    close(latent.backward({}, kept, None, g.swapaxes(0, 1), scale=1 / B)[0], h.grad.numpy()[:, 0], 1e-4)
