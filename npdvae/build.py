@@ -1,4 +1,4 @@
-"""From a configuration to its parts: data set, op table, estimator, model, recipe, engine."""
+"""From a configuration to its parts: data set, op table, latent, likelihood, model, recipe, engine."""
 from __future__ import annotations
 
 import functools

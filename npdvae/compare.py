@@ -158,7 +158,7 @@ def main(argv=None) -> int:
     for run in runs(args):
         dataset = run.dataset() if dataset is None else dataset
         if run.config.latent != "categorical":
-            raise ValueError(f"{args.run}: latent {run.config.latent}: only gradients of a categorical latent can be "
+            raise ValueError(f"{args.run}: latent {run.config.latent}: only gradients of latent categorical can be "
                              "compared with the exact one")
         if not run.model.latent.prior.factorised:
             raise ValueError(f"{args.run}: prior {run.config.prior}: only models of a factorised prior are compared")

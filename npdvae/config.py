@@ -48,9 +48,9 @@ class Config:
     likelihood_options: dict[str, Any] = option({}, "options of the likelihood", nargs="+", metavar="KEY=VALUE")
     prior: str | None = option(None, f"prior over the codes: {', '.join(priors.names())} (default: uniform)",
                                metavar="NAME")
-    estimator: str | None = option(None, "gradient estimator of a categorical latent by name, or module:Class of your "
-                                   "own (default: rloo)", metavar="NAME")
-    samples: int | None = option(None, "samples per image, for estimators that take several", metavar="S")
+    estimator: str | None = option(None, "gradient estimator of categorical and soft_vq latents by name, or "
+                                   "module:Class of your own (default: rloo)", metavar="NAME")
+    samples: int | None = option(None, "samples per image, for estimators and latents that take several", metavar="S")
     baseline: str | None = option(None, "baseline of reinforce: none, constant, running_mean, batch_leave_one_out, "
                                   "nvil", metavar="NAME")
     baseline_value: float | None = option(None, "the constant baseline, in nats", metavar="NATS")
@@ -73,8 +73,8 @@ class Config:
     backend: str = option("auto", "auto takes numba; all backends draw the same random numbers",
                           choices=("auto", "numpy", "numba", "cupy"))
     engine: str = option("auto", "auto takes the fused or captured engine where it can, else the readable one; "
-                         "segmented (numba backend) runs any latent's and estimator's own code between compiled layers",
-                         choices=("auto", "readable", "segmented"))
+                         "segmented (numba backend) runs any latent's and estimator's own code, but exact, between "
+                         "compiled layers", choices=("auto", "readable", "segmented"))
     threads: int | None = option(None, "threads of the numba backend (default: all cores)", metavar="N")
     device: int = option(0, "CUDA device of the cupy backend", metavar="N")
     matmul_precision: str = option("float32", "matrix products of the cupy backend", choices=("float32", "tf32"))
@@ -122,7 +122,11 @@ class Config:
         takes = latents.registry.takes(self.latent)
         free_bits = {"free_bits": self.free_bits} if self.free_bits else {}
         offered = {**self.given("categories", "prior", "estimator"), **free_bits, **self.estimator_arguments()}
+        if self.estimator_options and "estimator" not in takes:
+            raise ValueError(f"--estimator-options: latent {self.latent} cannot use it")
         for name in offered:
+            if name in self.latent_options:
+                raise ValueError(f"--latent-options: {name} is given already, by {self.flag(name)}")
             if name not in takes and "estimator" not in takes:      # an estimator takes the rest, or refuses it
                 flag = self.flag(name if name in FIELDS else "estimator_options")
                 raise ValueError(f"{flag}: latent {self.latent} cannot use it")
@@ -248,7 +252,7 @@ OWNED = {                                       # settings that go with the choi
     "estimator": ("samples", "baseline", "baseline_value", "temperature", "estimator_options"),
     "latent": ("samples", "baseline", "baseline_value", "temperature", "estimator_options", "latent_options",
                "estimator", "categories", "prior", "free_bits"),
-    "likelihood": ("likelihood_options",),
+    "likelihood": ("likelihood_options", "binarize"),
 }
 
 

@@ -43,6 +43,7 @@ class StepSpec:
     latents: int                                # D
     categories: int | None                      # K
     likelihood: str
+    likelihood_settings: Mapping[str, Any]
     optimizer: str
     batch_size: int
     binarize: str
@@ -73,7 +74,7 @@ def describe(model, recipe: Recipe) -> StepSpec:
     return StepSpec(
         network_of(model), model.encoder.sizes, model.decoder.sizes, model.encoder.activation,
         latents.registry.name_of(model.latent), model.latent.latents, model.latent.categories,
-        likelihoods.registry.name_of(model.likelihood),
+        likelihoods.registry.name_of(model.likelihood), model.likelihood.settings(),
         optimizers.registry.name_of(recipe.optimizer), recipe.batch_size, recipe.binarize, np.dtype(recipe.dtype).name,
         recipe.microbatch if split else None, recipe.clip_norm, recipe.optimizer.settings(), **model.latent.spec())
 

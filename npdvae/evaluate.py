@@ -48,7 +48,8 @@ def main(argv=None) -> int:
 
 def table(f) -> str:
     """The figures as text."""
-    exact = f"{f['log_prob']:10.3f}" if f["log_prob"] is not None else "   (its codes cannot be enumerated)"
+    none = "   (too many codes to enumerate)" if f["code_use"] else "   (no codes to enumerate)"
+    exact = none if f["log_prob"] is None else f"{f['log_prob']:10.3f}"
     name, samples = evaluation.bounds(f)
     lines = [f"{f['run']}, step {f['step']}, {f['images']} test images, nats per image", "",
              f"  {name:30s}{-f['negative_elbo']:10.3f}   "
@@ -60,7 +61,7 @@ def table(f) -> str:
     if f["bits_per_dimension"] is not None:
         lines.append(f"  bits per dimension            {f['bits_per_dimension']:10.4f}   of the {name}")
     lines += ["", f"  active latents {f['active_latents']} of {len(f['kl_per_latent'])} "
-              f"(KL above {evaluation.ACTIVE} nats)"]
+              f"({'KL' if f['soft_temperature'] is None else 'entropy of use'} above {evaluation.ACTIVE} nats)"]
     if f["codebook_use"]:
         lines.append(f"  codebook: {used(f)} codes in use, perplexity {f['codebook_perplexity']:.2f} over all latents")
     lines += ["",

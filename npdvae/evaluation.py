@@ -149,13 +149,15 @@ def summary(model, params, split, samples=100, most_codes=MOST_CODES):
     if (count := latent.code_count()) is not None and count <= min(most_codes, MOST_CODES):
         parts = [log_prob(model, params, x) for _, x in split.batches(model.ops.xp, size=10_000)]
         exact = float(np.concatenate(parts).mean())
+    # what a latent tells of the image: its KL, or, where q is a point and the KL a constant, the entropy of its use
+    information = kl_per_latent if temperature is None else np.log(perplexity(use))
     figures = {
         "images": N, "negative_elbo": float(cost + kl), "cost": float(cost), "kl": float(kl),
         "importance_weighted_bound": float(importance_weighted(spread, params, split, samples)),
         "importance_samples": samples, "soft_temperature": temperature, "log_prob": exact,
         "bits_per_dimension": None if model.likelihood.density else
         float((cost + kl) / (split.dataset.pixels * math.log(2))),
-        "kl_per_latent": kl_per_latent.tolist(), "active_latents": int((kl_per_latent > ACTIVE).sum()),
+        "kl_per_latent": kl_per_latent.tolist(), "active_latents": int((information > ACTIVE).sum()),
         "code_use": None, "perplexity_per_latent": None, "codebook_use": None, "codebook_perplexity": None,
     }
     if use is not None:                         # of the aggregate posterior

@@ -11,7 +11,7 @@ class Step(NamedTuple):
 
     grads: dict[str, Any]                       # by parameter name; learned entries of the state behind LEARNED
     cost: Any                                   # [B], E[-log p(x | z)] as sampled
-    kl: Any                                     # [B], KL(q || p)
+    kl: Any                                     # [B], what joins it in the bound
     state: dict[str, Any] | None                # the latent's state of the next step
 
 

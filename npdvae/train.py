@@ -15,7 +15,7 @@ from npdvae.presets import PRESETS
 from npdvae.trainer import Interrupted, Trainer
 
 MAY_CHANGE = ("epochs", "backend", "engine", "threads", "device", "checkpoint_every", "keep_checkpoints", "tensorboard",
-              "figures", "data_dir")                # nothing of these is a part of the trajectory
+              "figures", "data_dir")                # none of these changes the trajectory, but to rounding
 
 
 def parser() -> argparse.ArgumentParser:
@@ -93,7 +93,8 @@ def resume(folder: pathlib.Path, arguments, file, preset) -> int:
     trainer.resume()
     step, total = trainer.engine.state.step, wanted.epochs * trainer.job.steps_per_epoch
     if step >= total:
-        print(f"nothing to do: {folder} has done its {wanted.epochs} epochs; give more with --epochs")
+        done = step // trainer.job.steps_per_epoch
+        print(f"nothing to do: {folder} has done its {done} epochs; give more with --epochs")
         return 0
     metrics.write_text(folder / "config.toml", to_toml(wanted))     # its new length, so that it can be resumed again
     print(f"resuming {folder} at step {step} of {total}")
@@ -117,7 +118,8 @@ def finish(trainer: Trainer) -> int:
     if collapsed is not None:
         beside = (f", {abs(collapsed - reached):.2f} {'below' if collapsed > reached else 'above'} the collapsed "
                   f"posterior's {collapsed:.2f} (each pixel's training mean)")
-    print(f"test negative ELBO {reached:.2f} nats{beside}")
+    what = "negative ELBO" if model.latent.soft(1.0) is None else "deterministic bound, negative,"
+    print(f"test {what} {reached:.2f} nats{beside}")
     if model.latent.relaxed:
         print(f"{c.method} trains on another cost than the ELBO; the test figures are ELBOs with hard codes from q")
     print(f"{end['seconds']:.1f} s; run folder {trainer.folder}; all its figures with:\n"
@@ -126,7 +128,7 @@ def finish(trainer: Trainer) -> int:
 
 
 def free_folder(config: Config) -> pathlib.Path:
-    """A run folder of its own: runs/<data>-<estimator>-<K>x<D>-seed<seed>, numbered where that exists."""
+    """A run folder of its own: runs/<data>-<latent and estimator>-<K>x<D>-seed<seed>, numbered where that exists."""
     data = pathlib.Path(config.data).stem
     config = with_defaults(config)
     method = "-".join(word.split(":")[-1] for word in config.method.split())

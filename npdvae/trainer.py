@@ -149,9 +149,9 @@ class Trainer:
         better = "validation" in reached and reached["validation"].negative_elbo < self.best
         if better:
             self.best = reached["validation"].negative_elbo
-        path = self.save()
-        if better:
+        if better:                              # first: a checkpoint that knows of it never stands without it
             self.save(self.folder / "best.safetensors")
+        path = self.save()
         held = f"  validation {reached['validation'].negative_elbo:.2f}" if "validation" in reached else ""
         test = reached["test"]
         bar.write(f"epoch {epoch + 1:>{len(str(self.config.epochs))}}/{self.config.epochs}  negative ELBO: train "

@@ -65,10 +65,15 @@ def repeating(a, shape, axes):
     return rows(a, axes)
 
 
+def written_out(arrays):
+    """Arrays of one shape: those that repeat are copied."""
+    shape = np.broadcast_shapes(*(a.shape for a in arrays))
+    return [a if a.shape == shape else np.array(np.broadcast_to(a, shape)) for a in arrays]
+
+
 def elementwise(kernel, *arrays):
     """A flat kernel of equal shapes: the last argument of the kernel is the result."""
-    if any(a.shape != arrays[0].shape for a in arrays):
-        arrays = np.broadcast_arrays(*arrays)
+    arrays = written_out(arrays)
     out = np.empty(arrays[0].shape, f4)
     kernel(*map(flat, arrays), out.reshape(-1))
     return out
@@ -76,8 +81,7 @@ def elementwise(kernel, *arrays):
 
 def by_rows(kernel, *arrays):
     """A kernel of equal shapes [N, K]: the last argument of the kernel is the result."""
-    if any(a.shape != arrays[0].shape for a in arrays):
-        arrays = np.broadcast_arrays(*arrays)
+    arrays = written_out(arrays)
     out = np.empty(arrays[0].shape, f4)
     kernel(*map(rows, arrays), rows(out))
     return out

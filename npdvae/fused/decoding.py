@@ -40,7 +40,7 @@ class Decoding:
         if not self.fits(rows, examples):
             made_for = f"{self.F} floats" if self.decoder.rows else f"{self.picks} codes"
             raise Misfit(f"the latent gave rows {rows.dtype} {list(rows.shape)}, the engine was made for "
-                         f"{self.S} x {examples} x {made_for}: use --backend numpy")
+                         f"{self.S} x {examples} x {made_for}: use --engine readable")
         rows = rows.transpose(1, 0, 2)                              # [B, S, D or F]
         if rows.dtype.kind == "f":
             view(self.mem, d.rows, examples * self.S, self.F).reshape(rows.shape)[:] = rows

@@ -55,7 +55,7 @@ def unfit(spec: StepSpec) -> str | None:
 
 
 def unsegmented(spec: StepSpec) -> str | None:
-    """Why the readable engine must serve and not the segmented one, in a few words, or None."""
+    """Why the segmented engine cannot run this, in a few words, or None where it can."""
     if spec.estimator == "exact":
         return "codes that the batch shares"
     return unfit(spec)

@@ -13,7 +13,7 @@ f4 = np.float32
 
 
 def reason_unsegmented(model, recipe) -> str | None:
-    """Why the readable engine must serve on this machine, in a few words, or None where the segmented one can."""
+    """Why the segmented engine cannot run a job on this machine, in a few words, or None where it can."""
     if reason := target.reason_unfit() or unsegmented(describe.describe(model, recipe)):
         return reason
     rows = rows_of(model)
@@ -31,7 +31,7 @@ def rows_of(model) -> Rows | str:
         z, _ = latent.forward(params, h, generator, state, xp.zeros((2, model.pixels), f4))
         rows = latent.rows(params, z)           # [S, 2, D] or [S, 2, F]
         latent.refresh(dict(params), state)     # which sees no layers: they are updated later
-    except Exception as error:                  # the readable engine will say it in its place
+    except Exception as error:                  # whatever a latent of one's own may raise
         return f"its latent fails on a trial: {error}"
     if rows.ndim != 3 or rows.shape[1] != 2:
         return "codes that the batch shares" if rows.ndim == 3 and rows.shape[1] == 1 else f"rows {list(rows.shape)}"

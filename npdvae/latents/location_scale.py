@@ -69,7 +69,8 @@ class LocationScale(Reparameterised):
 
     def spec(self):
         names = ("samples", "gradient", "penalty", "prior_family", "transform")
-        return {"settings": {name: getattr(self, name) for name in names}, "free_bits": self.free_bits}
+        family = {"nu": self.family.nu} if isinstance(self.family, families.StudentT) else {}
+        return {"settings": {**{name: getattr(self, name) for name in names}, **family}, "free_bits": self.free_bits}
 
     # ---- the training step ----------------------------------------------------------------------------------------
 

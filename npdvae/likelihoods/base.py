@@ -1,7 +1,7 @@
 """What a likelihood is: the cost of the decoder's output, its adjoint, and the image that it shows."""
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from npdvae.ops.table import Ops
 from npdvae.rng import Generator
@@ -20,6 +20,10 @@ class Likelihood:
 
     def __init__(self, ops: Ops):
         self.ops = ops
+
+    def settings(self) -> dict[str, Any]:
+        """The options in force, by name: with its own name, all that its numbers depend on."""
+        return {}
 
     def outputs(self, pixels: int) -> int:
         """Outputs of the decoder for so many pixels P: the last axis of a, here [..., P]."""

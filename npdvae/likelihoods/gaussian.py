@@ -26,6 +26,9 @@ class Gaussian(Likelihood):
             raise ValueError(f"likelihood gaussian needs sigma of at least {math.exp(LEAST):g}, got {sigma}")
         self.sigma, self.learned = sigma, learned
 
+    def settings(self):
+        return {"sigma": self.sigma, "learned": self.learned}
+
     def init(self, dtype):
         return {"likelihood.log_sigma": np.full(1, math.log(self.sigma), dtype)} if self.learned else {}
 
