@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from npdvae import estimators
+from npdvae.estimators.base import Draw, Estimator
 from npdvae.rng import Generator
-from npdvae.verify import check_unbiased, continuous, costs, normal_noise, two_pieces
+from npdvae.verify import check_unbiased, continuous, costs, normal_noise, second_argmax, two_pieces
 from npdvae.verify.continuous import noise_moments
 from npdvae.verify.sampling import blocks_of
 
@@ -105,6 +106,10 @@ def test_sums_over_nodes_are_means_covariances_and_a_coarser_mean():
         assert np.abs(a - b).max() <= 1e-13
     assert found.error == pytest.approx((np.abs(mean - coarse).max() / scale.max()) ** 2, rel=1e-12)
     assert found.nodes == 6 and found.mean.shape == found.scale.shape == (2, 1, 3)
+    for factor in (-1.0, 1e-3):                 # relative, whichever way the coarse mean is off
+        other = two_pieces.Weighted(2, 3)
+        other.add(weight, kept, factor * x)
+        assert other.finish((2, 1, 3), 6).error == pytest.approx(found.error, rel=1e-12)
     nothing = two_pieces.Weighted(2, 3)
     nothing.add(weight, kept, 0 * x)
     assert nothing.finish((2, 1, 3), 6).error == 0
@@ -116,3 +121,58 @@ def test_states_reach_the_rules():
     state = {"temperature": np.asarray(0.2), "step": np.asarray(0)}
     moved = noise_moments(estimator, logits, cost, cost.gradient, state=state)
     assert (moved.mean == noise_moments(given, logits, cost, cost.gradient).mean).all()
+
+
+class Ended(Estimator):
+    """Codes of softmax(logits + n), n normal; an estimate that reads code, cost and noise: a toy for the quadrature."""
+
+    name = "ended"
+    noise = "normal"
+
+    def end(self, logits, normals):
+        return self.ops.softmax(logits + 0.3 * normals[0])          # [n, D, K]
+
+    def draw(self, codes, logits, normals):
+        return Draw(codes, logits, {"normals": normals})
+
+    def backward(self, draw, cost, dcodes=None, state=None):
+        z = self.ops.one_hot(draw.codes[0], draw.logits.shape[-1], draw.logits.dtype)
+        return cost[0][:, None, None] * (z + 0.5 * draw.kept["normals"][0])
+
+
+@pytest.mark.parametrize("D, K", [(1, 2), (2, 1), (1, 3)])
+def test_moments_over_normals_are_those_of_gauss_and_hermite(D, K):
+    """Mean and covariance by another quadrature, 12 nodes a dimension, and a loop over codes: 1e-8, of both rules."""
+    logits, table = np.random.default_rng(2).normal(size=(2, D, K)), np.random.default_rng(3).normal(size=(K ** D, 2))
+
+    def cost(codes):                            # int [S, B, D] -> [S, B]
+        index = sum(codes[..., d] * K ** (D - 1 - d) for d in range(D))
+        return np.stack([table[index[:, b], b % 2] for b in range(index.shape[1])], 1)
+
+    nodes, weights = np.polynomial.hermite_e.hermegauss(12)
+    weights = weights / weights.sum()
+    toy, mean, second = Ended(), np.zeros((2, D * K)), np.zeros((2, D * K, D * K))
+    for index in itertools.product(range(12), repeat=D * K):
+        n = np.repeat(nodes[list(index)].reshape(1, 1, D, K), 2, 1)             # [1, 2, D, K]
+        p = toy.end(logits, n)
+        for code in itertools.product(range(K), repeat=D):
+            codes = np.broadcast_to(np.array(code), (1, 2, D))
+            g = toy.backward(toy.draw(codes, logits, n), cost(codes)).reshape(2, -1)
+            q = weights[list(index)].prod() * p[:, range(D), code].prod(-1)     # [2]
+            mean += q[:, None] * g
+            second += q[:, None, None] * g[:, :, None] * g[:, None]
+    found = normal_noise.normal_moments(toy, logits, cost)
+    assert np.abs(found.mean.reshape(2, -1) - mean).max() <= 1e-8
+    assert np.abs(found.covariance - (second - mean[:, :, None] * mean[:, None])).max() <= 1e-8
+    assert found.nodes == K ** D * {2: 85, 3: 43}[D * K] ** (D * K)
+
+
+@pytest.mark.parametrize("rule, estimator", [
+    (two_pieces.piece_moments, estimators.get("smoothing", samples=1)), (normal_noise.normal_moments, Ended()),
+    (second_argmax.argmax_moments, estimators.get("imle"))], ids=["two_pieces", "normal", "second_argmax"])
+def test_rules_take_lists_and_refuse_other_shapes(rule, estimator):
+    logits, cost = problem()
+    listed, found = (rule(estimator, given, cost, cost.gradient) for given in (logits.tolist(), logits))
+    assert (listed.mean == found.mean).all()
+    with pytest.raises(ValueError, match="logits"):
+        rule(estimator, logits[0], cost, cost.gradient)
