@@ -13,8 +13,9 @@ import pathlib
 import tomllib
 
 from npdvae import build, metrics, plots
-from npdvae.config import Config, from_mapping
+from npdvae.config import Config
 from npdvae.data.baselines import collapsed_baseline
+from npdvae.settings import from_mapping
 
 
 def label(config):

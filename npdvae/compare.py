@@ -11,10 +11,11 @@ import numpy as np
 
 from npdvae import backends, build, checkpoint, comparison, estimators, rng
 from npdvae.cli import guarded
-from npdvae.config import resolve, with_defaults
+from npdvae.config import with_defaults
 from npdvae.estimators.parts.baselines import BASELINES
 from npdvae.estimators.parts.outcomes import MOST_CODES
 from npdvae.run import Run
+from npdvae.settings import resolve
 
 OTHERS = 2000                                   # images on which learned baselines are fitted
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from npdvae import data, evaluate, evaluation, metrics, page, plots
 from npdvae.cli import guarded
-from npdvae.config import to_toml
 from npdvae.run import Run
+from npdvae.settings import to_toml
 
 MOST_ENUMERATED = 2 ** 13                       # codes here; npdvae.evaluate takes the time for more
 MOST = 24                                       # rows or columns of a traversal

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from npdvae import backends, build, checkpoint, evaluation, rng
-from npdvae.config import Config, from_mapping, with_defaults
+from npdvae.config import Config, with_defaults
 from npdvae.data import Dataset
 from npdvae.model import DiscreteVAE
+from npdvae.settings import from_mapping
 from npdvae.state import unpack
 from npdvae.types import Array, Params
 

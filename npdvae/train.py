@@ -10,8 +10,9 @@ from dataclasses import replace
 from npdvae import build as building
 from npdvae import metrics, report, schedules
 from npdvae.cli import guarded
-from npdvae.config import FIELDS, Config, add_arguments, from_mapping, load_toml, resolve, to_toml, with_defaults
+from npdvae.config import FIELDS, Config, with_defaults
 from npdvae.presets import PRESETS
+from npdvae.settings import add_arguments, from_mapping, load_toml, resolve, to_toml
 from npdvae.trainer import Interrupted, Trainer
 
 MAY_CHANGE = ("epochs", "backend", "engine", "threads", "device", "checkpoint_every", "keep_checkpoints", "tensorboard",

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from npdvae import checkpoint, metrics, rng
 from npdvae.build import Job, fingerprint, fresh_state
-from npdvae.config import to_toml
+from npdvae.settings import to_toml
 from npdvae.state import pack, unpack
 
 

@@ -3,31 +3,31 @@ import tomllib
 
 import pytest
 
-from npdvae import config
+from npdvae import config, settings
 from npdvae.presets import PRESETS
 
 
 def test_layers_override_in_order(tmp_path):
     file = tmp_path / "a.toml"
     file.write_text('epochs = 7\nlr = 2\nbatch-size = 9\n')
-    c = config.resolve({"batch_size": 11}, preset="tutorial", file=str(file))
+    c = settings.resolve({"batch_size": 11}, preset="tutorial", file=str(file))
     assert (c.latents, c.epochs, c.lr, c.batch_size) == (4, 7, 2.0, 11)
     assert isinstance(c.lr, float)
 
 
 def test_toml_round_trip_keeps_every_setting():
-    c = config.resolve({"hidden": [5, 3], "estimator_options": ["a=1", 'b="x"', "c=true", "d=text"],
+    c = settings.resolve({"hidden": [5, 3], "estimator_options": ["a=1", 'b="x"', "c=true", "d=text"],
                         "tensorboard": True, "out": 'a "quoted" \\ path', "clip_norm": 0.1, "seeds": [1, 2]},
                        preset="tutorial")
-    back = config.Config(**config.from_mapping(tomllib.loads(config.to_toml(c)), "text"))
+    back = config.Config(**settings.from_mapping(tomllib.loads(settings.to_toml(c)), "text"))
     assert back == c
     assert back.estimator_options == {"a": 1, "b": "x", "c": True, "d": "text"}
 
 
 def test_another_estimator_drops_the_options_of_the_presets():
-    c = config.resolve({"estimator": "exact"}, preset="tutorial")
+    c = settings.resolve({"estimator": "exact"}, preset="tutorial")
     assert c.estimator_arguments() == {}
-    assert config.resolve({}, preset="tutorial").estimator_arguments() == {"baseline": "constant",
+    assert settings.resolve({}, preset="tutorial").estimator_arguments() == {"baseline": "constant",
                                                                            "baseline_value": 125.0}
 
 
@@ -44,7 +44,7 @@ def test_a_file_with_a_fault_is_refused_by_name(tmp_path, text, message):
     file = tmp_path / "a.toml"
     file.write_text(text)
     with pytest.raises(ValueError, match=message) as caught:
-        config.resolve({}, file=str(file))
+        settings.resolve({}, file=str(file))
     assert str(file) in str(caught.value)
 
 
@@ -55,14 +55,14 @@ def test_a_file_with_a_fault_is_refused_by_name(tmp_path, text, message):
     ("threads", 0), ("free_bits", -0.1)])
 def test_values_out_of_range_name_the_option(name, value):
     with pytest.raises(ValueError, match="--" + name.replace("seeds", "seed").replace("_", "-")):
-        config.resolve({name: value})
+        settings.resolve({name: value})
 
 
 def test_unknown_preset_names_the_nearest():
     with pytest.raises(ValueError, match="did you mean reinmax-8x4"):
-        config.resolve({}, preset="reinmax8x4")
+        settings.resolve({}, preset="reinmax8x4")
 
 
 def test_presets_hold_known_settings_only():
-    for name, settings in PRESETS.items():
-        config.Config(**config.from_mapping(settings, name)).check()
+    for name, values in PRESETS.items():
+        config.Config(**settings.from_mapping(values, name)).check()

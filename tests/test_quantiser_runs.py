@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 from npdvae import backends, build, evaluate, latents, optimizers, report, sample, train
-from npdvae.config import resolve
 from npdvae.data.dataset import Dataset
 from npdvae.describe import Recipe
 from npdvae.engine import Readable
 from npdvae.model import DiscreteVAE
 from npdvae.rng import INIT, Generator
 from npdvae.run import Run
+from npdvae.settings import resolve
 from npdvae.state import TrainState
 from tests.checks import close
 from tests.cuda.places import place
