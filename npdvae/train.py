@@ -119,7 +119,7 @@ def finish(trainer: Trainer) -> int:
     if collapsed is not None:
         beside = (f", {abs(collapsed - reached):.2f} {'below' if collapsed > reached else 'above'} the collapsed "
                   f"posterior's {collapsed:.2f} (each pixel's training mean)")
-    what = "negative ELBO" if model.latent.soft(1.0) is None else "deterministic bound, negative,"
+    what = "negative ELBO" if model.latent.soft(1.0) is None else "negative deterministic bound"
     print(f"test {what} {reached:.2f} nats{beside}")
     if model.latent.relaxed:
         print(f"{c.method} trains on another cost than the ELBO; the test figures are ELBOs with hard codes from q")
