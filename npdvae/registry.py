@@ -62,10 +62,10 @@ class Registry:
         return self.classes[name]
 
     def name_of(self, thing: Any) -> str:
-        """The registered name of an object of that very class (a subclass may differ in anything), or module:Class."""
+        """The name of an object of a registered class of the package, that very class; of any other, module:Class."""
         cls = type(thing)
-        name = getattr(cls, "name", "")
-        return name if self.classes.get(name) is cls else f"{cls.__module__}:{cls.__qualname__}"
+        name, ours = getattr(cls, "name", ""), cls.__module__.startswith(f"{self.package}.")
+        return name if ours and self.classes.get(name) is cls else f"{cls.__module__}:{cls.__qualname__}"
 
     def takes(self, name: str) -> dict[str, Any]:
         """Arguments of a class's constructor and their defaults (`inspect.Parameter.empty`: none)."""

@@ -115,14 +115,15 @@ def test_agrees_with_vector_quantize_pytorch_fsq(levels):
 def test_agrees_with_vector_quantize_pytorch_lfq(name, spherical):
     """Without its entropy of the joint code, which ours bounds by the bits' own.
 
-    Its logarithm is clamped at 1e-5 and its entropies are float32: 2e-5 of the largest gradient was seen.
+    Its logarithm is clamped at 1e-5 and its entropies are float32: over 40 seeds they missed by up to 2.2e-5 of the largest gradient.
     """
+    draw = np.random.default_rng(1)             # its own: other tests may have drawn before or not
     latent = latents.get(name, latents=D, commitment=0.3, entropy_weight=0.7, mix=0.0)
-    h, g = torch.tensor(0.6 * DRAW.normal(size=(B, 1, D)), requires_grad=True), DRAW.normal(size=(B, 1, D))
+    h, g = torch.tensor(0.6 * draw.normal(size=(B, 1, D)), requires_grad=True), draw.normal(size=(B, 1, D))
     module = peers.LFQ(dim=D, entropy_loss_weight=0.7, commitment_loss_weight=0.3 * D, diversity_gamma=0.0,
                        spherical=spherical)
     q, _, loss = module.train()(h, inv_temperature=1.0)
     ((q * torch.tensor(g)).sum() / B + loss).backward()
     z, kept = latent.forward({}, h.detach().numpy()[:, 0], None)
     close(latent.level(z[0], float), q.detach().numpy()[:, 0], 1e-6)
-    close(latent.backward({}, kept, None, g.swapaxes(0, 1), scale=1 / B)[0], h.grad.numpy()[:, 0], 1e-4)
+    close(latent.backward({}, kept, None, g.swapaxes(0, 1), scale=1 / B)[0], h.grad.numpy()[:, 0], 3e-5)

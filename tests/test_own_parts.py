@@ -184,6 +184,20 @@ def test_a_registered_name_is_not_given_away():
     assert estimators.registry.name_of(Impostor()).endswith("Impostor")
 
 
+def test_a_class_from_elsewhere_never_passes_for_a_built_in_one():
+    """Even under a registered name, as when it came before the built-in classes were loaded."""
+    class First(type(estimators.get("rloo"))):
+        pass
+
+    held = estimators.registry.classes["rloo"]
+    estimators.registry.classes["rloo"] = First
+    try:
+        assert estimators.registry.name_of(First()).endswith("First")
+    finally:
+        estimators.registry.classes["rloo"] = held
+    assert estimators.registry.name_of(estimators.get("rloo")) == "rloo"
+
+
 def test_an_option_that_no_kernel_knows_is_refused():
     model, recipe, _ = job("none", backends.load("numpy"))
     spec = describe(model, recipe)

@@ -3,7 +3,6 @@ from npdvae.registry import Registry
 
 registry = Registry("latent", __name__)
 register, names, find = registry.register, registry.names, registry.find
-STRUCTURE = ("latents", "ops")                  # what every latent is given; all else are options
 
 
 def get(name: str, *, latents, categories=None, ops=None, **options):
