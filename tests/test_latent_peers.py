@@ -115,7 +115,8 @@ def test_agrees_with_vector_quantize_pytorch_fsq(levels):
 def test_agrees_with_vector_quantize_pytorch_lfq(name, spherical):
     """Without its entropy of the joint code, which ours bounds by the bits' own.
 
-    Its logarithm is clamped at 1e-5 and its entropies are float32: over 40 seeds they missed by up to 2.2e-5 of the largest gradient.
+    Its logarithm is clamped at 1e-5 and its entropies are float32: over 40 seeds they missed by up to 2.2e-5 of the
+    largest gradient.
     """
     draw = np.random.default_rng(1)             # its own: other tests may have drawn before or not
     latent = latents.get(name, latents=D, commitment=0.3, entropy_weight=0.7, mix=0.0)
