@@ -22,4 +22,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "reinmax-16x12": _reinmax(16, 12, "radam", 7e-4, 1.5),
     "reinmax-64x8": _reinmax(64, 8, "radam", 5e-4, 1.5),
     "reinmax-10x30": _reinmax(10, 30, "radam", 5e-4, 1.3),
+    "gaussian-parmesan": dict(
+        data="mnist", binarize="dynamic", latent="gaussian", latents=100, hidden=[500, 500], activation="relu",
+        init="glorot", optimizer="adam", lr=1e-3, batch_size=100, epochs=1000),
 }
