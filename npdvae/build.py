@@ -4,7 +4,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
-import sys
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -104,14 +103,11 @@ def choose_engine(model, recipe, dataset, threads=None, wanted="auto"):
         raise ValueError(f"--engine segmented is for the numba backend, not for {model.ops.name}")
     if model.ops.name == "numba":
         from npdvae.fused import Fused, Segmented, reason_unsegmented, reason_unsupported
-        from npdvae.kernels.cpu import compiler
         why = reason_unsegmented(model, recipe) if wanted == "segmented" else reason_unsupported(model, recipe)
         if why is not None and wanted == "segmented":
             raise ValueError(f"--engine segmented cannot run this: {why}")
         if why is not None:
             return Readable(model, recipe, dataset, why)
-        if compiler.cold() and not compiler.config.DISABLE_JIT:
-            print("compiling the CPU kernels, once: up to a minute", file=sys.stderr)
         return (Segmented if wanted == "segmented" else Fused)(model, recipe, dataset, threads)
     if model.ops.name == "cupy":
         from npdvae.gpu.engine import engine

@@ -2,7 +2,7 @@
 import numpy as np
 
 from npdvae.kernels.cpu import elementary
-from npdvae.kernels.cpu.compiler import CONTRACT, SUMS, kernel
+from npdvae.kernels.cpu.compiler import CONTRACT, SUMS, inner, kernel
 from npdvae.kernels.cpu.elementary import exp_minus, log1p_short
 
 f4 = np.float32
@@ -20,7 +20,7 @@ def softplus(x, y):
         y[i] = elementary.softplus(x[i])
 
 
-@kernel(SUMS)
+@inner(SUMS)
 def cost_row(logits, x):
     """sum softplus(l) - x l of one image [P], in nats."""
     total = f4(0)
@@ -29,7 +29,7 @@ def cost_row(logits, x):
     return total
 
 
-@kernel(SUMS)
+@inner(SUMS)
 def cost_and_gradient_row(logits, x, scale):
     """As `cost_row`; logits [P] are overwritten by scale (sigmoid(l) - x), their gradient."""
     total = f4(0)

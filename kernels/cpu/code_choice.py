@@ -6,13 +6,14 @@ of float32. An untrained posterior keeps all codes, a trained one often a tenth 
 """
 import numpy as np
 
-from npdvae.kernels.cpu.compiler import SUMS, kernel
+from npdvae.kernels.cpu.calls import job
+from npdvae.kernels.cpu.compiler import SUMS, inner
 
 f4 = np.float32
 LEAST = f4(2 ** -40)                            # of a code's weight: lighter ones are left out
 
 
-@kernel(SUMS)
+@inner(SUMS)
 def probabilities(mem, ints, first, last, D, index, qt, q, ld):
     """q(z|x_b) of codes first .. last, from qt [D K, examples]: rows of the table q."""
     for c in range(first, last):
@@ -26,7 +27,7 @@ def probabilities(mem, ints, first, last, D, index, qt, q, ld):
                 row[b] *= factor[b]
 
 
-@kernel(SUMS)
+@job(SUMS)
 def code_weights(c, a, mem, ints):
     """Sums of q(z|x_b) over the batch; the table q serves as scratch."""
     group, codes, D, index, qt, q, ld, weights = a[2:10]
@@ -39,7 +40,7 @@ def code_weights(c, a, mem, ints):
         mem[weights + z] = weight
 
 
-@kernel(SUMS)
+@job(SUMS)
 def code_list(a, mem, ints):
     """The codes that weigh enough, in order."""
     codes, D, K, all_codes, weights, longest, unit, parts, index, rows, ld_rows, rows_count, extent = a[2:15]
@@ -58,7 +59,7 @@ def code_list(a, mem, ints):
     ints[extent + 1] = min(longest, -(-n // (parts * unit)) * unit)
 
 
-@kernel(SUMS)
+@inner(SUMS)
 def rows_of(c, ints, extent):
     """Rows [first, last) of chunk c: none beyond the codes in use."""
     codes, group = np.int64(ints[extent]), np.int64(ints[extent + 1])

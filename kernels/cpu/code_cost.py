@@ -2,8 +2,9 @@
 import numpy as np
 
 from npdvae.kernels.cpu import jobs
+from npdvae.kernels.cpu.calls import job
 from npdvae.kernels.cpu.code_choice import probabilities, rows_of
-from npdvae.kernels.cpu.compiler import SUMS, helper, kernel
+from npdvae.kernels.cpu.compiler import SUMS, helper, inner
 from npdvae.kernels.cpu.elementary import exp_minus, log1p_short
 from npdvae.kernels.cpu.target import LANES, PANEL, PICK_PANEL, ROWS
 from npdvae.kernels.cpu.vectors import picked, product, transpose
@@ -20,7 +21,7 @@ def centred_softplus(l, t):
     return f4(0.5) * (l + abs(l)) + (log1p_short(t) - LOG_2)
 
 
-@kernel(SUMS)
+@inner(SUMS)
 def shared_cost_row(logits, images, weight, scale):
     """Sum of centred softplus over one code's logits [P], which become scale (weight sigmoid(l) - images)."""
     total = f4(0)
@@ -33,7 +34,7 @@ def shared_cost_row(logits, images, weight, scale):
     return total
 
 
-@kernel(SUMS)
+@job(SUMS)
 def code_cost(c, a, mem, ints, examples, scalars, scratch):
     """Costs of a chunk of codes and the gradients in place of their logits, for images of any values."""
     extent, width, D, index, qt, logits, ld_logits, q, f, ld, x, ld_x, xt, zero = a[2:16]
@@ -59,7 +60,7 @@ def code_cost(c, a, mem, ints, examples, scalars, scratch):
                 cost[b] = total - cost[b]
 
 
-@kernel(SUMS)
+@inner(SUMS)
 def shared_cost_column(logits, images, weight, sums, scale):
     """As `shared_cost_row` for one pixel of codes side by side: all [G], sums += centred softplus."""
     for i in range(logits.size):
@@ -70,7 +71,7 @@ def shared_cost_column(logits, images, weight, sums, scale):
         logits[i] = scale * (weight[i] * (s if l >= f4(0) else t * s) - images[i])
 
 
-@kernel(SUMS)
+@job(SUMS)
 def code_cost_listed(c, a, mem, ints, examples, scalars, scratch):
     """As `code_cost` for images that are lists of ones: PICK_PANEL codes side by side, products become sums."""
     extent, width, D, index, qt, logits, ld_logits, q, f, ld = a[2:12]

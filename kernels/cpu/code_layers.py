@@ -2,8 +2,9 @@
 import numpy as np
 
 from npdvae.kernels.cpu import jobs
+from npdvae.kernels.cpu.calls import job
 from npdvae.kernels.cpu.code_choice import rows_of
-from npdvae.kernels.cpu.compiler import SUMS, kernel
+from npdvae.kernels.cpu.compiler import SUMS
 from npdvae.kernels.cpu.fused_layers import activate, activate_backward
 from npdvae.kernels.cpu.target import LANES, PANEL, PICK_PANEL, ROWS
 from npdvae.kernels.cpu.vectors import masked_product, picked, product, transpose
@@ -11,7 +12,7 @@ from npdvae.kernels.cpu.vectors import masked_product, picked, product, transpos
 f4 = np.float32
 
 
-@kernel(SUMS)
+@job(SUMS)
 def turn(c, a, mem, examples):
     """Rows of the batch to columns of target; columns beyond the examples are 0."""
     group, width, source, ld_source, target, ld_target = a[2:8]
@@ -22,7 +23,7 @@ def turn(c, a, mem, examples):
             mem[target + k * ld_target + examples:target + (k + 1) * ld_target] = f4(0)
 
 
-@kernel(SUMS)
+@job(SUMS)
 def turn_weight(c, a, mem):
     """PANEL rows of a weight to columns: [panels of rows, columns of w, PANEL], as `code_backward` reads it."""
     w, w_rows, inner, target = a[2:6]
@@ -33,7 +34,7 @@ def turn_weight(c, a, mem):
             transpose(mem, block + i * PANEL, PANEL, target + o * PANEL + i, PANEL)
 
 
-@kernel(SUMS)
+@job(SUMS)
 def code_pick(c, a, mem, ints):
     groups, extent, index, D, w, w_rows, bias, y, ld_y, activation = a[2:12]
     panel = c // groups
@@ -45,7 +46,7 @@ def code_pick(c, a, mem, ints):
         activate(mem[out:out + PICK_PANEL], activation)
 
 
-@kernel(SUMS)
+@job(SUMS)
 def code_dense(c, a, mem, ints):
     groups, extent, x, ld_x, w, w_rows, bias, y, ld_y, inner, activation = a[2:13]
     panel = c // groups
@@ -57,7 +58,7 @@ def code_dense(c, a, mem, ints):
         activate(mem[y + r * ld_y:y + r * ld_y + PANEL], activation)
 
 
-@kernel(SUMS)
+@job(SUMS)
 def code_backward(c, a, mem, ints):
     groups, extent, dy, ld_dy, turned, inner, dx, ld_dx, y, ld_y, activation, zero = a[2:14]
     panel = c // groups

@@ -2,14 +2,15 @@
 import numpy as np
 
 from npdvae.kernels.cpu import jobs
-from npdvae.kernels.cpu.compiler import SUMS, kernel
+from npdvae.kernels.cpu.calls import job
+from npdvae.kernels.cpu.compiler import SUMS, inner
 from npdvae.kernels.cpu.fused_latent import normalise
 from npdvae.kernels.cpu.fused_layers import cost_of
 
 f4 = np.float32
 
 
-@kernel(SUMS)
+@inner(SUMS)
 def score_backward(g, p, mem, ints, codes, S, D, costs, estimator, baseline, mean, others):
     """Score-function estimate from the costs of S codes: g [D K] is overwritten, without 1/B."""
     own = f4(0)
@@ -35,7 +36,7 @@ def score_backward(g, p, mem, ints, codes, S, D, costs, estimator, baseline, mea
             g[ints[codes + s * D + d]] += mem[costs + s]
 
 
-@kernel(SUMS)
+@inner(SUMS)
 def through_backward(g, p, q, dcodes, D, K):
     """g += J(p) dcodes row by row, with q = p [D K]."""
     for d in range(D):
@@ -46,7 +47,7 @@ def through_backward(g, p, q, dcodes, D, K):
             g[k] += q[k] * (dcodes[k] - inner)
 
 
-@kernel(SUMS)
+@inner(SUMS)
 def straight_through(g, h, p, mem, ints, codes, S, D, K, dcodes, ld_dcodes, estimator, divide, tau, work):
     """Straight-through or ReinMax from the gradients at S codes, already scaled: g [D K] is overwritten."""
     n = D * K
@@ -79,7 +80,7 @@ def straight_through(g, h, p, mem, ints, codes, S, D, K, dcodes, ld_dcodes, esti
                 g[k] /= tau
 
 
-@kernel(SUMS)
+@job(SUMS)
 def latent_backward(c, a, mem, ints, examples, scalars, scratch):
     group, D, K, S, h, ld_h, dkl, q, codes, loss, parts, dcodes, ld_dcodes, dh, estimator, divide = a[2:18]
     scale, kl_weight = mem[scalars + jobs.SCALE], mem[scalars + jobs.KL_WEIGHT]

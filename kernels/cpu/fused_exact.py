@@ -10,10 +10,9 @@ writes; rows are worked on in whole vectors and tiles, and what comes out beyond
 import numpy as np
 
 from npdvae.kernels.cpu import jobs
-from npdvae.kernels.cpu.code_choice import code_list, code_weights
-from npdvae.kernels.cpu.code_cost import LOG_2, code_cost, code_cost_listed
-from npdvae.kernels.cpu.code_layers import code_backward, code_dense, code_pick, turn, turn_weight
-from npdvae.kernels.cpu.compiler import SUMS, kernel
+from npdvae.kernels.cpu.calls import job
+from npdvae.kernels.cpu.code_cost import LOG_2
+from npdvae.kernels.cpu.compiler import SUMS
 from npdvae.kernels.cpu.fused_update import long_gradient, update
 from npdvae.kernels.cpu.target import PICK_PANEL
 from npdvae.kernels.cpu.vectors import picked_gradient
@@ -22,7 +21,7 @@ f4 = np.float32
 PART = 64                                       # codes whose costs are summed apart
 
 
-@kernel(SUMS)
+@job(SUMS)
 def code_latent_backward(c, a, mem, ints, examples, scalars, scratch):
     """Sums of q (f - E f) over the codes of each category, examples side by side; and E f."""
     group, D, K, extent, index, q, f, ld, dkl, ld_h, dh, loss, pixels = a[2:15]
@@ -64,7 +63,7 @@ def code_latent_backward(c, a, mem, ints, examples, scalars, scratch):
             mem[dh + row + j] = scale * (mem[sums + j * G + i] + kl_weight * mem[dkl + row + j])
 
 
-@kernel(SUMS)
+@job(SUMS)
 def code_weight_gradient(c, a, mem, ints, scalars, scratch):
     panels, all_panels, tiles, groups, all_tiles, extent, x, ld_x, dy, ld_dy, w, w_rows, bias, span = a[2:16]
     start, first = c // groups * panels, c % groups * tiles
@@ -72,7 +71,7 @@ def code_weight_gradient(c, a, mem, ints, scalars, scratch):
                   np.int64(ints[extent]), x, ld_x, dy, ld_dy, w, w_rows, bias, span, scalars, scratch)
 
 
-@kernel(SUMS)
+@job(SUMS)
 def code_picked_weight_gradient(c, a, mem, ints, scalars, scratch):
     group, groups, extent, rows, ld_rows, rows_count, inner, dy, ld_dy, w, w_rows, bias, span = a[2:15]
     panel, first = c // groups, c % groups * group
@@ -89,32 +88,3 @@ def code_picked_weight_gradient(c, a, mem, ints, scalars, scratch):
                 g[j] += row[j]
         update(mem, g, bias + panel * PICK_PANEL, span, scalars)
 
-
-@kernel(SUMS)
-def do(c, a, mem, ints, examples, scalars, scratch):
-    """Chunk c of job a, one of the exact gradient's."""
-    kind = a[0]
-    if kind == jobs.CODE_DENSE:
-        code_dense(c, a, mem, ints)
-    elif kind == jobs.CODE_BACKWARD:
-        code_backward(c, a, mem, ints)
-    elif kind == jobs.CODE_WEIGHT_GRADIENT:
-        code_weight_gradient(c, a, mem, ints, scalars, scratch)
-    elif kind == jobs.CODE_COST:
-        code_cost(c, a, mem, ints, examples, scalars, scratch)
-    elif kind == jobs.CODE_COST_LISTED:
-        code_cost_listed(c, a, mem, ints, examples, scalars, scratch)
-    elif kind == jobs.CODE_PICK:
-        code_pick(c, a, mem, ints)
-    elif kind == jobs.CODE_PICKED_WEIGHT_GRADIENT:
-        code_picked_weight_gradient(c, a, mem, ints, scalars, scratch)
-    elif kind == jobs.CODE_LATENT_BACKWARD:
-        code_latent_backward(c, a, mem, ints, examples, scalars, scratch)
-    elif kind == jobs.CODE_WEIGHTS:
-        code_weights(c, a, mem, ints)
-    elif kind == jobs.CODE_LIST:
-        code_list(a, mem, ints)
-    elif kind == jobs.TURN:
-        turn(c, a, mem, examples)
-    elif kind == jobs.TURN_WEIGHT:
-        turn_weight(c, a, mem)

@@ -1,7 +1,8 @@
 """The categorical latent of a fused step: posterior, KL and codes in one pass, examples side by side."""
 import numpy as np
 
-from npdvae.kernels.cpu.compiler import SUMS, kernel
+from npdvae.kernels.cpu.calls import job
+from npdvae.kernels.cpu.compiler import SUMS, inner
 from npdvae.kernels.cpu.elementary import exp, log
 from npdvae.kernels.cpu.fused_pixels import words
 from npdvae.kernels.cpu.target import LANES
@@ -10,7 +11,7 @@ from npdvae.kernels.cpu.vectors import transpose
 f4 = np.float32
 
 
-@kernel(SUMS)
+@inner(SUMS)
 def normalise(h, shifted, q, D, K):
     """Rows of logits h [D K] to log-probabilities and probabilities."""
     for d in range(D):
@@ -31,14 +32,14 @@ def normalise(h, shifted, q, D, K):
             shifted[k] -= shift
 
 
-@kernel(SUMS)
+@job(SUMS)
 def prior(a, mem, scratch):
     D, K, logits, log_p = a[2:6]
     n = D * K
     normalise(mem[logits:logits + n], mem[log_p:log_p + n], mem[scratch:scratch + n], D, K)
 
 
-@kernel(SUMS)
+@inner(SUMS)
 def posterior(log_q, q, top, D, K, G):
     """As `normalise` for G examples side by side, in place: log_q and q [D K, G], top [G] is overwritten."""
     for d in range(D):
@@ -74,7 +75,7 @@ def posterior(log_q, q, top, D, K, G):
                 row[i] -= total[i]
 
 
-@kernel(SUMS)
+@inner(SUMS)
 def divergence(log_q, q, prior, floor, kl, d, K, G):
     """KL of latent d from the prior: log_q and q [D K, G], prior [D K] -> kl [G], in nats.
 
@@ -94,7 +95,7 @@ def divergence(log_q, q, prior, floor, kl, d, K, G):
         kl[i] = max(kl[i], f4(0))
 
 
-@kernel(SUMS)
+@inner(SUMS)
 def invert_all(q, u, edge, code, last, d, K, G):
     """`categorical.invert` for G examples side by side: q [D K, G], u [G] -> code [G], float; edge, last [G] work."""
     for i in range(G):
@@ -109,8 +110,8 @@ def invert_all(q, u, edge, code, last, d, K, G):
         code[i] = code[i] if code[i] < last[i] else last[i]
 
 
-@kernel(SUMS)
-def latent(c, a, mem, ints, examples, step, example, seed, stream, scratch, i_scratch):
+@job(SUMS)
+def latent(c, a, mem, ints, examples, step, example, keys, scratch, i_scratch):
     group, D, K, S, h, ld_h, dkl, q, log_p, kl, codes, numbers, free_bits = a[2:15]
     first, G, prior = c * group, -(-group // LANES) * LANES, mem[log_p:log_p + D * K]
     if first >= examples:
@@ -131,7 +132,7 @@ def latent(c, a, mem, ints, examples, step, example, seed, stream, scratch, i_sc
     for s in range(S):
         if s % 4 == 0:
             for i in range(n):
-                words(step, example + first + i, ints, numbers, D, s // 4, seed, stream, i_scratch + i * ld_words)
+                words(step, example + first + i, ints, numbers, D, s // 4, keys[0], keys[2], i_scratch + i * ld_words)
         for d in range(D):
             for i in range(n):
                 u[i] = (f4(ints[i_scratch + i * ld_words + 4 * d + s % 4]) + f4(0.5)) * f4(2.0 ** -23)

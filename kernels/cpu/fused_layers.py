@@ -7,7 +7,8 @@ import numpy as np
 
 from npdvae.kernels.cpu import elementary
 from npdvae.kernels.cpu.bernoulli import cost_and_gradient_row
-from npdvae.kernels.cpu.compiler import SUMS, kernel
+from npdvae.kernels.cpu.calls import job
+from npdvae.kernels.cpu.compiler import SUMS, inner
 from npdvae.kernels.cpu.jobs import BEHIND_PRODUCTS, LEAKY_RELU, RELU, SCALE, TANH
 from npdvae.kernels.cpu.target import LANES, PANEL, PICK_PANEL, ROWS
 from npdvae.kernels.cpu.vectors import masked_product, picked, product, transpose
@@ -16,7 +17,7 @@ f4 = np.float32
 LEAK = f4(0.01)
 
 
-@kernel(SUMS)
+@inner(SUMS)
 def activate(y, kind):
     """The activation of a row, in place."""
     if kind == RELU:
@@ -30,7 +31,7 @@ def activate(y, kind):
             y[j] = elementary.tanh(y[j])
 
 
-@kernel(SUMS)
+@inner(SUMS)
 def activate_backward(dy, y, kind):
     """The adjoint for output y, in place; that of a ReLU is `masked_product`."""
     if kind == LEAKY_RELU:
@@ -41,7 +42,7 @@ def activate_backward(dy, y, kind):
             dy[j] *= f4(1) - y[j] * y[j]
 
 
-@kernel(SUMS)
+@job(SUMS)
 def pick(c, a, mem, ints, examples):
     group, groups, S, index, ld_index, count, w, w_rows, bias, y, ld_y, activation = a[2:14]
     panel, first = c // groups, c % groups * group
@@ -52,7 +53,7 @@ def pick(c, a, mem, ints, examples):
         activate(mem[out:out + PICK_PANEL], activation)
 
 
-@kernel(SUMS)
+@job(SUMS)
 def dense(c, a, mem, examples, scalars):
     panels, all_panels, tiles, groups, all_tiles, x, ld_x, w, w_rows, bias, y, ld_y, inner, activation = a[2:16]
     target, ld_target, width, S, loss, parts = a[16:22]
@@ -75,7 +76,7 @@ def dense(c, a, mem, examples, scalars):
                                                                scale)
 
 
-@kernel(SUMS)
+@inner(SUMS)
 def cost_of(mem, loss, parts, r):
     """Cost of row r: the sum of its parts, in order."""
     total = f4(0)
@@ -84,7 +85,7 @@ def cost_of(mem, loss, parts, r):
     return total
 
 
-@kernel(SUMS)
+@job(SUMS)
 def backward(c, a, mem, scratch):
     panels, all_panels, tiles, groups, all_tiles, dy, ld_dy, w, w_rows, w_panel, inner, dx, ld_dx, y, ld_y = a[2:17]
     activation, zero = a[17:19]
@@ -94,7 +95,7 @@ def backward(c, a, mem, scratch):
                        y, ld_y, activation, zero, mem, scratch)
 
 
-@kernel(SUMS)
+@inner(SUMS)
 def backward_panel(column, first, last, dy, ld_dy, w, w_rows, w_panel, inner, dx, ld_dx, y, ld_y, activation, zero,
                    mem, scratch):
     for o in range(0, inner, LANES):
@@ -112,7 +113,7 @@ def backward_panel(column, first, last, dy, ld_dy, w, w_rows, w_panel, inner, dx
             activate_backward(mem[at:at + PANEL], mem[kept:kept + PANEL], activation)
 
 
-@kernel(SUMS)
+@job(SUMS)
 def weigh_rows(c, a, mem, examples):
     group, S, weights, y, ld_y, width = a[2:8]
     for r in range(c * group, min(c * group + group, examples * S)):

@@ -1,7 +1,8 @@
 """Targets of a batch, binarized with Philox where needed, bit-equal to npdvae.data.binarize; and lists of ones."""
 import numpy as np
 
-from npdvae.kernels.cpu.compiler import CONTRACT, kernel
+from npdvae.kernels.cpu.calls import job
+from npdvae.kernels.cpu.compiler import CONTRACT, inner
 from npdvae.kernels.cpu.jobs import DRAWN, GREY
 from npdvae.kernels.cpu.philox_vectors import draws
 from npdvae.kernels.cpu.target import LANES
@@ -10,7 +11,7 @@ f4, u8 = np.float32, np.uint64
 MARKS, LOW_BITS = u8(0x01010101), u8(0x7F7F7F7F)
 
 
-@kernel(CONTRACT)
+@inner(CONTRACT)
 def words(step, example, ints, numbers, n, draw, seed, stream, out):
     """Top 23 bits of Philox words at counters (step, example, ints[numbers + i], draw), i < n: word w at out + 4 i + w.
 
@@ -20,14 +21,14 @@ def words(step, example, ints, numbers, n, draw, seed, stream, out):
         draws(ints, numbers + i, out + 4 * i, step, example, draw, seed, stream)
 
 
-@kernel(CONTRACT)
+@inner(CONTRACT)
 def grey_row(image, x, levels):
     """One image of bytes as probabilities."""
     for j in range(image.size):
         x[j] = f4(image[j]) / f4(levels)
 
 
-@kernel(CONTRACT)
+@inner(CONTRACT)
 def bytes_row(image, x, drawn_too, thresholds, levels, ints, lit, step, example, seed, stream):
     """One image of bytes to targets of 0 and 1; numbers of its blocks of four that are not all 0 to ints[lit...].
 
@@ -66,7 +67,7 @@ def bytes_row(image, x, drawn_too, thresholds, levels, ints, lit, step, example,
     return blocks
 
 
-@kernel(CONTRACT)
+@inner(CONTRACT)
 def floats_row(image, x, mode, ints, numbers, step, example, seed, stream):
     """One image of probabilities to its targets."""
     n = image.size
@@ -87,7 +88,7 @@ def floats_row(image, x, mode, ints, numbers, step, example, seed, stream):
         x[j] = f4(1) if image[j] > f4(0.5) else f4(0)
 
 
-@kernel(CONTRACT)
+@inner(CONTRACT)
 def ones(x, ints, lit, blocks, index):
     """Numbers of the ones of x, which lie in its lit blocks of four, into index; how many."""
     count = 0
@@ -99,25 +100,25 @@ def ones(x, ints, lit, blocks, index):
     return count
 
 
-@kernel(CONTRACT)
-def pixels(c, a, mem, ints, images, grey_images, order, first, examples, step, example, seed, stream, scratch):
+@job(CONTRACT)
+def pixels(c, a, mem, ints, images, grey_images, order, first, examples, step, example, keys, i_scratch):
     group, width, x, ld_x, index, ld_index, count, mode, thresholds, levels = a[2:12]
     for b in range(c * group, min(c * group + group, examples)):
         row, blocks = mem[x + b * ld_x:x + b * ld_x + width], (width + 3) // 4
         if levels == 0:
-            floats_row(grey_images[order[first + b]], row, mode, ints, scratch, step, example + b, seed, stream)
+            floats_row(grey_images[order[first + b]], row, mode, ints, i_scratch, step, example + b, keys[0], keys[1])
             for i in range(blocks):
-                ints[scratch + i] = i
+                ints[i_scratch + i] = i
         elif mode == GREY:
             grey_row(images[order[first + b]], row, levels)
         else:
             blocks = bytes_row(images[order[first + b]], row, mode == DRAWN, ints[thresholds:thresholds + 256], levels,
-                               ints, scratch, step, example + b, seed, stream)
+                               ints, i_scratch, step, example + b, keys[0], keys[1])
         if index >= 0:
-            ints[count + b] = ones(row, ints, scratch, blocks, ints[index + b * ld_index:index + (b + 1) * ld_index])
+            ints[count + b] = ones(row, ints, i_scratch, blocks, ints[index + b * ld_index:index + (b + 1) * ld_index])
 
 
-@kernel(CONTRACT)
+@job(CONTRACT)
 def invert(c, a, ints, examples):
     """Lists (index, count) of numbers per row of the batch to lists of rows per number."""
     group, width, S, index, ld_index, count, rows, ld_rows, rows_count = a[2:11]

@@ -5,7 +5,8 @@ Weights, and the padding of all matrices, lie as in `fused_layers`.
 import numpy as np
 
 from npdvae.kernels.cpu import jobs
-from npdvae.kernels.cpu.compiler import SUMS, kernel
+from npdvae.kernels.cpu.calls import job
+from npdvae.kernels.cpu.compiler import SUMS, inner
 from npdvae.kernels.cpu.elementary import exp
 from npdvae.kernels.cpu.fused_layers import cost_of
 from npdvae.kernels.cpu.gradient_sums import fetch, gradient_sums
@@ -17,7 +18,7 @@ BLOCK = 32                                      # rows of one block of a long we
 LINE = 16                                       # floats of a cache line
 
 
-@kernel(SUMS)
+@inner(SUMS)
 def update(mem, g, p, span, scalars):
     """`updates.adaptive` on the contiguous parameters p with gradient g, moments span and 2 span behind."""
     n = g.size
@@ -29,7 +30,7 @@ def update(mem, g, p, span, scalars):
         P[j] -= s0 * m[j] / (s3 * np.sqrt(v[j]) + s4)
 
 
-@kernel(SUMS)
+@inner(SUMS)
 def update_bias(mem, dy, ld_dy, rows, width, bias, span, scalars, scratch):
     """Sum of the first rows of dy over `width` columns, and the update of the bias with it."""
     g = mem[scratch:scratch + width]
@@ -42,14 +43,14 @@ def update_bias(mem, dy, ld_dy, rows, width, bias, span, scalars, scratch):
     update(mem, g, bias, span, scalars)
 
 
-@kernel(SUMS)
+@inner(SUMS)
 def fetch_row(mem, row, first, end):
     """Ask for entries first .. end of a row."""
     for at in range(row + first, row + end, LINE):
         fetch(mem, at)
 
 
-@kernel(SUMS)
+@inner(SUMS)
 def long_gradient(mem, start, stop, first, last, rows, x, ld_x, dy, ld_dy, w, w_rows, bias, span, scalars, scratch):
     """Panels start .. stop and tiles first .. last of a weight updated with x^T dy, and with tile 0 the bias, for many
     rows: x [rows, inputs], dy [rows, outputs].
@@ -84,7 +85,7 @@ def long_gradient(mem, start, stop, first, last, rows, x, ld_x, dy, ld_dy, w, w_
         update(mem, g, bias + start * PANEL, span, scalars)
 
 
-@kernel(SUMS)
+@job(SUMS)
 def weight_gradient(c, a, mem, examples, scalars, scratch):
     panels, all_panels, tiles, groups, all_tiles, x, ld_x, inner, dy, ld_dy, w, w_rows, bias, span, S = a[2:17]
     start, first, n = c // groups * panels, c % groups * tiles, examples * S
@@ -98,7 +99,7 @@ def weight_gradient(c, a, mem, examples, scalars, scratch):
     update_bias(mem, dy, ld_dy, n, PANEL, bias + start * PANEL, span, scalars, scratch)
 
 
-@kernel(SUMS)
+@job(SUMS)
 def picked_weight_gradient(c, a, mem, ints, examples, scalars, scratch):
     group, groups, rows, ld_rows, rows_count, inner, dy, ld_dy, w, w_rows, bias, span, S = a[2:15]
     panel, first = c // groups, c % groups * group
@@ -110,7 +111,7 @@ def picked_weight_gradient(c, a, mem, ints, examples, scalars, scratch):
         update_bias(mem, dy, ld_dy, examples * S, PICK_PANEL, bias + panel * PICK_PANEL, span, scalars, scratch)
 
 
-@kernel(SUMS)
+@job(SUMS)
 def prior_gradient(a, mem, examples, scalars, scratch):
     D, K, logits, log_p, q, kl, ld_q, span, free_bits = a[2:11]
     scale, n = mem[scalars + jobs.SCALE] * mem[scalars + jobs.KL_WEIGHT], D * K
@@ -125,7 +126,7 @@ def prior_gradient(a, mem, examples, scalars, scratch):
     update(mem, g, logits, span, scalars)
 
 
-@kernel(SUMS)
+@job(SUMS)
 def report(a, mem, running, examples, scalars, out):
     """Sums of cost and KL over the batch into out [2], in nats.
 

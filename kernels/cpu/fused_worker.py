@@ -5,6 +5,9 @@ A step may be cut in segments with Python between them: worker 0 comes back afte
 import numpy as np
 
 from npdvae.kernels.cpu import (
+    code_choice,
+    code_cost,
+    code_layers,
     fused_estimators,
     fused_exact,
     fused_latent,
@@ -13,6 +16,7 @@ from npdvae.kernels.cpu import (
     fused_update,
     jobs,
 )
+from npdvae.kernels.cpu.calls import do
 from npdvae.kernels.cpu.compiler import SUMS, kernel
 from npdvae.kernels.cpu.sync import (
     FLUSH,
@@ -26,6 +30,8 @@ from npdvae.kernels.cpu.sync import (
     wait_for,
 )
 
+SERVERS = (code_choice, code_cost, code_layers, fused_estimators, fused_exact, fused_latent, fused_layers, fused_pixels,
+           fused_update)                        # where the kernels of all jobs are
 STRIDE = 8                                      # int64 entries between two counters: a cache line each
 ARRIVED, OPENED, QUIT, DONE, FIRST = range(0, 5 * STRIDE, STRIDE)   # of sync: at barriers; gates; steps; first counter
 
@@ -36,51 +42,16 @@ def counters(stages):
 
 
 @kernel(SUMS)
-def do(c, a, mem, ints, images, grey_images, order, first, examples, step, example, keys, scalars, scratch, i_scratch,
-       running, out, exact):
-    """Chunk c of job a."""
-    kind = a[0]
-    if kind == jobs.DENSE:
-        fused_layers.dense(c, a, mem, examples, scalars)
-    elif kind == jobs.BACKWARD:
-        fused_layers.backward(c, a, mem, scratch)
-    elif kind == jobs.WEIGHT_GRADIENT:
-        fused_update.weight_gradient(c, a, mem, examples, scalars, scratch)
-    elif kind == jobs.PICK:
-        fused_layers.pick(c, a, mem, ints, examples)
-    elif kind == jobs.PICKED_WEIGHT_GRADIENT:
-        fused_update.picked_weight_gradient(c, a, mem, ints, examples, scalars, scratch)
-    elif kind == jobs.PIXELS:
-        fused_pixels.pixels(c, a, mem, ints, images, grey_images, order, first, examples, step, example, keys[0],
-                            keys[1], i_scratch)
-    elif kind == jobs.INVERT:
-        fused_pixels.invert(c, a, ints, examples)
-    elif kind == jobs.LATENT:
-        fused_latent.latent(c, a, mem, ints, examples, step, example, keys[0], keys[2], scratch, i_scratch)
-    elif kind == jobs.LATENT_BACKWARD:
-        fused_estimators.latent_backward(c, a, mem, ints, examples, scalars, scratch)
-    elif kind == jobs.PRIOR:
-        fused_latent.prior(a, mem, scratch)
-    elif kind == jobs.PRIOR_GRADIENT:
-        fused_update.prior_gradient(a, mem, examples, scalars, scratch)
-    elif kind == jobs.REPORT:
-        fused_update.report(a, mem, running, examples, scalars, out)
-    elif kind == jobs.WEIGH_ROWS:
-        fused_layers.weigh_rows(c, a, mem, examples)
-    elif exact is not None:
-        fused_exact.do(c, a, mem, ints, examples, scalars, scratch)
-
-
-@kernel(SUMS)
 def work(worker, turn, end, workers, table, stages, segments, mem, ints, images, grey_images, order, batch, first_step,
-         trains, start, keys, scalars, scratch, scratch_size, i_scratch, i_scratch_size, running, out, sync, exact):
+         trains, start, keys, scalars, scratch, scratch_size, i_scratch, i_scratch_size, running, out, sync,
+         addresses):
     """Segments turn .. end of len(out) steps, counted over all of them: of training, numbered from first_step, or
     (trains 0) of evaluation, all with that number. Images of an evaluation count from `start`.
 
     table [jobs, arguments]; stages [n, 3] = first job, end, and 0 or the number of chunks that go through all jobs of
     the stage in one go; segments [m, 2] = first stage, end; keys = (seed, pixel stream, latent stream); scalars =
-    offset of the first step's numbers in mem; running [3] float64; out [steps, 2]; sync int64; exact = None leaves
-    the exact gradient's jobs uncompiled. Returns the turn at which a peer grew tired of waiting, or end.
+    offset of the first step's numbers in mem; running [3] float64; out [steps, 2]; sync int64; addresses of
+    the kinds of jobs. Returns the turn at which a peer grew tired of waiting, or end.
     """
     mode = float_mode()
     set_float_mode(np.int32(mode | FLUSH))      # moments of dead pixels would turn denormal and slow
@@ -115,8 +86,8 @@ def work(worker, turn, end, workers, table, stages, segments, mem, ints, images,
                 turns = 1 if through == 0 else last - job
                 for k in range(j, j + turns):
                     for part in range(c, c + 1 if through == 0 else table[k, 1], max(through, 1)):
-                        do(part, table[k], mem, ints, images, grey_images, order, first, examples, number, example,
-                           keys, at, scratch, i_scratch, running, out[step], exact)
+                        do(addresses, part, table[k], mem, ints, images, grey_images, order, first, examples, number,
+                           example, keys, at, scratch, i_scratch, running, out[step])
             if stage == 0 and worker == 0:      # the other step's counters are idle between these barriers
                 for k in range(2 * n_stages):
                     sync[FIRST + STRIDE * (2 * (1 - (step & 1)) * n_stages + k)] = 0

@@ -9,7 +9,7 @@ import numpy as np
 from npdvae import describe, rng
 from npdvae.backends.numba_backend import NUMBERS
 from npdvae.engine import indices
-from npdvae.fused.panels import Panels
+from npdvae.fused.panels import Panels, kernels
 from npdvae.fused.plan import MOST_STEPS, Plan
 from npdvae.fused.support import fused_gradient, unsupported
 from npdvae.kernels.cpu import jobs, target
@@ -130,7 +130,7 @@ class Fused(Panels):
         arguments = (self.workers, table, stages, np.array([[0, len(stages)]]), self.mem, self.ints,
                      *self.images(images), order, plan.batch, step, trains, example, keys, plan.scalars, self.scratch,
                      plan.scratch_size, self.i_scratch, plan.i_scratch_size, self.running, out, sync,
-                     1 if plan.exact else None)
+                     kernels(table))
         peers = [threading.Thread(target=work, args=(i, 0, steps, *arguments)) for i in range(1, self.workers)]
         for peer in peers:
             peer.start()

@@ -11,6 +11,7 @@ from numba import config
 from npdvae import describe
 from npdvae.engine import Readable
 from npdvae.kernels.cpu import jobs
+from npdvae.kernels.cpu.prepare import ready
 
 DENSITY = 0.3                                   # share of ones where adding rows costs as much as a dense product
 MOST_WORKERS = 64
@@ -23,6 +24,12 @@ def writable(images):
         return images
     kind = ctypes.c_uint8 if images.dtype == np.uint8 else ctypes.c_float
     return np.ctypeslib.as_array((kind * images.size).from_address(images.ctypes.data)).reshape(images.shape)
+
+
+def kernels(table):
+    """Addresses of the kernels of all jobs in a table, which are compiled or loaded where they must be."""
+    names = list(jobs.KINDS)
+    return ready({names[kind] for kind in table[:, 0]})
 
 
 class WithLayers(dict):

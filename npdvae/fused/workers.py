@@ -5,6 +5,7 @@ import threading
 
 import numpy as np
 
+from npdvae.fused.panels import kernels
 from npdvae.kernels.cpu.fused_worker import DONE, OPENED, QUIT, counters, work
 
 
@@ -19,7 +20,7 @@ class Workers:
         table, stages, segments = program
         self.sync = np.zeros(counters(len(stages)), np.int64)
         self.turns, self.turn, self.called, self.over = steps * len(segments), 0, 0, False
-        self.arguments = (count, table, stages, segments, *arguments, np.zeros((steps, 2)), self.sync, None)
+        self.arguments = (count, table, stages, segments, *arguments, np.zeros((steps, 2)), self.sync, kernels(table))
         self.peers = [threading.Thread(target=self.serve, args=(i,), daemon=True) for i in range(1, count)]
         self.waiting = threading.Condition()
 
