@@ -1,6 +1,4 @@
 """ReDGE: the code as the end of a denoising diffusion, differentiated through its steps."""
-import math
-
 from npdvae.estimators import register
 from npdvae.estimators.base import Draw, Estimator
 from npdvae.estimators.parts import denoiser
@@ -37,18 +35,14 @@ class ReDGE(Estimator):
 
     def sample(self, logits, rng, state=None, context=None):
         B, D, K = logits.shape
-        u, v = rng.uniform((2 * self.samples, B, D, K), logits.dtype).reshape(2, -1, B, D, K)
-        normals = self.normals(u, v)                                # [S, B, D, K]
+        pairs = rng.uniform((self.samples, B, D, 2 * K), logits.dtype)
+        normals = self.ops.normal(pairs.reshape(-1, B, D, K, 2))    # [S, B, D, K]
         codes = self.ops.inverse_cdf(self.end(logits, normals), rng.uniform(normals.shape[:3], logits.dtype))
         return self.draw(codes, logits, normals)
 
     def draw(self, codes, logits, normals):
         """codes int [S, B, D] that the end of the path from these normals [S, B, D, K] gave."""
         return Draw(codes, logits, {"normals": normals})
-
-    def normals(self, u, v):
-        """Standard normals from pairs of uniforms (Box & Muller 1958; half a turn has the cosines of a whole one)."""
-        return self.ops.xp.sqrt(-2 * self.ops.xp.log(u)) * self.ops.xp.cos(math.pi * v)
 
     def end(self, logits, normals):
         """x0 of the last step, from which the code is drawn: [S, B, D, K]."""
