@@ -179,9 +179,10 @@ def deviation(function, beta):
     return np.sqrt(np.trace(found.covariance, axis1=1, axis2=2).sum())
 
 
-def test_f1_deviation_explodes():
-    """Like e^(beta / 2) / beta, where the power functions' grows like sqrt(beta)."""
+def test_deviation_of_exponentials_explodes():
+    """Like e^(beta / 2) / beta, e^(beta / 4) / beta where they overlap; that of powers grows like sqrt(beta)."""
     assert deviation("f1", 8) / deviation("f1", 4) > 3
+    assert deviation("overlapping_exponential", 16) / deviation("overlapping_exponential", 8) > 4
     for function in ("f2", "f3", "overlapping_power"):
         assert deviation(function, 8) / deviation(function, 4) < 2
 
@@ -211,6 +212,7 @@ def test_samples_are_drawn_from_uniforms_of_their_own():
     (dict(function="f4"), "function must be one of f1, f2, f3, overlapping_exponential"),
     (dict(function="f1", temperature=0.12), "temperature >= 1/8 .beta <= 8.*got 0.12"),
     (dict(function="f1", anneal="linear", anneal_rate=0.1, anneal_min=0.1), "beta <= 8.*got 0.1"),
+    (dict(function="overlapping_exponential", temperature=0.06), "temperature >= 1/16 .beta <= 16.*got 0.06"),
     (dict(function="f3", temperature=1.0), "temperature < 1 .beta > 1., got 1.0")])
 def test_smoothing_refuses_what_has_no_use(options, message):
     with pytest.raises(ValueError, match=message):
@@ -220,6 +222,7 @@ def test_smoothing_refuses_what_has_no_use(options, message):
 def test_smoothing_takes_the_ends_of_its_ranges():
     estimators.get("smoothing", function="f1", temperature=1 / 8)
     estimators.get("smoothing", function="f1", anneal="linear", anneal_rate=0.1, anneal_min=1 / 8)
+    estimators.get("smoothing", function="overlapping_exponential", temperature=1 / 16)
     estimators.get("smoothing", function="f3", temperature=0.99, anneal="linear", anneal_rate=0.1, anneal_min=0.01)
     estimators.get("smoothing", function="f2", temperature=0.01)
     with pytest.raises(ValueError, match="binary latents: categories must be 2, got 3"):

@@ -5,6 +5,8 @@ from npdvae.estimators.parts.antithetic import bit_logits, bit_logits_backward
 from npdvae.estimators.parts.smoothing_functions import FUNCTIONS, smooth
 from npdvae.estimators.parts.temperature import Tempered
 
+STEEPEST = {"f1": 8, "overlapping_exponential": 16}         # beta: deviations grow like e^(beta/2)/beta, e^(beta/4)/beta
+
 
 @register
 class Smoothing(Tempered):
@@ -31,9 +33,10 @@ class Smoothing(Tempered):
         if function not in FUNCTIONS:
             raise ValueError(f"estimator smoothing: function must be one of {', '.join(FUNCTIONS)}, got {function!r}")
         coldest = self.temperature if anneal == "constant" else self.anneal_min
-        if function == "f1" and coldest < 1 / 8:
-            raise ValueError(f"estimator smoothing: function f1 needs every temperature >= 1/8 (beta <= 8; beyond, its "
-                             f"deviation explodes), got {coldest}")
+        if function in STEEPEST and coldest < 1 / STEEPEST[function]:
+            raise ValueError(f"estimator smoothing: function {function} needs every temperature >= "
+                             f"1/{STEEPEST[function]} (beta <= {STEEPEST[function]}; beyond, its deviation explodes), "
+                             f"got {coldest}")
         if function == "f3" and not self.temperature < 1:
             raise ValueError("estimator smoothing: function f3 needs every temperature < 1 (beta > 1), got "
                              f"{self.temperature}")
