@@ -40,6 +40,7 @@ class Estimator:
     couples_batch: bool = False
     noise: str | None = None
     relaxed: bool = False                       # decodes other rows than hard codes from softmax(logits): no ELBO
+    has_kl: bool = False                        # its rows have a KL of their own, which stands for the analytic one
     samples: int = 1                            # S, where that is an option
     from_noise: Callable[..., Draw] | None = None       # (logits, u, v, state, context): the draw that uniforms give
     bounds: Callable[..., Any] | None = None    # (logits, cost_range) -> low, high of the estimate [B, D, K]
@@ -85,6 +86,14 @@ class Estimator:
 
     def backward(self, draw: Draw, cost: Array, dcodes: Array | None = None, state: State | None = None) -> Array:
         """The estimate: cost [S, B], dcodes [S, B, D, K] or None -> dlogits [B, D, K], no 1/B."""
+        raise NotImplementedError
+
+    def rows_kl(self, draw: Draw) -> Array:
+        """The KL of each latent where `has_kl`, at the rows drawn: [B, D], nats."""
+        raise NotImplementedError
+
+    def rows_kl_backward(self, draw: Draw) -> Array:
+        """Its gradient at fixed noise: dlogits [B, D, K]."""
         raise NotImplementedError
 
     def init(self, rng: Generator, latents: int, categories: int, context_size: int = 0) -> State | None:

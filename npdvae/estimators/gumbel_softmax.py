@@ -1,6 +1,7 @@
 """Gumbel-softmax (Concrete): relaxed rows are decoded and differentiated as they are."""
 from npdvae.estimators import register
 from npdvae.estimators.base import Draw
+from npdvae.estimators.parts.concrete import sampled_kl, sampled_kl_backward
 from npdvae.estimators.parts.gumbel_noise import GumbelNoise
 
 
@@ -9,7 +10,8 @@ class GumbelSoftmax(GumbelNoise):
     """J(y) f'(y) / tau at y = softmax((phi + G) / tau) (Jang et al. 2017; Maddison et al. 2017).
 
     Unbiased for E[f(y)], which is not E[f(z)]: the training cost is no ELBO. anneal may be `learned`: tau follows
-    the gradient of E[f(y)] (Jang et al. 2017, section 2). Cost: S evaluations and S backwards.
+    the gradient of E[f(y)] (Jang et al. 2017, section 2). kl `concrete`: that of the rows, to Concrete(0,
+    prior_temperature) as prior, makes cost and KL a bound of the relaxed model. Cost: S evaluations and S backwards.
     """
 
     name = "gumbel_softmax"
@@ -17,9 +19,21 @@ class GumbelSoftmax(GumbelNoise):
     annealings = ("constant", "exponential", "linear", "learned")
 
     def __init__(self, ops=None, samples=1, temperature=0.5, anneal="constant", anneal_rate=0.0, anneal_min=0.1,
-                 anneal_every=1):
+                 anneal_every=1, kl="analytic", prior_temperature=0.5):
         super().__init__(ops, samples)
         self.set_temperature(temperature, anneal, anneal_rate, anneal_min, anneal_every)
+        self.set_kl(kl, float(prior_temperature))
+
+    def set_kl(self, kl, prior_temperature):
+        """Options of the KL; ValueError where they contradict each other or do nothing."""
+        for good, what in (
+                (kl in ("analytic", "concrete"), f"kl must be one of analytic, concrete, got {kl!r}"),
+                (0 < prior_temperature < float("inf"), f"prior_temperature must be positive, got {prior_temperature}"),
+                (kl == "concrete" or prior_temperature == 0.5, "prior_temperature does nothing without kl=concrete"),
+                (kl == "analytic" or self.anneal != "learned", "a learned temperature does not follow kl=concrete")):
+            if not good:
+                raise ValueError(f"estimator {self.name}: {what}")
+        self.kl, self.prior_temperature, self.has_kl = kl, prior_temperature, kl == "concrete"
 
     def tau(self, state, dtype):
         if self.anneal == "learned" and state is not None:
@@ -33,6 +47,17 @@ class GumbelSoftmax(GumbelNoise):
 
     def backward(self, draw, cost, dcodes=None, state=None):
         return self.ops.softmax_backward(dcodes, draw.codes).mean(0) / draw.kept["tau"]   # [B, D, K]
+
+    def log_rows(self, draw):
+        """log y [S, B, D, K], where y itself may be 0."""
+        return self.ops.log_softmax((draw.logits + draw.kept["gumbels"]) / draw.kept["tau"])
+
+    def rows_kl(self, draw):
+        tau = draw.kept["tau"]
+        return sampled_kl(self.ops, draw.kept["gumbels"], self.log_rows(draw), tau, self.prior_temperature).mean(0)
+
+    def rows_kl_backward(self, draw):
+        return sampled_kl_backward(self.ops, self.log_rows(draw), draw.kept["tau"], self.prior_temperature).mean(0)
 
     def init(self, rng, latents, categories, context_size=0):
         state = super().init(rng, latents, categories, context_size)

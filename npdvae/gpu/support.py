@@ -14,7 +14,7 @@ SETTINGS = {                                    # of each estimator that has ker
     "exact": set(), "rloo": {"samples"}, "reinforce": {"samples", "baseline", "baseline_value", "decay"},
     "straight_through": {"samples", "divide", *TEMPERED}, "reinmax": {"samples", "alpha", *TEMPERED},
     "zgr": {"samples"}, "darn": {"samples", "centre"}, "straight_through_gumbel": {"samples", *TEMPERED},
-    "gumbel_softmax": {"samples", *TEMPERED},
+    "gumbel_softmax": {"samples", "kl", "prior_temperature", *TEMPERED},
 }
 RUNNING, BATCH = "running", "batch"
 MODES = {"none": PIXELS["grey"], "dynamic": PIXELS["drawn"], "static": PIXELS["drawn"],
@@ -58,7 +58,7 @@ def captured_gradient(spec: StepSpec) -> CapturedGradient | None:
             return CapturedGradient("darn", samples, int(s["centre"] == "probabilities"))
         case "straight_through_gumbel":
             return CapturedGradient("gumbel_softmax", samples, gumbel=True)
-        case "gumbel_softmax" if s["anneal"] != "learned":
+        case "gumbel_softmax" if s["anneal"] != "learned" and s["kl"] == "analytic":
             return CapturedGradient("gumbel_softmax", samples, gumbel=True, relaxed=True)
     return None
 

@@ -43,6 +43,8 @@ class Categorical(Discrete):
             raise ValueError(f"estimator {estimator.name} has no analytic KL, so free bits cannot apply")
         if free_bits and not self.prior.factorised:
             raise ValueError(f"prior {prior} has no KL for each latent, so free bits cannot apply")
+        if estimator.has_kl and (free_bits or prior != "uniform"):
+            raise ValueError(f"estimator {estimator.name} has a KL of its own, to a uniform prior and without free bits")
         estimator.check(latents, categories)
         self.estimator, self.free_bits = estimator, free_bits
         self.width = self.features = latents * categories
@@ -87,6 +89,8 @@ class Categorical(Discrete):
         return weights if self.estimator.analytic_kl else 1 / len(weights)      # the ELBO's own average
 
     def kl(self, params, kept, weights):
+        if self.estimator.has_kl:
+            return self.estimator.rows_kl(kept.draw).sum(-1)
         if self.prior.factorised:
             return kept.q.kl.sum(-1)                                # [B], eq. 61
         log_p = self.prior.log_prob(params, kept.draw.codes)        # [S, B or 1]
@@ -100,6 +104,8 @@ class Categorical(Discrete):
         """Through KL (eq. 70) and estimator (eq. 81): dlogits [B, D, K], gradients by name."""
         cost = self.objective_cost(params, kept, cost)
         dlogits = self.estimator.backward(kept.draw, cost, self.dcodes(params, kept, dz), state)    # [B, D, K]
+        if self.estimator.has_kl:
+            return dlogits + kl_weight * self.estimator.rows_kl_backward(kept.draw), {}
         if self.weighs_kl:
             kl = kept.q.kl                                          # [B, D]
             dkl = self.ops.xp.where(kl >= self.free_bits, kl_weight, 0.0).astype(kl.dtype)   # [B, D]

@@ -22,4 +22,4 @@ def backward(estimator, draw, cost, dcodes=None, state=None):
 
 
 # options and their defaults; evaluations of the decoder at D = 3 for K = 2 and K = 4 (None: not served)
-DOCUMENTED = dict(samples=1, temperature=0.5, **FIXED), 1, 1
+DOCUMENTED = dict(samples=1, temperature=0.5, kl="analytic", prior_temperature=0.5, **FIXED), 1, 1
