@@ -17,9 +17,9 @@ RESULTS = pathlib.Path(__file__).parent / "results"
 class Contestant:
     """A process that answers commands."""
 
-    def __init__(self, name, row):
+    def __init__(self, name, *words, module="bench.contestant"):
         self.name = name
-        self.process = subprocess.Popen([sys.executable, "-m", "bench.contestant", name, row], stdin=subprocess.PIPE,
+        self.process = subprocess.Popen([sys.executable, "-m", module, name, *words], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, text=True)
 
     def ask(self, command):
@@ -82,9 +82,12 @@ def machine():
             "date": time.strftime("%Y-%m-%d")}
 
 
-def save(name, result):
-    """Write bench/results/NAME.json and say so."""
+def save(name, result, quiet=False):
+    """Write bench/results/NAME.json, whole or not at all, and say so."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps({"machine": machine(), **result}, indent=1) + "\n")
-    print(f"wrote {path.relative_to(pathlib.Path.cwd()) if path.is_relative_to(pathlib.Path.cwd()) else path}")
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps({"machine": machine(), **result}, indent=1) + "\n")
+    partial.replace(path)
+    if not quiet:
+        print(f"wrote {path.relative_to(pathlib.Path.cwd()) if path.is_relative_to(pathlib.Path.cwd()) else path}")
