@@ -15,7 +15,7 @@ FOLDER = pathlib.Path(__file__).parent
 PAGE = FOLDER / "architecture.md"
 BEGIN, END = "<!-- python docs/engines.py -->", "<!-- end of engines -->"
 ENGINES = {"fused (CPU)": fused_support.unsupported, "segmented (CPU)": fused_support.unsegmented,
-           "captured (CUDA)": gpu_support.unsupported}
+           "captured (CUDA)": gpu_support.unsupported, "segmented (CUDA)": gpu_support.unsegmented}
 
 
 def spec(optimizer="adam", microbatch=None, clip=None, dtype="float32", **options):
@@ -46,7 +46,9 @@ def named(found, group, unsupported):
     """The cases of a group that an engine runs, or the few that it does not."""
     served = [name for g, name, s in found if g == group and unsupported(s) is None]
     others = [name for g, name, s in found if g == group and name not in served]
-    return f"all but {', '.join(others)}" if 0 < 10 * len(others) < len(served) else ", ".join(served) or "none"
+    if len(served) > 10 * len(others):
+        return f"all but {', '.join(others)}" if others else "all"
+    return ", ".join(served) or "none"
 
 
 def table():

@@ -99,8 +99,8 @@ def choose_engine(model, recipe, dataset, threads=None, wanted="auto"):
     """
     if wanted == "readable":
         return Readable(model, recipe, dataset, "as asked for")
-    if wanted == "segmented" and model.ops.name != "numba":
-        raise ValueError(f"--engine segmented is for the numba backend, not for {model.ops.name}")
+    if wanted == "segmented" and model.ops.name == "numpy":
+        raise ValueError("--engine segmented is for the backends numba and cupy, not for numpy")
     if model.ops.name == "numba":
         from npdvae.fused import Fused, Segmented, reason_unsegmented, reason_unsupported
         why = reason_unsegmented(model, recipe) if wanted == "segmented" else reason_unsupported(model, recipe)
@@ -111,7 +111,7 @@ def choose_engine(model, recipe, dataset, threads=None, wanted="auto"):
         return (Segmented if wanted == "segmented" else Fused)(model, recipe, dataset, threads)
     if model.ops.name == "cupy":
         from npdvae.gpu.engine import engine
-        return engine(model, recipe, dataset)
+        return engine(model, recipe, dataset, wanted=wanted)
     return Readable(model, recipe, dataset, f"backend {model.ops.name} has no other")
 
 

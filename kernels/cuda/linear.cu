@@ -32,6 +32,11 @@ KERNEL bias_activation_backward(real* dy, const real* y, const real* weights, re
     if (threadIdx.y == 0 && column < O) part[blockIdx.y * (long long)O + column] = alpha * sums[0][threadIdx.x];
 }
 
+// dy [rows, O] times the weight [rows] of each row, in place.
+KERNEL weigh_rows(real* dy, const real* weights, int rows, int O) {
+    GRID_STRIDE(i, rows * O) dy[i] *= weights[i / O];
+}
+
 // out [n] = part [strips, n] summed over strips, in order.
 KERNEL sum_strips(const real* part, real* out, int strips, int n) {
     GRID_STRIDE(i, n) {

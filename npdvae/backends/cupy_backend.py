@@ -37,6 +37,11 @@ def ops_of(index, precision):
     return CupyOps(devices.find(index), precision)
 
 
+def backend_of(ops):
+    """The CupyOps behind a table."""
+    return ops.softmax.__self__
+
+
 class CupyOps:
     """The table's functions, bound to one device; shapes and signatures are those of `npdvae.ops`."""
 

@@ -1,7 +1,7 @@
 """The decoder of a captured step: the layers from codes to pixel logits, and their adjoint."""
 from __future__ import annotations
 
-from npdvae.gpu.layers import add_bias, add_bias_backward, code_linear, code_linear_backward
+from npdvae.gpu.layers import add_bias, add_bias_backward, code_linear, code_linear_backward, weigh_rows
 from npdvae.gpu.memory import Buffers
 from npdvae.kernels.cuda.constants import ACTIVATIONS, IDENTITY
 from npdvae.kernels.cuda.launch import strips
@@ -10,8 +10,8 @@ from npdvae.kernels.cuda.launch import strips
 class Decoder:
     """Layers for up to `rows` rows z: codes, int [N, D], or rows that need not be one-hot, float [N, D K]."""
 
-    def __init__(self, on, model, params, grads, rows):
-        self.on, self.params, self.grads, self.K = on, params, grads, model.latent.categories
+    def __init__(self, on, model, params, grads, rows, categories=None):
+        self.on, self.params, self.grads, self.K = on, params, grads, categories or model.latent.categories
         self.kind = ACTIVATIONS[model.decoder.activation]
         DK, *widths = model.decoder.sizes
         self.last, self.buffers = len(widths) - 1, Buffers(on.xp)
@@ -35,22 +35,32 @@ class Decoder:
             y = out
         return y, bias
 
-    def backward(self, dy, z, share, dz=None):
-        """Gradients of weights and biases from dy [N, P], times `share`; unweighted into dz [N, D K] where given."""
+    def backward(self, dy, z, share, dz=None, weights=None):
+        """Gradients of weights and biases from dy [N, P], times `share` and the weights [N] of rows, where given.
+
+        Unweighted into dz [N, D K] where given; dy is then weighted after it has been passed on.
+        """
         on, N = self.on, len(z)
         for i in reversed(range(self.last + 1)):
             y = None if i == self.last else self.buffers.rows(f"y.{i}", N)
-            below = self.buffers.rows(f"y.{i - 1}", N) if i else z
-            grad = self.grads[f"decoder.{i}.weight"]
-            add_bias_backward(on, dy, y, self.grads[f"decoder.{i}.bias"], self.kind, share)
-            with on.weights():
-                if below.dtype.kind == "i":
-                    code_linear_backward(on, dy, below, grad, self.K, share)
-                else:
-                    on.matmul(below, dy, grad, transpose_a=True, alpha=share)
-            dx = self.buffers.rows(f"dy.{i - 1}", N) if i else dz
-            if dx is not None:
-                dy = on.matmul(dy, self.weight(i), dx, transpose_b=True)
+            below, into = (self.buffers.rows(f"{name}.{i - 1}", N) for name in ("y", "dy")) if i else (z, dz)
+            add_bias_backward(on, dy, y, self.grads[f"decoder.{i}.bias"], self.kind, share, weights)
+            if weights is None:
+                self.weight_backward(i, dy, below, share)
+            dx = None if into is None else on.matmul(dy, self.weight(i), into, transpose_b=True)
+            if weights is not None:
+                weigh_rows(on, dy, weights)
+                self.weight_backward(i, dy, below, share)
+            dy = dx
+
+    def weight_backward(self, i, dy, below, share):
+        """Gradient of one layer's weight from dy [N, O] and what came in, codes or rows [N, I]."""
+        grad, on = self.grads[f"decoder.{i}.weight"], self.on
+        with on.weights():
+            if below.dtype.kind == "i":
+                code_linear_backward(on, dy, below, grad, self.K, share)
+            else:
+                on.matmul(below, dy, grad, transpose_a=True, alpha=share)
 
     def weight(self, i):
         return self.params[f"decoder.{i}.weight"]

@@ -10,14 +10,13 @@ def add_bias(on, y, bias, kind):
     on.launch("bias_activation", elementwise(y.size), y, bias, *y.shape, kind)
 
 
-def add_bias_backward(on, dy, y, grad, kind, alpha=1.0):
+def add_bias_backward(on, dy, y, grad, kind, alpha=1.0, weights=None):
     """dy [n, O] times the activation's derivative at y (None: the identity), in place; grad [O] = alpha times its sum
-    over rows."""
+    over rows, weighted [n] where given."""
     n, O = dy.shape
     R = strips(n)
-    part = on.part if R > 1 else grad
-    on.launch("bias_activation_backward", column_sums(O, R), dy, y, None, part, n, O, IDENTITY if y is None else kind,
-              alpha)
+    part, kind = on.part if R > 1 else grad, IDENTITY if y is None else kind
+    on.launch("bias_activation_backward", column_sums(O, R), dy, y, weights, part, n, O, kind, alpha)
     if R > 1:
         on.launch("sum_strips", elementwise(O), part, grad, R, O)
 
@@ -34,3 +33,8 @@ def code_linear_backward(on, dy, codes, grad, K, alpha=1.0):
     on.launch("code_linear_backward", code_bins(O, D, K, R), dy, codes, None, part, N, D, K, O, alpha)
     if R > 1:
         on.launch("sum_strips", elementwise(grad.size), part, grad, R, grad.size)
+
+
+def weigh_rows(on, dy, weights):
+    """dy [n, O] times the weight [n] of each row, in place."""
+    on.launch("weigh_rows", elementwise(dy.size), dy, weights, *dy.shape)

@@ -13,13 +13,17 @@ from npdvae.gpu.update import Update
 from npdvae.kernels.cuda.constants import CLOCK, SETTINGS
 
 
-class Plan:
-    """The parts of a step for batches of up to `recipe.batch_size` images, `steps` of them in a call."""
+class Ground:
+    """What every plan stands on: parameters, gradients, moments, the run's buffers, encoder and update.
 
-    def __init__(self, backend, model, recipe, dataset, gradient: CapturedGradient, steps: int):
-        xp, self.gradient = backend.cupy, gradient
-        self.streams = on = Streams(backend, recipe.dtype, gradient.needs_dcodes)
-        shapes = parameter_shapes(model)
+    For batches of up to `recipe.batch_size` images, `steps` of them in a call; `parts`: shapes of the parameters that
+    are no layer's.
+    """
+
+    def __init__(self, backend, model, recipe, dataset, needs_dcodes, parts, steps: int):
+        xp = backend.cupy
+        self.streams = on = Streams(backend, recipe.dtype, needs_dcodes)
+        shapes = layer_shapes(model) | parts
         self.params, self.grads = Flat(xp, shapes, recipe.dtype), Flat(xp, shapes, recipe.dtype)
         self.moments = {kind: Flat(xp, shapes, recipe.dtype) for kind in recipe.optimizer.kinds}
         self.buffers = run = Buffers(xp)        # what changes from step to step, and what the host reads
@@ -29,16 +33,44 @@ class Plan:
         run.add("clock", (len(CLOCK),), np.int64)
         run.add("mean", (2,), np.float64)       # of the cost: sum of weighted costs, sum of weights
         self.encoder = Encoder(on, run, model, recipe, dataset, self.params, self.grads)
-        self.codes = (Exact if gradient.shared else Sampled)(on, run, model, recipe, self.params, self.grads, gradient)
         self.update = Update(on, run, recipe, self.params, self.grads, self.moments)
-        on.reserve(max(self.encoder.scratch, self.codes.scratch))
 
     @property
     def nbytes(self):
         """Device memory held, in bytes."""
         flats = (self.params, self.grads, *self.moments.values())
-        parts = (self.streams, self.buffers, self.encoder, self.codes, self.update.buffers)
+        parts = (self.streams, self.buffers, self.encoder, self.update.buffers)
         return sum(f.array.nbytes for f in flats) + sum(part.nbytes for part in parts)
+
+    def load(self, state):
+        """Take over parameters and their moments from a state of host arrays."""
+        self.params.load(state.params)
+        for kind, flat in self.moments.items():
+            flat.load({name: state.moments[f"{kind}.{name}"] for name in flat.shapes})
+
+    def moment_views(self):
+        """The moments on the device, by their names in a state."""
+        return {f"{kind}.{name}": flat[name] for kind, flat in self.moments.items() for name in flat.shapes}
+
+    def saved_moments(self):
+        """The moments as host arrays."""
+        return {f"{kind}.{name}": a for kind, flat in self.moments.items() for name, a in flat.save().items()}
+
+
+class Plan(Ground):
+    """The parts of a whole step, for an estimator that has kernels."""
+
+    def __init__(self, backend, model, recipe, dataset, gradient: CapturedGradient, steps: int):
+        learned = model.latent.prior.name == "learned"
+        prior = {"latent.prior": (model.latent.latents, model.latent.categories)} if learned else {}
+        super().__init__(backend, model, recipe, dataset, gradient.needs_dcodes, prior, steps)
+        self.gradient, made = gradient, Exact if gradient.shared else Sampled
+        self.codes = made(self.streams, self.buffers, model, recipe, self.params, self.grads, gradient)
+        self.streams.reserve(max(self.encoder.scratch, self.codes.scratch))
+
+    @property
+    def nbytes(self):
+        return super().nbytes + self.codes.nbytes
 
     def enqueue(self, B):
         """The whole step on the next B images, onto the current stream; nothing is allocated, nothing waits."""
@@ -60,12 +92,10 @@ class Plan:
         self.update.advance(cost, codes.latent.kl(B), mean, self.gradient.decay)
 
 
-def parameter_shapes(model):
-    """Every parameter's shape by name, in the order in which one array holds them."""
+def layer_shapes(model):
+    """Shapes of the layers' parameters by name, in the order in which one array holds them."""
     shapes: dict[str, tuple[int, ...]] = {}
     for name, sizes in (("encoder", model.encoder.sizes), ("decoder", model.decoder.sizes)):
         for i, (n_in, n_out) in enumerate(zip(sizes[:-1], sizes[1:])):
             shapes |= {f"{name}.{i}.weight": (n_in, n_out), f"{name}.{i}.bias": (n_out,)}
-    if model.latent.prior.name == "learned":
-        shapes["latent.prior"] = model.latent.latents, model.latent.categories
     return shapes

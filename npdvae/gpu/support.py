@@ -78,16 +78,30 @@ def reinforce(settings, samples) -> CapturedGradient | None:
     return None
 
 
-def unsupported(spec: StepSpec) -> str | None:
-    """Why the readable engine must serve, in a few words, or None where the step can be captured."""
-    for part, name, known in (("network", spec.network, NETWORKS), ("latent", spec.latent, LATENTS),
-                              ("prior", spec.prior, PRIORS), ("likelihood", spec.likelihood, LIKELIHOODS),
-                              ("optimizer", spec.optimizer, NUMBERS), ("activation", spec.activation, ACTIVATIONS),
-                              ("binarize", spec.binarize, MODES)):
+def unfit(spec: StepSpec) -> str | None:
+    """Why no step on graphs can run this, whatever its latent, in a few words, or None."""
+    for part, name, known in (("network", spec.network, NETWORKS), ("optimizer", spec.optimizer, NUMBERS),
+                              ("activation", spec.activation, ACTIVATIONS), ("binarize", spec.binarize, MODES)):
         if name not in known:
             return f"{part} {name} has no captured kernel"
-    if captured_gradient(spec) is None:
-        return f"estimator {spec.method} has no captured kernel"
     if spec.microbatch is not None:
         return "microbatches are added up one by one"
+    return None
+
+
+def unsegmented(spec: StepSpec) -> str | None:
+    """Why the segmented engine cannot run this, in a few words, or None where it can."""
+    return unfit(spec)
+
+
+def unsupported(spec: StepSpec) -> str | None:
+    """Why whole steps cannot be captured, in a few words, or None where they can."""
+    for part, name, known in (("latent", spec.latent, LATENTS), ("prior", spec.prior, PRIORS),
+                              ("likelihood", spec.likelihood, LIKELIHOODS)):
+        if name not in known:
+            return f"{part} {name} has no captured kernel"
+    if reason := unfit(spec):
+        return reason
+    if captured_gradient(spec) is None:
+        return f"estimator {spec.method} has no captured kernel"
     return None
