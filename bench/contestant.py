@@ -1,6 +1,7 @@
 """One contestant in a process of its own: python -m bench.contestant NAME ROW, then one command a line on stdin.
 
-Commands: check, run N (steps; prints milliseconds a step), epoch (seconds), memory. Answers are lines of JSON.
+Commands: check, run N (steps; milliseconds a step), epoch (seconds), epoch_loss (and test nats), memory. Answers are
+lines of JSON.
 """
 import json
 import os
@@ -75,7 +76,7 @@ def validate(contestant, problem):
 
 def main():
     began = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC) + process_start()
-    name, problem = sys.argv[1], problems.ROWS[sys.argv[2]]
+    name, problem = sys.argv[1], problems.row(sys.argv[2])
     threads = int(os.environ.get("BENCH_THREADS", len(os.sched_getaffinity(0))))
     contestant = make(name, problem, threads)
     problems.dataset.cache_clear()              # nobody trains from these bytes
@@ -93,10 +94,10 @@ def main():
             start = time.perf_counter()
             contestant.run(order[:steps * problem.B])
             answer = (time.perf_counter() - start) / steps * 1e3
-        elif command == "epoch":
+        elif command in ("epoch", "epoch_loss"):
             start = time.perf_counter()
-            contestant.epoch()
-            answer = time.perf_counter() - start
+            loss = contestant.epoch()
+            answer = time.perf_counter() - start if command == "epoch" else [time.perf_counter() - start, loss]
         elif command == "memory":
             answer = {"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "first_step_s": first}
         print(json.dumps(answer), flush=True)

@@ -14,7 +14,7 @@ LR = 5e-4
 
 
 class Problem(NamedTuple):
-    """One row of the tables; D latents of K categories, batches of B."""
+    """One row of the tables; D latents of K categories, batches of B, S evaluations an image."""
 
     data: str
     D: int
@@ -22,10 +22,13 @@ class Problem(NamedTuple):
     B: int
     estimator: str = "reinforce"
     seed: int = 0
+    S: int = 1
+    width: int | None = None                    # of the first hidden layer; the second has half of it
 
     @property
     def label(self):
-        return f"{self.data} D={self.D} K={self.K} B={self.B}"
+        more = "".join(f" {k}={v}" for k, v in (("S", self.S), ("H", self.width)) if v not in (1, None))
+        return f"{self.data} D={self.D} K={self.K} B={self.B}{more}"
 
     @property
     def baseline(self):
@@ -33,7 +36,8 @@ class Problem(NamedTuple):
 
     @property
     def hidden(self):
-        return (128, 64) if self.data == "digits" else (512, 256)
+        width = self.width or (128 if self.data == "digits" else 512)
+        return width, max(1, width // 2)
 
 
 ROWS = {
@@ -44,6 +48,14 @@ ROWS = {
 }
 
 
+def row(text):
+    """A row by its name, or as `D=4,K=8,B=100,...`: fields that differ from those of "small"."""
+    if "=" not in text:
+        return ROWS[text]
+    kinds = {"data": str, "estimator": str}
+    return ROWS["small"]._replace(**{k: kinds.get(k, int)(v) for k, v in (w.split("=") for w in text.split(","))})
+
+
 @functools.cache
 def dataset(name):
     """The images; MNIST from $NPDVAE_DATA or the cache of the package."""
@@ -52,7 +64,9 @@ def dataset(name):
 
 def job(problem, backend="numba", threads=None):
     """Our own job: dynamic binarization, Adam, float32."""
-    options = dict(baseline="constant", baseline_value=problem.baseline) if problem.estimator == "reinforce" else {}
+    options = {} if problem.estimator == "exact" else dict(samples=problem.S)
+    if problem.estimator == "reinforce":
+        options |= dict(baseline="constant", baseline_value=problem.baseline)
     return build.build(config.Config(
         data=problem.data, data_dir=os.environ.get("NPDVAE_DATA"), binarize="dynamic", latents=problem.D,
         categories=problem.K, hidden=list(problem.hidden), estimator=problem.estimator, lr=LR, batch_size=problem.B,
@@ -72,13 +86,13 @@ def probabilities(problem):
 
 
 def agreed(problem, examples=8):
-    """x [b, P], codes int [b, D] (None for exact), and our loss and gradients for them in float64."""
+    """x [b, P], codes int [S b, D] (None for exact), and our loss and gradients for them in float64."""
     ours = job(problem._replace(B=examples), "numpy")
     x = (probabilities(problem)[:examples] > 0.5).astype(np.float64)
     weights = {k: v.astype(np.float64) for k, v in params(problem).items()}
     generator = ours.engine.latent_rng.at(0)
     h, _ = ours.model.encoder.forward(weights, x)
     draw = ours.model.latent.estimator.sample(h.reshape(examples, problem.D, problem.K), generator)
-    codes = draw.codes[0] if problem.estimator == "reinforce" else None
+    codes = None if problem.estimator == "exact" else draw.codes.reshape(-1, problem.D)
     result = step(ours.model, weights, x, ours.engine.latent_rng.at(0))
     return x.astype(np.float32), codes, float((result.cost + result.kl).mean()), result.grads

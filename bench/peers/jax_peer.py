@@ -44,13 +44,14 @@ class JaxPeer:
         if self.codes is not None:
             elbo = self.exact_cost(params, x, log_q) + kl.mean()
             return elbo, elbo
+        x, log_q = (jnp.tile(a, (p.S,) + (1,) * (a.ndim - 1)) for a in (x, log_q))      # sample s of b in row s B + b
         if codes is None:
-            codes = jax.random.categorical(key, log_q)                                     # [B, D]
+            codes = jax.random.categorical(key, log_q)                                     # [S B, D]
         z = jax.nn.one_hot(codes, p.K)
         logits = self.mlp(params, "decoder", z.reshape(-1, p.D * p.K))
-        cost = (jax.nn.softplus(logits) - x * logits).sum(1)                               # [B]
+        cost = (jax.nn.softplus(logits) - x * logits).sum(1)                               # [S B]
         score = (jax.lax.stop_gradient(cost - p.baseline) * (log_q * z).sum((1, 2))).mean()
-        elbo = (cost + kl).mean()
+        elbo = cost.mean() + kl.mean()
         return elbo + score, elbo
 
     def exact_cost(self, params, x, log_q):

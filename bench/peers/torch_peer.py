@@ -40,13 +40,15 @@ class TorchPeer:
         kl = p.D * math.log(p.K) + (q * log_q).sum((1, 2))                        # [B]
         if self.codes is not None:
             return self.exact_loss(x, log_q, kl)
+        if p.S > 1:                                                               # sample s of image b in row s B + b
+            x, q, log_q = (a.repeat(p.S, *[1] * (a.dim() - 1)) for a in (x, q, log_q))
         if codes is None:
-            codes = (q.detach() / torch.empty_like(q).exponential_()).argmax(-1)  # [B, D]
+            codes = (q.detach() / torch.empty_like(q).exponential_()).argmax(-1)  # [S B, D]
         z = F.one_hot(codes, p.K).to(x.dtype)
         logits = self.mlp("decoder", z.view(-1, p.D * p.K))
-        cost = F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(1)   # [B]
+        cost = F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(1)   # [S B]
         score = ((cost.detach() - p.baseline) * (log_q * z).sum((1, 2))).mean()
-        elbo = (cost + kl).mean()
+        elbo = cost.mean() + kl.mean()
         return elbo + score, elbo
 
     def exact_loss(self, x, log_q, kl):
