@@ -3,7 +3,9 @@ import ast
 import functools
 import inspect
 import itertools
+import sys
 
+import numpy as np
 import pytest
 
 from npdvae import mlp
@@ -24,25 +26,11 @@ from npdvae.fused import (
     support,
     update,
 )
-from npdvae.kernels.cpu import (
-    code_choice,
-    code_cost,
-    code_layers,
-    fused_estimators,
-    fused_exact,
-    fused_latent,
-    fused_layers,
-    fused_pixels,
-    fused_update,
-    fused_worker,
-    jobs,
-)
+from npdvae.kernels.cpu import calls, fused_worker, jobs
 from npdvae.latents.categorical import Categorical
 from npdvae.model import DiscreteVAE
 
-SERVERS = (fused_worker, fused_exact)           # modules whose `do` calls kernels by kind
-READERS = (fused_pixels, fused_layers, fused_latent, fused_estimators, fused_update, fused_exact, code_choice,
-           code_cost, code_layers)
+READERS = fused_worker.SERVERS
 WRITERS = (encoder, engine, exact, frame, latent, layers, panels, plan, sampled, segments, support, update)
 ORDERLESS = {*map(str.upper, jobs.KINDS), "LINEAR", "RELU", "LEAKY_RELU", "TANH", "THRESHOLDED", "DRAWN", "GREY",
              "NO_BASELINE", "SHIFTED", "LEAVE_ONE_OUT", "RLOO", "EXACT", "STRAIGHT_THROUGH", "REINMAX"}
@@ -58,19 +46,6 @@ def functions(module):
 
 
 KERNELS = {name: f for module in READERS for name, f in functions(module).items() if name in jobs.KINDS}
-
-
-def served(module):
-    """{kind: name of the kernel that `do` gives the job}, from `if kind == jobs.KIND: kernel(c, a, ...)`."""
-    found = {}
-    for node in ast.walk(functions(module)["do"]):
-        if isinstance(node, ast.If) and ast.unparse(node.test).startswith("kind == jobs."):
-            kind = ast.unparse(node.test).removeprefix("kind == jobs.")
-            (call,) = node.body
-            assert isinstance(call, ast.Expr) and isinstance(call.value, ast.Call) and kind not in found
-            assert "a" in [ast.unparse(x) for x in call.value.args[:2]]
-            found[kind] = ast.unparse(call.value.func).split(".")[-1]
-    return found
 
 
 def unpacked(function):
@@ -100,13 +75,41 @@ def test_kernel_unpacks_the_fields_of_its_job_by_name(kind):
 
 
 def test_each_kind_is_served_by_the_kernel_of_its_name():
-    calls = [served(module) for module in SERVERS]
-    assert not calls[0].keys() & calls[1].keys()
-    assert {kind: name for found in calls for kind, name in found.items()} == {k.upper(): k for k in jobs.KINDS}
-    for module in SERVERS:                      # and by that one alone, whatever module it is imported from
-        for kind in served(module):
-            name = kind.lower()
-            assert sum(name in functions(reader) for reader in READERS) == 1
+    """And by that one alone, whatever module it is imported from."""
+    assert calls.JOBS.keys() == jobs.KINDS.keys()
+    for kind, kernel in calls.JOBS.items():
+        function = getattr(kernel, "py_func", kernel)
+        assert function.__name__ == kind and sys.modules[function.__module__] in READERS
+        assert sum(kind in functions(reader) for reader in READERS) == 1
+
+
+class Noted:
+    """In place of a kernel: keeps what it is called with."""
+
+    def __init__(self, kernel):
+        self.py_func = getattr(kernel, "py_func", kernel)
+
+    def __call__(self, *arguments):
+        self.taken = arguments
+
+
+@pytest.mark.parametrize("kind", jobs.KINDS)
+def test_a_job_is_given_what_it_names(kind, monkeypatch):
+    """By position in `do`, which passes on to each kernel the arguments of its names."""
+    given = {name: np.full(1, jobs.KINDS[kind]) if name == "a" else object() for name in calls.OF_JOB}
+    noted = Noted(calls.JOBS[kind])
+    monkeypatch.setitem(calls.JOBS, kind, noted)
+    calls.do_twin(None, *given.values())
+    assert [id(x) for x in noted.taken] == [id(given[name]) for name in calls.names(noted)]
+
+
+def test_workers_and_jobs_agree_on_types():
+    """An argument of both has one type; `do` is called with what it declares."""
+    for name in calls.OF_JOB.keys() & calls.TYPES.keys() - {"out"}:     # of a job: that of its step
+        assert calls.OF_JOB[name] == calls.TYPES[name]
+    assert calls.TYPES["out"].dtype == calls.OF_JOB["out"].dtype
+    assert set(calls.names(fused_worker.work)) == set(calls.TYPES)
+    assert list(inspect.signature(calls._do._defn).parameters)[2:] == list(calls.OF_JOB)
 
 
 def test_kinds_are_numbered_as_their_fields_are_listed():
@@ -173,7 +176,7 @@ def test_numbers_stand_for_all_names_and_differ():
         assert len(set(numbers.values())) == different
 
 
-@pytest.mark.parametrize("module", [*READERS, *SERVERS[:1], *WRITERS], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [*READERS, fused_worker, *WRITERS], ids=lambda module: module.__name__)
 def test_the_order_of_such_numbers_means_nothing(module):
     """Nobody compares one by < or >: which belong together is said by name."""
     named = {f"{prefix}{name}" for prefix in ("", "jobs.") for name, number in vars(jobs).items()

@@ -19,6 +19,7 @@ from npdvae.kernels.cpu.categorical import invert
 from npdvae.latents.categorical import Categorical
 from npdvae.model import DiscreteVAE
 from npdvae.state import TrainState
+from tests.kernels import from_python
 
 REFERENCE = backends.load("numpy")
 f4 = np.float32
@@ -160,10 +161,10 @@ def test_posteriors_of_extreme_logits_are_those_of_their_own_latent():
     h = h.astype(f4)
     expected = REFERENCE.log_softmax(np.moveaxis(h, 1, 2).astype("f8"))     # [D, G, K]
     log_q, q, top = h.ravel().copy(), np.full(h.size, np.nan, f4), np.empty(G, f4)
-    fused_latent.posterior(log_q, q, top, D, K, G)
+    from_python(fused_latent.posterior)(log_q, q, top, D, K, G)
     for i in range(G):
         row, p = np.full(D * K, np.nan, f4), np.full(D * K, np.nan, f4)
-        fused_latent.normalise(np.ascontiguousarray(h[:, :, i]).ravel(), row, p, D, K)
+        from_python(fused_latent.normalise)(np.ascontiguousarray(h[:, :, i]).ravel(), row, p, D, K)
         for found, shares in ((row, p), (log_q.reshape(D, K, G)[:, :, i].ravel(), q.reshape(D, K, G)[:, :, i].ravel())):
             assert np.abs(found - expected[:, i].ravel()).max() <= 1e-3     # of up to 2000, with 24 bits
             assert np.abs(shares - np.exp(expected[:, i].ravel())).max() <= 1e-3
@@ -178,8 +179,8 @@ def test_side_by_side_sampling_picks_what_one_row_would():
     for u in (draw.random(G).astype(f4), np.full(G, 1 - 2.0 ** -24, f4), np.full(G, 2.0 ** -24, f4)):
         for d in range(D):
             code, work = np.zeros(G, f4), np.zeros((2, G), f4)
-            fused_latent.invert_all(p.ravel(), u, work[0], code, work[1], d, K, G)
-            assert code.tolist() == [invert(np.ascontiguousarray(p[d, :, i]), u[i]) for i in range(G)]
+            from_python(fused_latent.invert_all)(p.ravel(), u, work[0], code, work[1], d, K, G)
+            assert code.tolist() == [from_python(invert)(np.ascontiguousarray(p[d, :, i]), u[i]) for i in range(G)]
 
 
 def test_fused_refuses_what_it_cannot_do():

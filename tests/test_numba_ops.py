@@ -13,6 +13,7 @@ from npdvae import backends, rng
 from npdvae.data import binarize
 from npdvae.kernels.cpu import bernoulli, categorical, entropy, philox
 from npdvae.kernels.cpu import binarize as binarize_kernel
+from tests.kernels import from_python
 
 f4, f8 = np.float32, np.float64
 REFERENCE, NUMBA = backends.load("numpy"), backends.load("numba")
@@ -159,7 +160,7 @@ def test_numba_row_of_costs_and_its_gradient():
     draw = np.random.default_rng(5)
     logits, x = draw.normal(0, 4, 37).astype(np.float32), draw.random(37).astype(np.float32)
     l = logits.astype(np.float64)
-    total = bernoulli.cost_and_gradient_row(logits, x, np.float32(0.25))
+    total = from_python(bernoulli.cost_and_gradient_row)(logits, x, np.float32(0.25))
     assert abs(total - (np.logaddexp(0, l) - l * x).sum()) <= 1e-5 * np.logaddexp(0, l).sum()   # 37 roundings
     assert np.abs(logits - 0.25 * (1 / (1 + np.exp(-l)) - x)).max() <= 1e-7                      # of numbers below 1/4
 
@@ -171,13 +172,14 @@ def test_numba_row_of_costs_and_its_gradient():
      (0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1)),
 ])
 def test_numba_philox_known_answers(counter, key, words):
-    assert tuple(int(w) for w in philox.philox(*map(np.uint64, counter + key))) == words
+    assert tuple(int(w) for w in from_python(philox.philox)(*map(np.uint64, counter + key))) == words
 
 
 @pytest.mark.parametrize("pixels", [8, 9, 15, 21])
 def test_numba_binarization_equals_numpy_bit_for_bit(pixels):
     p = draw.choice(f4([0, 0, 0, 0.3, 0.999, 1]), (4, pixels))
-    p[0, 0] = philox.to_float(philox.philox(*map(np.uint64, (9, 100, 0, 1, 5, 2)))[0])      # its own uniform: no one
+    word, to_float = from_python(philox.philox), from_python(philox.to_float)
+    p[0, 0] = to_float(word(*map(np.uint64, (9, 100, 0, 1, 5, 2)))[0])      # its own uniform: no one
     expected = binarize.draw_ones(p, 5, 2, 9, 100, 1)
     ones = ~expected                                                # every pixel must be written
     binarize_kernel.draw_ones(p, 5, 2, 9, 100, 1, ones)

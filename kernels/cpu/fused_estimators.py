@@ -48,6 +48,14 @@ def through_backward(g, p, q, dcodes, D, K):
 
 
 @inner(SUMS)
+def add_kl(g, dkl, mem, scalars):
+    """g += the weighted gradient of the KL."""
+    scale, kl_weight = mem[scalars + jobs.SCALE], mem[scalars + jobs.KL_WEIGHT]
+    for k in range(g.size):
+        g[k] += scale * kl_weight * dkl[k]
+
+
+@inner(SUMS)
 def straight_through(g, h, p, mem, ints, codes, S, D, K, dcodes, ld_dcodes, estimator, divide, tau, work):
     """Straight-through or ReinMax from the gradients at S codes, already scaled: g [D K] is overwritten."""
     n = D * K
@@ -82,8 +90,7 @@ def straight_through(g, h, p, mem, ints, codes, S, D, K, dcodes, ld_dcodes, esti
 
 @job(SUMS)
 def latent_backward(c, a, mem, ints, examples, scalars, scratch):
-    group, D, K, S, h, ld_h, dkl, q, codes, loss, parts, dcodes, ld_dcodes, dh, estimator, divide = a[2:18]
-    scale, kl_weight = mem[scalars + jobs.SCALE], mem[scalars + jobs.KL_WEIGHT]
+    group, D, K, S, ld_h, dkl, q, codes, loss, parts, dh, estimator = a[2:14]
     n, evaluations = D * K, examples * S
     mean = f4(0)
     if estimator == jobs.LEAVE_ONE_OUT and evaluations > 1:
@@ -92,17 +99,24 @@ def latent_backward(c, a, mem, ints, examples, scalars, scratch):
     others = f4(evaluations) / f4(evaluations - 1) if evaluations > 1 else f4(1)
     for b in range(c * group, min(c * group + group, examples)):
         at = b * ld_h
-        g, p, penalty = mem[dh + at:dh + at + n], mem[q + at:q + at + n], mem[dkl + at:dkl + at + n]
-        if estimator in jobs.PATHWISE:
-            straight_through(g, mem[h + at:h + at + n], p, mem, ints, codes + b * S * D, S, D, K,
-                             dcodes + b * S * ld_dcodes, ld_dcodes, estimator, divide, mem[scalars + jobs.TEMPERATURE],
-                             scratch)
-        else:
-            for s in range(S):
-                mem[scratch + s] = cost_of(mem, loss, parts, b * S + s)
-            score_backward(g, p, mem, ints, codes + b * S * D, S, D, scratch, estimator,
-                           mem[scalars + jobs.BASELINE], mean, others)
-            for k in range(n):
-                g[k] *= scale
+        g, p = mem[dh + at:dh + at + n], mem[q + at:q + at + n]
+        for s in range(S):
+            mem[scratch + s] = cost_of(mem, loss, parts, b * S + s)
+        score_backward(g, p, mem, ints, codes + b * S * D, S, D, scratch, estimator,
+                       mem[scalars + jobs.BASELINE], mean, others)
         for k in range(n):
-            g[k] += scale * kl_weight * penalty[k]
+            g[k] *= mem[scalars + jobs.SCALE]
+        add_kl(g, mem[dkl + at:dkl + at + n], mem, scalars)
+
+
+@job(SUMS)
+def pathwise_backward(c, a, mem, ints, examples, scalars, scratch):
+    group, D, K, S, h, ld_h, dkl, q, codes, dcodes, ld_dcodes, dh, estimator, divide = a[2:16]
+    n = D * K
+    for b in range(c * group, min(c * group + group, examples)):
+        at = b * ld_h
+        g, p = mem[dh + at:dh + at + n], mem[q + at:q + at + n]
+        straight_through(g, mem[h + at:h + at + n], p, mem, ints, codes + b * S * D, S, D, K,
+                         dcodes + b * S * ld_dcodes, ld_dcodes, estimator, divide, mem[scalars + jobs.TEMPERATURE],
+                         scratch)
+        add_kl(g, mem[dkl + at:dkl + at + n], mem, scalars)

@@ -28,9 +28,10 @@ FIELDS = {
                                "w_rows", "bias", "span", "S"),
     # chunk = examples [c * group, ...), side by side in whole vectors: posterior, KL and its gradient, codes
     "latent": ("group", "D", "K", "S", "h", "ld_h", "dkl", "q", "log_p", "kl", "i_codes", "i_numbers", "free_bits"),
-    # chunk = examples [c * group, ...): gradient at the encoder's output
-    "latent_backward": ("group", "D", "K", "S", "h", "ld_h", "dkl", "q", "i_codes", "loss", "parts", "dcodes",
-                        "ld_dcodes", "dh", "estimator", "divide"),
+    # chunk = examples [c * group, ...): gradient at the encoder's output, from costs or from gradients at the codes
+    "latent_backward": ("group", "D", "K", "S", "ld_h", "dkl", "q", "i_codes", "loss", "parts", "dh", "estimator"),
+    "pathwise_backward": ("group", "D", "K", "S", "h", "ld_h", "dkl", "q", "i_codes", "dcodes", "ld_dcodes", "dh",
+                          "estimator", "divide"),
     # one chunk: log p(z) from the prior's logits
     "prior": ("D", "K", "logits", "log_p"),
     # one chunk: gradient of the prior's logits and their update
@@ -69,9 +70,9 @@ FIELDS = {
     "weigh_rows": ("group", "S", "weights", "y", "ld_y", "width"),
 }
 KINDS = {name: i for i, name in enumerate(FIELDS)}
-(PIXELS, INVERT, PICK, DENSE, BACKWARD, WEIGHT_GRADIENT, PICKED_WEIGHT_GRADIENT, LATENT, LATENT_BACKWARD, PRIOR,
- PRIOR_GRADIENT, REPORT, TURN, TURN_WEIGHT, CODE_WEIGHTS, CODE_LIST, CODE_PICK, CODE_DENSE, CODE_BACKWARD, CODE_COST,
- CODE_COST_LISTED, CODE_LATENT_BACKWARD, CODE_WEIGHT_GRADIENT, CODE_PICKED_WEIGHT_GRADIENT,
+(PIXELS, INVERT, PICK, DENSE, BACKWARD, WEIGHT_GRADIENT, PICKED_WEIGHT_GRADIENT, LATENT, LATENT_BACKWARD,
+ PATHWISE_BACKWARD, PRIOR, PRIOR_GRADIENT, REPORT, TURN, TURN_WEIGHT, CODE_WEIGHTS, CODE_LIST, CODE_PICK, CODE_DENSE,
+ CODE_BACKWARD, CODE_COST, CODE_COST_LISTED, CODE_LATENT_BACKWARD, CODE_WEIGHT_GRADIENT, CODE_PICKED_WEIGHT_GRADIENT,
  WEIGH_ROWS) = range(len(FIELDS))
 
 LINEAR, RELU, LEAKY_RELU, TANH = range(4)

@@ -68,7 +68,7 @@ def open_to(folder):
 
 
 def cache_folder():
-    """A folder that the user alone can write to, named by sources and tile; None where there is none, and a line why."""
+    """A folder that only the user can write to, named by sources and tile; None where there is none, and a line why."""
     try:
         folder = user_cache() / "npdvae" / f"kernels-{sources_hash()}-{target.CHOICE}"
         for path in (*reversed(folder.parents), folder):

@@ -4,6 +4,7 @@ from __future__ import annotations
 import numpy as np
 
 from npdvae.fused.memory import matrix, up
+from npdvae.kernels.cpu import jobs
 from npdvae.kernels.cpu.target import LANES
 
 
@@ -47,8 +48,11 @@ class Latent:
     def backward(self):
         """The estimate from the costs or from the gradients at the codes, and the KL's gradient."""
         f, h, dh, decoder = self.frame, self.encoder.logits, self.encoder.dlogits, self.decoder
-        loss, dcodes = decoder.cost.loss, decoder.dcodes
-        return ("latent_backward", -(-f.batch // f.examples), dict(
-            group=f.examples, D=f.D, K=f.K, S=f.S, h=h.offset, ld_h=h.ld, dkl=self.dkl.offset, q=self.q.offset,
-            i_codes=decoder.codes.index, loss=loss.offset, parts=loss.ld, dcodes=dcodes.offset, ld_dcodes=dcodes.ld,
-            dh=dh.offset, estimator=self.gradient.kind, divide=self.gradient.divide))
+        loss, dcodes, kind = decoder.cost.loss, decoder.dcodes, self.gradient.kind
+        shared = dict(group=f.examples, D=f.D, K=f.K, S=f.S, ld_h=h.ld, dkl=self.dkl.offset, q=self.q.offset,
+                      i_codes=decoder.codes.index, dh=dh.offset, estimator=kind)
+        chunks = -(-f.batch // f.examples)
+        if kind in jobs.PATHWISE:
+            return ("pathwise_backward", chunks, dict(**shared, h=h.offset, dcodes=dcodes.offset, ld_dcodes=dcodes.ld,
+                                                      divide=self.gradient.divide))
+        return ("latent_backward", chunks, dict(**shared, loss=loss.offset, parts=loss.ld))
