@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 
 from npdvae import __version__
@@ -26,6 +27,9 @@ def guarded(command):
         except BrokenPipeError:                 # whoever reads the output has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
+        except KeyboardInterrupt as stop:       # with the number of the signal where it was another than Ctrl-C
+            print("npdvae: interrupted", file=sys.stderr)
+            return 128 + getattr(stop, "number", signal.SIGINT)
         except (ValueError, OSError, BackendError, MemoryError) as error:
             if os.environ.get("NPDVAE_DEBUG"):
                 raise

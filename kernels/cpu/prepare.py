@@ -51,12 +51,10 @@ def ready(kinds):
 
 
 def kept(name):
-    """Whether the store has a kernel, or one of that name at least."""
+    """Whether a kernel need not be compiled."""
     kernel, signature = unit(name)
-    if signature.args in kernel.overloads:
-        return True
-    folder = store.folder()
-    return folder is not None and (folder / kernel._cache.file(signature, kernel.targetctx.codegen())).exists()
+    return (signature.args in kernel.overloads
+            or store.load(kernel._cache.file(signature, kernel.targetctx.codegen())) is not None)
 
 
 def compile_one(name):
@@ -102,11 +100,14 @@ def helpers(todo, step):
         kill(processes)
         for thread in threads:
             thread.join()
+        for process in processes:
+            process.stdout.close()
 
 
 def kill(processes):
     for process in processes:
         process.kill()
+    for process in processes:
         process.wait()
 
 
@@ -135,6 +136,8 @@ def feed(process, todo, step):
         pass
     if name is not None:
         todo.append(name)
+    with contextlib.suppress(OSError):          # of what it never read
+        process.stdin.close()
 
 
 def tell(process, line):

@@ -3,6 +3,7 @@
 What is kept are pickles and machine code, so the folder counts only where nobody else may write to it.
 """
 import atexit
+import contextlib
 import hashlib
 import os
 import pathlib
@@ -81,15 +82,17 @@ def cache_folder():
         os.utime(folder)                        # in use
         forget(folder.parent)
         return folder
-    except (OSError, RuntimeError):             # nothing can be written; no home
+    except (OSError, RuntimeError) as error:    # nothing can be written; no home
+        say(f"compiled kernels are not kept: {error}")
         return None
 
 
 def forget(parent):
     """Remove compiled kernels of other sources that nobody has used for a month."""
     for folder in parent.glob("kernels-*"):
-        if folder.stat().st_mtime < time.time() - UNUSED:
-            shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):      # another process does the same
+            if folder.stat().st_mtime < time.time() - UNUSED:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def folder():
@@ -133,7 +136,8 @@ def load(name):
 def discard(name):
     """Throw away what cannot be used."""
     say(f"a damaged compiled kernel is thrown away, and compiled again: {folder() / name}")
-    (folder() / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        (folder() / name).unlink(missing_ok=True)
 
 
 def save(name, data):
@@ -146,7 +150,5 @@ def save(name, data):
             file.write(MARK + hashlib.sha256(data).digest() + data)
         os.replace(part, folder() / name)
     except OSError:                             # full, read-only or removed: the next process compiles again
-        try:
+        with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
-        except OSError:
-            pass
