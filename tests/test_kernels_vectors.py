@@ -9,6 +9,7 @@ from numba import njit
 
 from npdvae.kernels.cpu import philox_vectors, sync, target, vectors
 from npdvae.kernels.cpu.compiler import CONTRACT, kernel
+from tests.kernels import from_python
 
 SIZE = 20_000
 TOLERANCE = 1e-6                                # sums of at most 40 products of numbers below 4, rounded in another way
@@ -69,7 +70,9 @@ def test_gradient_tile_updates_as_its_twin(kind, n, momentum_only):
     assert not np.array_equal(states[1][12000:12032], memory()[0][12000:12032])
 
 
-def test_philox_of_vectors_equals_its_twin_bit_for_bit():
+def test_philox_of_vectors_equals_its_twin_bit_for_bit(monkeypatch):
+    monkeypatch.setattr(philox_vectors, "philox", from_python(philox_vectors.philox))
+
     @njit
     def call(ints, index, out, step, example, draw, seed, stream):
         philox_vectors.draws(ints, index, out, step, example, draw, seed, stream)

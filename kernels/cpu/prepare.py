@@ -1,7 +1,7 @@
 """Kernels of a plan, made ready before its first step: loaded, or compiled in several processes at once.
 
 A helper is a fresh interpreter that compiles what it is told, leaves it in the store, and ends with its parent,
-however that ends. Where helpers fail this process compiles everything itself, to the same machine code.
+however that ends. Where there is one core, or helpers fail, this process compiles, to the same machine code.
 """
 import collections
 import contextlib
@@ -18,11 +18,11 @@ from numba import config, types
 
 from npdvae.kernels.cpu import calls, store
 from npdvae.kernels.cpu.fused_worker import work
-from npdvae.kernels.cpu.interrupt import interruptible
+from npdvae.kernels.cpu.interrupt import noted
 
-MOST = 4                                        # processes: each takes some 150 MB
-FEW = 3                                         # kernels that are compiled sooner than a helper starts
-PATIENCE = 120                                  # seconds that a helper is given once there is nothing else to do
+MOST = 4                                        # helpers: each takes some 150 MB
+FEW = 2                                         # kernels that are compiled sooner than helpers start
+PATIENCE = 300                                  # seconds for a kernel: a helper beyond has stopped
 SLOW = ("latent", "latent_backward", "pixels", "work", "weight_gradient", "dense", "backward",
         "picked_weight_gradient")               # first: the last ones of a queue should be short
 HELPER = ("import json, sys; start = json.loads(sys.stdin.readline()); sys.path[:] = start['path']; "
@@ -63,39 +63,35 @@ def compile_one(name):
 
 
 def compile_all(names):
-    """Compile kernels, here and in helpers, each where there is time first."""
+    """Compile kernels in helpers, and here what these leave."""
     todo = collections.deque(names)
-    with Progress(len(names)) as progress, interruptible(), helpers(todo, progress.step) as (threads, processes):
-        idle = None
-        while todo or any(thread.is_alive() for thread in threads):
-            try:
-                name = todo.popleft()
-            except IndexError:
-                idle = idle or time.monotonic()
-                if time.monotonic() > idle + PATIENCE:
+    with Progress(len(names)) as progress, noted() as signals:
+        with helpers(count(len(names)), todo, progress) as (threads, processes):
+            while any(thread.is_alive() for thread in threads):
+                signals.check()
+                if time.monotonic() > progress.latest + PATIENCE:
                     kill(processes)
                 time.sleep(0.01)
-                continue
-            idle = None
-            compile_one(name)
+        while todo:
+            compile_one(todo.popleft())
             progress.step()
+            signals.check()
 
 
 @contextlib.contextmanager
-def helpers(todo, step):
-    """Processes that compile what is to do, each fed by a thread; none is left behind."""
+def helpers(n, todo, progress):
+    """n processes that compile what is to do, each fed by a thread; none is left behind."""
     processes: list = []
     threads: list = []
     try:
-        for _ in range(count(len(todo)) - 1):
+        for _ in range(n):
             processes.append(subprocess.Popen([sys.executable, "-P", "-c", HELPER], stdin=subprocess.PIPE, text=True,
                                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, process_group=0))
-            threads.append(threading.Thread(target=feed, args=(processes[-1], todo, step), daemon=True))
+            threads.append(threading.Thread(target=feed, args=(processes[-1], todo, progress), daemon=True))
             threads[-1].start()
-    except OSError:                             # no more processes may be started
-        pass
-    try:
         yield threads, processes
+    except OSError:                             # no more processes can be started
+        pass
     finally:
         kill(processes)
         for thread in threads:
@@ -112,15 +108,15 @@ def kill(processes):
 
 
 def count(kernels):
-    """How many processes compile, this one counted."""
+    """How many helpers compile; this process, if none."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     interpreter = pathlib.Path(sys.executable or "").name.lower().startswith("python")
-    if kernels <= FEW or store.folder() is None or not interpreter or os.name != "posix":
-        return 1
+    if min(cores, kernels - FEW) < 2 or store.folder() is None or not interpreter or os.name != "posix":
+        return 0
     return min(cores, MOST, kernels // 2)
 
 
-def feed(process, todo, step):
+def feed(process, todo, progress):
     """Give a helper one name after another; the one that it fails at is left to others."""
     name = None
     try:
@@ -131,7 +127,7 @@ def feed(process, todo, step):
             if process.stdout.readline().strip() != name:
                 break
             name = None
-            step()
+            progress.step()
     except (OSError, ValueError, IndexError):   # it has died; the last name went elsewhere
         pass
     if name is not None:
@@ -169,7 +165,7 @@ class Progress:
     """One line on a terminal, renewed in place and wiped at the end; elsewhere one line and no more."""
 
     def __init__(self, total):
-        self.total, self.done, self.lock = total, 0, threading.Lock()
+        self.total, self.done, self.latest, self.lock = total, 0, time.monotonic(), threading.Lock()
         self.live = bool(sys.stderr and not sys.stderr.closed and sys.stderr.isatty())
 
     def __enter__(self):
@@ -182,7 +178,7 @@ class Progress:
 
     def step(self):
         with self.lock:
-            self.done += 1
+            self.done, self.latest = self.done + 1, time.monotonic()
             if self.live:
                 self.show(self.text())
 
