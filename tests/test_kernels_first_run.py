@@ -125,6 +125,37 @@ def test_what_a_failing_helper_leaves_is_compiled_here(monkeypatch, tmp_path, he
     assert not any("feed" in thread.name for thread in threading.enumerate())
 
 
+@pytest.mark.parametrize("started", [0, 1])
+def test_where_no_process_can_be_started_this_one_compiles(monkeypatch, tmp_path, started):
+    done, popen, tries = [], subprocess.Popen, []
+
+    def start(*arguments, **options):
+        tries.append(1)
+        if len(tries) > started:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return popen(*arguments, **options)
+
+    monkeypatch.setattr(prepare, "HELPER", "import sys; sys.exit(3)")
+    monkeypatch.setattr(prepare, "count", lambda kernels: 2)
+    monkeypatch.setattr(prepare, "compile_one", done.append)
+    monkeypatch.setattr(prepare.subprocess, "Popen", start)
+    monkeypatch.setattr(store, "CHOSEN", [tmp_path])
+    prepare.compile_all(["one", "two"])
+    assert sorted(done) == ["one", "two"] and len(tries) == started + 1
+
+
+@pytest.mark.parametrize("cores, kernels, folder, executable, expected", [
+    (1, 9, "/x", "/usr/bin/python3", 0), (2, 9, "/x", "/usr/bin/python3", 2), (64, 30, "/x", "python", 4),
+    (64, 5, "/x", "python", 2), (2, 2, "/x", "python", 0), (2, 3, "/x", "python", 0), (2, 4, "/x", "python", 2),
+    (2, 9, None, "python", 0), (2, 9, "/x", "/opt/application", 0), (2, 9, "/x", None, 0)])
+def test_helpers_are_as_many_as_pay(monkeypatch, cores, kernels, folder, executable, expected):
+    """None for another interpreter than Python's, which embeds it and may be anything."""
+    monkeypatch.setattr(prepare.os, "sched_getaffinity", lambda process: range(cores), raising=False)
+    monkeypatch.setattr(store, "CHOSEN", [folder])
+    monkeypatch.setattr(sys, "executable", executable)
+    assert prepare.count(kernels) == expected
+
+
 def test_a_helper_that_hangs_is_given_up(monkeypatch, tmp_path):
     done = []
     monkeypatch.setattr(prepare, "HELPER", "import time; time.sleep(1000)")

@@ -80,18 +80,18 @@ def compile_all(names):
 
 @contextlib.contextmanager
 def helpers(n, todo, progress):
-    """n processes that compile what is to do, each fed by a thread; none is left behind."""
+    """At most n processes that compile what is to do, each fed by a thread; none is left behind."""
     processes: list = []
     threads: list = []
-    try:
+    with contextlib.suppress(OSError):          # where no more processes can be started
         for _ in range(n):
             processes.append(subprocess.Popen([sys.executable, "-P", "-c", HELPER], stdin=subprocess.PIPE, text=True,
                                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, process_group=0))
             threads.append(threading.Thread(target=feed, args=(processes[-1], todo, progress), daemon=True))
-            threads[-1].start()
+    try:
+        for thread in threads:
+            thread.start()
         yield threads, processes
-    except OSError:                             # no more processes can be started
-        pass
     finally:
         kill(processes)
         for thread in threads:
