@@ -20,7 +20,7 @@ TYPES = {                                       # of all that jobs and workers t
     "segments": i8[:, ::1], "mem": f4[::1], "ints": i4[::1], "images": u1[:, ::1], "grey_images": f4[:, ::1],
     "order": i8[::1], "batch": i8, "first_step": i8, "trains": i8, "start": i8, "keys": i8[::1], "scalars": i8,
     "scratch": i8, "scratch_size": i8, "i_scratch": i8, "i_scratch_size": i8, "running": f8[::1], "out": f8[:, ::1],
-    "sync": i8[::1], "addresses": i8[::1]}
+    "sync": i8[::1], "pace": i8[::1], "addresses": i8[::1]}
 OF_JOB = {"c": i8, "a": i8[::1], "mem": f4[::1], "ints": i4[::1], "images": u1[:, ::1], "grey_images": f4[:, ::1],
           "order": i8[::1], "first": i8, "examples": i8, "step": i8, "example": i8, "keys": i8[::1], "scalars": i8,
           "scratch": i8, "i_scratch": i8, "running": f8[::1], "out": f8[::1]}   # in the order of `do`

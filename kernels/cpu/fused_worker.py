@@ -17,12 +17,13 @@ from npdvae.kernels.cpu import (
     jobs,
 )
 from npdvae.kernels.cpu.calls import do
+from npdvae.kernels.cpu.clocks import used, wall
 from npdvae.kernels.cpu.compiler import SUMS, kernel
+from npdvae.kernels.cpu.pace import ALL, OWN, SPUN, USED, WALL, judge, rest
 from npdvae.kernels.cpu.sync import (
     FLUSH,
     atomic_add,
     atomic_load,
-    barrier,
     claim,
     float_mode,
     passes,
@@ -33,25 +34,25 @@ from npdvae.kernels.cpu.sync import (
 SERVERS = (code_choice, code_cost, code_layers, fused_estimators, fused_exact, fused_latent, fused_layers, fused_pixels,
            fused_update)                        # where the kernels of all jobs are
 STRIDE = 8                                      # int64 entries between two counters: a cache line each
-ARRIVED, OPENED, QUIT, DONE, FIRST = range(0, 5 * STRIDE, STRIDE)   # of sync: at barriers; gates; steps; first counter
+OPENED, QUIT, DONE, FIRST = range(0, 4 * STRIDE, STRIDE)    # of sync: gates; whether to end; steps; first counter
 
 
-def counters(stages):
-    """Entries of sync for so many stages of a step: claimed and finished chunks of each, for two steps in turn."""
-    return FIRST + 4 * STRIDE * stages
+def counters(stages, steps):
+    """Entries of sync for so many stages of each step: claimed and finished chunks of each."""
+    return FIRST + 2 * STRIDE * stages * steps
 
 
 @kernel(SUMS)
 def work(worker, turn, end, workers, table, stages, segments, mem, ints, images, grey_images, order, batch, first_step,
-         trains, start, keys, scalars, scratch, scratch_size, i_scratch, i_scratch_size, running, out, sync,
+         trains, start, keys, scalars, scratch, scratch_size, i_scratch, i_scratch_size, running, out, sync, pace,
          addresses):
     """Segments turn .. end of len(out) steps, counted over all of them: of training, numbered from first_step, or
     (trains 0) of evaluation, all with that number. Images of an evaluation count from `start`.
 
     table [jobs, arguments]; stages [n, 3] = first job, end, and 0 or the number of chunks that go through all jobs of
     the stage in one go; segments [m, 2] = first stage, end; keys = (seed, pixel stream, latent stream); scalars =
-    offset of the first step's numbers in mem; running [3] float64; out [steps, 2]; sync int64; addresses of
-    the kinds of jobs. Returns the turn at which a peer grew tired of waiting, or end.
+    offset of the first step's numbers in mem; running [3] float64; out [steps, 2]; sync, pace int64; addresses
+    of the kinds of jobs. Returns the turn at which a peer grew tired of waiting, or end.
     """
     mode = float_mode()
     set_float_mode(np.int32(mode | FLUSH))      # moments of dead pixels would turn denormal and slow
@@ -59,11 +60,13 @@ def work(worker, turn, end, workers, table, stages, segments, mem, ints, images,
     n_stages, n_segments = len(stages), len(segments)
     gated = n_segments > 1
     while turn < end:
-        step = turn // n_segments
+        step, began, begun = turn // n_segments, wall(), used()
         if gated and worker == 0 and atomic_load(sync, OPENED) <= turn:
             atomic_add(sync, OPENED, 1)
         if gated and worker > 0 and not passes(sync, OPENED, QUIT, turn):
             break
+        if worker > 0:
+            rest(pace, sync, DONE, QUIT, step)
         first = step * batch
         examples = min(batch, len(order) - first)
         at = scalars + step * jobs.STEP_SCALARS
@@ -73,7 +76,7 @@ def work(worker, turn, end, workers, table, stages, segments, mem, ints, images,
             chunks = through
             for j in range(job, last if through == 0 else job):
                 chunks += table[j, 1]
-            counter, mine = FIRST + 2 * STRIDE * ((step & 1) * n_stages + stage), 0
+            counter, mine = FIRST + 2 * STRIDE * (step * n_stages + stage), 0
             while True:
                 c = claim(sync, counter, worker, workers, chunks, mine)
                 if c < 0:
@@ -88,18 +91,19 @@ def work(worker, turn, end, workers, table, stages, segments, mem, ints, images,
                     for part in range(c, c + 1 if through == 0 else table[k, 1], max(through, 1)):
                         do(addresses, part, table[k], mem, ints, images, grey_images, order, first, examples, number,
                            example, keys, at, scratch, i_scratch, running, out[step])
-            if stage == 0 and worker == 0:      # the other step's counters are idle between these barriers
-                for k in range(2 * n_stages):
-                    sync[FIRST + STRIDE * (2 * (1 - (step & 1)) * n_stages + k)] = 0
-            if not gated:
-                barrier(sync, (step * n_stages + stage + 1) * workers)
-                continue
             atomic_add(sync, counter + STRIDE, mine)
-            wait_for(sync, counter + STRIDE, chunks)        # not for peers that sleep
-            if stage == n_stages - 1:
-                barrier(sync, (step + 1) * workers)
+            spun = wait_for(sync, counter + STRIDE, chunks)         # for what is done, not for those who are kept from it
+            if worker == 0:
+                pace[SPUN] += spun
+                pace[OWN] += mine
+                pace[ALL] += chunks
         turn += 1
-        if worker == 0 and turn % n_segments == 0:
-            atomic_add(sync, DONE, 1)
+        if worker == 0:
+            now = wall()
+            pace[WALL] += now - began
+            pace[USED] += used() - begun
+            if turn % n_segments == 0:
+                judge(pace, now)
+                atomic_add(sync, DONE, 1)
     set_float_mode(np.int32(mode))
     return turn

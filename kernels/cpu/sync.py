@@ -1,13 +1,15 @@
-"""How workers share a step: atomic counters, a barrier, and the handling of denormal numbers; twins for one worker."""
+"""How workers share a step: atomic counters, waits, and the handling of denormal numbers; twins for one worker."""
 from llvmlite import ir
 from numba import config, types
 from numba.extending import intrinsic
 
+from npdvae.kernels.cpu.clocks import wall
 from npdvae.kernels.cpu.compiler import helper
 from npdvae.kernels.cpu.vectors import I32, I64, POINTER, data, external, in_bytes
 
-SPINS = 2000                                    # turns of a busy wait before the core is given away
-YIELDS = 500                                    # times that it is given away before a worker sleeps
+SPINS = 2000                                    # turns of a busy wait before a worker naps: 0.03 to 0.1 ms
+NAP = 20                                        # microseconds, to which the kernel adds some 60 of its own
+NAPS = 20                                       # before a worker at a gate is sent to sleep
 FLUSH = 0x8040                                  # MXCSR: denormal results and operands count as zero
 
 
@@ -79,7 +81,7 @@ if config.DISABLE_JIT:
     def pause():
         """One worker never waits."""
 
-    def give_way():
+    def nap(microseconds):
         """One worker never waits."""
 
     def float_mode():
@@ -92,26 +94,25 @@ if config.DISABLE_JIT:
 else:
     atomic_add, atomic_load, pause, float_mode, set_float_mode = (
         _atomic_add, _atomic_load, _pause, _float_mode, _set_float_mode)
-    give_way = types.ExternalFunction("sched_yield", types.int32())
+    nap = types.ExternalFunction("usleep", types.int32(types.uint32))
 
 
 @helper
 def wait_for(sync, i, target):
-    """Wait until entry i of sync is at least `target`."""
-    spins = 0
+    """Wait until entry i of sync is at least `target`. A long wait sleeps: the core may be what the others lack.
+
+    Returns the nanoseconds that it span.
+    """
+    if atomic_load(sync, i) >= target:
+        return 0
+    began, spins = wall(), 0
+    while spins < SPINS and atomic_load(sync, i) < target:
+        pause()
+        spins += 1
+    spun = wall() - began
     while atomic_load(sync, i) < target:
-        if spins < SPINS:
-            pause()
-            spins += 1
-        else:
-            give_way()
-
-
-@helper
-def barrier(sync, target):
-    """Wait until all workers have come: entry 0 of sync counts arrivals, `target` of them in all."""
-    if atomic_add(sync, 0, 1) + 1 < target:
-        wait_for(sync, 0, target)
+        nap(NAP)
+    return spun
 
 
 @helper
@@ -120,12 +121,12 @@ def passes(sync, opened, quit, turn):
     entry `quit` is 1 where no more will be opened."""
     turns = 0
     while atomic_load(sync, opened) <= turn:
-        if atomic_load(sync, quit) or turns == SPINS + YIELDS:
+        if atomic_load(sync, quit) or turns == SPINS + NAPS:
             return False
         if turns < SPINS:
             pause()
         else:
-            give_way()
+            nap(NAP)
         turns += 1
     return True
 

@@ -126,10 +126,10 @@ class Fused(Panels):
     def launch(self, program, images, order, step, trains, streams, out, example=0):
         """Run the workers over `out` steps; the first in this thread."""
         (table, stages), plan, steps = program, self.plan, len(out)
-        sync, keys = np.zeros(counters(len(stages)), np.int64), np.array([self.recipe.seed, *streams], np.int64)
+        sync, keys = np.zeros(counters(len(stages), steps), np.int64), np.array([self.recipe.seed, *streams], np.int64)
         arguments = (self.workers, table, stages, np.array([[0, len(stages)]]), self.mem, self.ints,
                      *self.images(images), order, plan.batch, step, trains, example, keys, plan.scalars, self.scratch,
-                     plan.scratch_size, self.i_scratch, plan.i_scratch_size, self.running, out, sync,
+                     plan.scratch_size, self.i_scratch, plan.i_scratch_size, self.running, out, sync, self.pace,
                      kernels(table))
         peers = [threading.Thread(target=work, args=(i, 0, steps, *arguments)) for i in range(1, self.workers)]
         for peer in peers:

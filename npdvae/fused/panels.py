@@ -11,6 +11,7 @@ from numba import config
 from npdvae import describe
 from npdvae.engine import Readable
 from npdvae.kernels.cpu import jobs
+from npdvae.kernels.cpu.pace import ENTRIES
 from npdvae.kernels.cpu.prepare import ready
 
 DENSITY = 0.3                                   # share of ones where adding rows costs as much as a dense product
@@ -54,6 +55,7 @@ class Panels(Readable):
         self.spec = describe.describe(model, recipe)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.workers = 1 if config.DISABLE_JIT else min(threads or cores, MOST_WORKERS)
+        self.pace = np.zeros(ENTRIES, np.int64)
 
     def pixels(self):
         """How a plan reads pixels: the mode, levels of byte images (0 for floats), and whether images are lists."""

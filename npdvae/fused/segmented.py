@@ -79,7 +79,7 @@ class Segmented(Panels):
     def team(self, program, steps, images, order, step, trains, streams, example=0):
         """Workers on so many steps."""
         plan, keys = self.plan, np.array([self.recipe.seed, *streams], np.int64)
-        return Workers(self.workers, program, steps, (
+        return Workers(self.workers, program, steps, self.pace, (
             self.mem, self.ints, *self.images(images), order, plan.batch, step, trains, example, keys, plan.scalars,
             self.scratch, plan.scratch_size, self.i_scratch, plan.i_scratch_size, np.zeros(3)))
 

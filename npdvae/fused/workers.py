@@ -16,11 +16,12 @@ class Workers:
     the first segment; leaving the block, by an exception or not, ends them.
     """
 
-    def __init__(self, count, program, steps, arguments):
+    def __init__(self, count, program, steps, pace, arguments):
         table, stages, segments = program
-        self.sync = np.zeros(counters(len(stages)), np.int64)
+        self.sync = np.zeros(counters(len(stages), steps), np.int64)
         self.turns, self.turn, self.called, self.over = steps * len(segments), 0, 0, False
-        self.arguments = (count, table, stages, segments, *arguments, np.zeros((steps, 2)), self.sync, kernels(table))
+        self.arguments = (count, table, stages, segments, *arguments, np.zeros((steps, 2)), self.sync, pace,
+                          kernels(table))
         self.peers = [threading.Thread(target=self.serve, args=(i,), daemon=True) for i in range(1, count)]
         self.waiting = threading.Condition()
 
