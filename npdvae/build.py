@@ -13,7 +13,7 @@ from npdvae import backends, data, latents, likelihoods, optimizers, rng, schedu
 from npdvae.config import Config, with_defaults
 from npdvae.data.binarize import prepare
 from npdvae.describe import Recipe
-from npdvae.engine import Readable
+from npdvae.engine import Readable, cores
 from npdvae.evaluation import Split
 from npdvae.model import DiscreteVAE
 from npdvae.state import TrainState
@@ -102,17 +102,27 @@ def choose_engine(model, recipe, dataset, threads=None, wanted="auto"):
     if wanted == "segmented" and model.ops.name == "numpy":
         raise ValueError("--engine segmented is for the backends numba and cupy, not for numpy")
     if model.ops.name == "numba":
-        from npdvae.fused import Fused, Segmented, reason_unsegmented, reason_unsupported
-        why = reason_unsegmented(model, recipe) if wanted == "segmented" else reason_unsupported(model, recipe)
-        if why is not None and wanted == "segmented":
-            raise ValueError(f"--engine segmented cannot run this: {why}")
-        if why is not None:
-            return Readable(model, recipe, dataset, why)
-        return (Segmented if wanted == "segmented" else Fused)(model, recipe, dataset, threads)
+        return cpu_engine(model, recipe, dataset, threads, wanted)
     if model.ops.name == "cupy":
         from npdvae.gpu.engine import engine
         return engine(model, recipe, dataset, wanted=wanted)
     return Readable(model, recipe, dataset, f"backend {model.ops.name} has no other")
+
+
+def cpu_engine(model, recipe, dataset, threads, wanted):
+    """Whole steps in compiled code where they can be, else segments of them, else none."""
+    from npdvae.fused import Fused, Segmented, reason_unsegmented, reason_unsupported
+    unfused = "as asked for" if wanted == "segmented" else reason_unsupported(model, recipe)
+    unsegmented = reason_unsegmented(model, recipe) if unfused is not None else None
+    if unsegmented is not None and wanted == "segmented":
+        raise ValueError(f"--engine segmented cannot run this: {unsegmented}")
+    if unsegmented is not None:
+        return Readable(model, recipe, dataset, "; ".join(dict.fromkeys([unfused, unsegmented])))
+    if threads is not None and threads > cores():
+        print(f"--threads {threads} is more than this process has cores: {cores()} threads", file=sys.stderr)
+        threads = cores()
+    return (Fused(model, recipe, dataset, threads) if unfused is None else
+            Segmented(model, recipe, dataset, threads, unfused))
 
 
 def fresh_state(job: Job) -> TrainState:

@@ -24,6 +24,7 @@ from npdvae.latents.base import Latent
 from npdvae.latents.categorical import Categorical
 from npdvae.likelihoods.bernoulli import Bernoulli
 from npdvae.model import DiscreteVAE
+from npdvae.optimizers.base import Optimizer
 from npdvae.state import TrainState
 from tests.test_numba_fused import TOLERANCE, images
 
@@ -128,22 +129,38 @@ class TenthOfBCE(Bernoulli):
         return 0.1 * da, grads
 
 
+class Lars(Optimizer):
+    """A momentum whose steps are as long as the parameter: no rule by element, two moments."""
+
+    name, kinds = "lars", "ab"
+
+    def rule(self, p, g, *moments, t, lr):
+        a, b = moments
+        a, b = 0.9 * a + g, b + abs(g)
+        norm = self.ops.xp.sqrt((a ** 2).sum()) + 1e-8
+        return p - lr * self.ops.xp.sqrt((p ** 2).sum()) / norm * a, a, b
+
+
+OWN = f"{__name__}:Lars"
+
+
 def make(kind, dtype, ops, estimator="rloo", latent=None, likelihood=None, pixels=19, images_of="bytes",
          binarize="dynamic", hidden=(20, 11), batch=10, optimizer="adam", activation="relu", kl_weight=0.7, threads=2,
-         D=3, K=4, **options):
+         D=3, K=4, microbatch=None, clip=None, **options):
     """An engine of a small model with its first state loaded."""
     K = 2 if latent is None and estimators.find(estimator).binary else K
     part = Categorical(D, K, estimator, ops=ops, **options) if latent is None else latent(ops)
     model = DiscreteVAE(pixels, hidden, part, likelihood and likelihood(ops), activation)
-    recipe = Recipe(optimizers.get(optimizer, ops=ops), lambda step: 1e-3 / (step + 1), lambda step: kl_weight, batch,
-                    None, None, binarize, 3, np.dtype(dtype))
+    rule = optimizers.get(optimizer, ops=ops)
+    recipe = Recipe(rule, lambda step: 1e-3 / (step + 1), lambda step: kl_weight, batch, microbatch, clip, binarize, 3,
+                    np.dtype(dtype))
     arguments = (threads,) if kind is Segmented else ()
     engine, draw = kind(model, recipe, images(pixels, images_of), *arguments), np.random.default_rng(1)
     params = {k: draw.normal(0, 0.5, v.shape).astype(f4) for k, v in model.init(rng.Generator(0), f4).items()}
     params = {k: v.astype(dtype) for k, v in params.items()}
     state = part.init_state(rng.Generator(1), pixels)
     state = {k: v.astype(dtype) if v.dtype.kind == "f" else v for k, v in state.items()} if state else None
-    engine.load(TrainState(params, optimizers.get(optimizer).init(params), state, 4))
+    engine.load(TrainState(params, {k: np.asarray(v) for k, v in rule.init(params).items()}, state, 4))
     return engine
 
 
@@ -205,6 +222,17 @@ CASES = {
     "own latent": dict(latent=squashed), "own latent, own likelihood": dict(latent=squashed, likelihood=TenthOfBCE),
     "own latent of codes": dict(latent=lambda ops: Choice(3, ops)),
     "weights of zero": dict(latent=lambda ops: Squashed(3, ops, 3, 30.0)),
+    "no hidden layer": dict(hidden=()), "no hidden layer, gradient at the codes": dict(hidden=(), estimator="rebar"),
+    "own latent, no hidden layer": dict(hidden=(), latent=squashed, binarize="none"),
+    "clipped": dict(clip=0.5, estimator="vimco"), "not clipped": dict(clip=1e6, estimator="rebar"),
+    "clipped, own latent": dict(clip=0.1, latent=squashed), "microbatches": dict(microbatch=4, estimator="vimco"),
+    "microbatches, clipped": dict(microbatch=3, clip=0.5, estimator="gumbel_softmax", optimizer="radam"),
+    "microbatches, own latent": dict(microbatch=4, latent=squashed), "sgd": dict(optimizer="sgd", estimator="rebar"),
+    "sgd, clipped": dict(optimizer="sgd", clip=0.5, latent=squashed), "own optimizer": dict(optimizer=OWN),
+    "own optimizer, clipped microbatches": dict(optimizer=OWN, clip=0.5, microbatch=4, latent=squashed),
+    "many rows, clipped": dict(estimator="vimco", batch=27, pixels=131, hidden=(150, 40), D=6, K=12, samples=24,
+                               clip=1.0),
+    "dense bits, microbatches": dict(images_of="floats", binarize="threshold", estimator="darn", microbatch=7),
 }
 
 

@@ -20,6 +20,21 @@ LINE = 16                                       # floats of a cache line
 
 @inner(SUMS)
 def update(mem, g, p, span, scalars):
+    """The contiguous parameters p updated with gradient g, or g kept 3 span behind, or added to what is there."""
+    n = g.size
+    whole = mem[p + 3 * span:p + 3 * span + n]
+    if mem[scalars + jobs.GRADIENT] == jobs.AT_ONCE:
+        adapt(mem, g, p, span, scalars)
+    elif mem[scalars + jobs.GRADIENT] == jobs.KEPT:
+        for j in range(n):
+            whole[j] = g[j]
+    else:
+        for j in range(n):
+            whole[j] += g[j]
+
+
+@inner(SUMS)
+def adapt(mem, g, p, span, scalars):
     """`updates.adaptive` on the contiguous parameters p with gradient g, moments span and 2 span behind."""
     n = g.size
     s0, s1, s2, s3, s4 = mem[scalars], mem[scalars + 1], mem[scalars + 2], mem[scalars + 3], mem[scalars + 4]
@@ -109,6 +124,38 @@ def picked_weight_gradient(c, a, mem, ints, examples, scalars, scratch):
         picked_gradient(mem, ints, rows + i * ld_rows, dy, ld_dy, w + i * PICK_PANEL, span, n, scalars)
     if first == 0:
         update_bias(mem, dy, ld_dy, examples * S, PICK_PANEL, bias + panel * PICK_PANEL, span, scalars, scratch)
+
+
+@job(SUMS)
+def squares(c, a, mem, running):
+    """Into running [chunks]."""
+    group, span = a[2:4]
+    start = c * group
+    g, total = mem[3 * span + start:3 * span + min(start + group, span)], 0.0
+    for j in range(g.size):
+        total += np.float64(g[j]) * np.float64(g[j])
+    running[c] = total
+
+
+@job(SUMS)
+def apply(c, a, mem, scalars):
+    """The rule of the step; its numbers s as `updates.adaptive` has them, or (rate, momentum) of SGD."""
+    group, span = a[2:4]
+    start = c * group
+    n, rule = min(group, span - start), mem[scalars + jobs.RULE]
+    p, m, g = mem[start:start + n], mem[span + start:span + start + n], mem[3 * span + start:3 * span + start + n]
+    rate, factor = mem[scalars], mem[scalars + 1]
+    for j in range(n if rule != jobs.NO_UPDATE else 0):
+        g[j] *= mem[scalars + jobs.FACTOR]
+    if rule == jobs.ADAPTIVE:
+        adapt(mem, g, start, span, scalars)
+    elif rule == jobs.MOMENTUM:
+        for j in range(n):
+            m[j] = factor * m[j] + g[j]
+            p[j] -= rate * m[j]
+    elif rule == jobs.GIVEN:
+        for j in range(n):
+            p[j] = g[j]
 
 
 @job(SUMS)

@@ -51,8 +51,8 @@ def work(worker, turn, end, workers, table, stages, segments, mem, ints, images,
 
     table [jobs, arguments]; stages [n, 3] = first job, end, and 0 or the number of chunks that go through all jobs of
     the stage in one go; segments [m, 2] = first stage, end; keys = (seed, pixel stream, latent stream); scalars =
-    offset of the first step's numbers in mem; running [3] float64; out [steps, 2]; sync, pace int64; addresses
-    of the kinds of jobs. Returns the turn at which a peer grew tired of waiting, or end.
+    offset of the first step's numbers in mem; running [3 or more] float64; out [steps, 2]; sync, pace int64;
+    addresses of the kinds of jobs. Returns the turn at which a peer grew tired of waiting, or end.
     """
     mode = float_mode()
     set_float_mode(np.int32(mode | FLUSH))      # moments of dead pixels would turn denormal and slow
@@ -92,7 +92,7 @@ def work(worker, turn, end, workers, table, stages, segments, mem, ints, images,
                         do(addresses, part, table[k], mem, ints, images, grey_images, order, first, examples, number,
                            example, keys, at, scratch, i_scratch, running, out[step])
             atomic_add(sync, counter + STRIDE, mine)
-            spun = wait_for(sync, counter + STRIDE, chunks)         # for what is done, not for those who are kept from it
+            spun = wait_for(sync, counter + STRIDE, chunks)     # for what is done, not for all to come
             if worker == 0:
                 pace[SPUN] += spun
                 pace[OWN] += mine

@@ -68,12 +68,16 @@ FIELDS = {
                                     "ld_dy", "w", "w_rows", "bias", "span"),
     # chunk = rows [c * group, ...): rows of y times their weights
     "weigh_rows": ("group", "S", "weights", "y", "ld_y", "width"),
+    # chunk = parameters [c * group, ...) of `span`, whose whole gradient lies 3 span behind: its sum of squares
+    "squares": ("group", "span"),
+    # chunk = parameters [c * group, ...): the update with the whole gradient, times a factor
+    "apply": ("group", "span"),
 }
 KINDS = {name: i for i, name in enumerate(FIELDS)}
 (PIXELS, INVERT, PICK, DENSE, BACKWARD, WEIGHT_GRADIENT, PICKED_WEIGHT_GRADIENT, LATENT, LATENT_BACKWARD,
  PATHWISE_BACKWARD, PRIOR, PRIOR_GRADIENT, REPORT, TURN, TURN_WEIGHT, CODE_WEIGHTS, CODE_LIST, CODE_PICK, CODE_DENSE,
  CODE_BACKWARD, CODE_COST, CODE_COST_LISTED, CODE_LATENT_BACKWARD, CODE_WEIGHT_GRADIENT, CODE_PICKED_WEIGHT_GRADIENT,
- WEIGH_ROWS) = range(len(FIELDS))
+ WEIGH_ROWS, SQUARES, APPLY) = range(len(FIELDS))
 
 LINEAR, RELU, LEAKY_RELU, TANH = range(4)
 ACTIVATIONS = {"linear": LINEAR, "relu": RELU, "leaky_relu": LEAKY_RELU, "tanh": TANH}
@@ -89,4 +93,6 @@ BASELINES = {"none": NO_BASELINE, "constant": SHIFTED, "running_mean": SHIFTED,
 PATHWISE = (STRAIGHT_THROUGH, REINMAX)          # estimators that read the gradients at the codes
 
 STEP_SCALARS = 12                               # numbers of one step: s0 .. s4 of the update, then these
-SCALE, KL_WEIGHT, TEMPERATURE, BASELINE = range(5, 9)
+SCALE, KL_WEIGHT, TEMPERATURE, BASELINE, GRADIENT, FACTOR, RULE = range(5, 12)
+AT_ONCE, KEPT, ADDED = range(3)                 # GRADIENT: the update behind each, or it is kept, or added to what is
+NO_UPDATE, ADAPTIVE, MOMENTUM, GIVEN = range(4)     # RULE of "apply": none yet; updates.adaptive; SGD; p = g

@@ -3,7 +3,6 @@ another began waits for the processor that the other has lost.
 
 Worker 0 judges each step by two clocks. After a bad one its peers rest for some steps' time, then are tried again.
 """
-from npdvae.kernels.cpu.clocks import used, wall
 from npdvae.kernels.cpu.compiler import helper
 from npdvae.kernels.cpu.sync import atomic_add, atomic_load, nap
 

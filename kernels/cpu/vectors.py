@@ -10,6 +10,7 @@ from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from npdvae.kernels.cpu.jobs import ADDED, AT_ONCE, GRADIENT
 from npdvae.kernels.cpu.target import GRADIENT_ROWS, LANES, PANEL, PICK_PANEL, PICK_VECTORS, ROWS, VECTORS
 
 F32, I32, I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
@@ -98,7 +99,26 @@ def pick(b, base, row_bytes, vectors):
 
 
 def update(b, sums, p, m, v, scalars, row_bytes):
-    """Epilogue of a gradient: `updates.adaptive` on rows of p, m, v at byte addresses; sums are g."""
+    """Epilogue of a gradient: `updates.adaptive` on rows of p, m, v at byte addresses; sums are g. Or g is kept."""
+    way = load(b, scalars, constant(4 * GRADIENT), F32)
+    with b.if_else(b.fcmp_ordered("==", way, ir.Constant(F32, AT_ONCE))) as (at_once, whole):
+        with at_once:
+            adapt(b, sums, p, m, v, scalars, row_bytes)
+        with whole:
+            keep(b, sums, b.add(v, b.sub(m, p)), way, row_bytes)
+
+
+def keep(b, sums, g, way, row_bytes):
+    """Rows of the whole gradient at byte address g: the sums, or with what is there already."""
+    added, zero = b.fcmp_ordered("==", way, ir.Constant(F32, ADDED)), ir.Constant(VECTOR, [0.0] * LANES)
+    for r, row in enumerate(sums):
+        for i, x in enumerate(row):
+            at = constant(r * row_bytes + WIDTH * i)
+            b.store(b.fadd(b.select(added, load(b, g, at), zero), x), pointer(b, g, at), align=4)
+
+
+def adapt(b, sums, p, m, v, scalars, row_bytes):
+    """`updates.adaptive`."""
     fma = external(b, f"llvm.fma.v{LANES}f32", VECTOR, [VECTOR] * 3)
     root = external(b, f"llvm.sqrt.v{LANES}f32", VECTOR, [VECTOR])
     s = [splat(b, load(b, scalars, constant(4 * i), F32)) for i in range(5)]
@@ -232,7 +252,12 @@ def _gradient(typing, mem, a, stride, dy, dy_stride, p, span, n, scalars):
 
 
 def update_twin(mem, g, p, span, scalars):
-    """`updates.adaptive` on the contiguous p, m = p + span, v = p + 2 span with gradient g."""
+    """`updates.adaptive` on the contiguous p, m = p + span, v = p + 2 span with gradient g; or g is kept at p + 3 span,
+    or added to what is there."""
+    if mem[scalars + GRADIENT] != AT_ONCE:
+        whole = mem[p + 3 * span:p + 3 * span + g.size]
+        whole[:] = whole + g if mem[scalars + GRADIENT] == ADDED else g
+        return
     s0, s1, s2, s3, s4 = mem[scalars:scalars + 5]
     for j in range(g.size):
         at_m, at_v = p + span + j, p + 2 * span + j

@@ -2,14 +2,13 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from typing import Any
 
 import numpy as np
 from numba import config
 
 from npdvae import describe
-from npdvae.engine import Readable
+from npdvae.engine import Readable, cores
 from npdvae.kernels.cpu import jobs
 from npdvae.kernels.cpu.pace import ENTRIES
 from npdvae.kernels.cpu.prepare import ready
@@ -49,12 +48,12 @@ class Panels(Readable):
 
     plan: Any
     mem: np.ndarray
+    kinds = "mv"                                # of moments that lie there
 
     def __init__(self, model, recipe, dataset, threads=None, why=""):
         super().__init__(model, recipe, dataset, why)
         self.spec = describe.describe(model, recipe)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.workers = 1 if config.DISABLE_JIT else min(threads or cores, MOST_WORKERS)
+        self.workers = 1 if config.DISABLE_JIT else min(threads or cores(), MOST_WORKERS)
         self.pace = np.zeros(ENTRIES, np.int64)
 
     def pixels(self):
@@ -82,9 +81,9 @@ class Panels(Readable):
         return np.zeros((1, 1), np.uint8), writable(images)
 
     def parts(self, state):
-        """(prefix of names, arrays, offset) of parameters, first and second moments."""
-        span = self.plan.span
-        return ("", state.params, 0), ("m.", state.moments, span), ("v.", state.moments, 2 * span)
+        """(prefix of names, arrays, offset) of parameters and moments."""
+        moments = [(f"{kind}.", state.moments, i * self.plan.span) for i, kind in enumerate(self.kinds, 1)]
+        return [("", state.params, 0), *moments]
 
     def put_layers(self, state):
         """Store the weights of a state and their moments."""

@@ -41,6 +41,8 @@ class Sampled:
         f, layers, h = self.frame, self.layers, self.h
         kinds, last, cost = f.activations(len(layers)), len(layers) - 1, self.cost if self.costs else NO_COST
         stages = [self.first(kinds[0])]
+        if last == 0:                           # which leaves its cost to others
+            return stages
         stages += [[dense(f, layers[i], h[i - 1], h[i], f.S, kinds[i])] for i in range(1, last)]
         return [*stages, [dense(f, layers[last], h[last - 1], h[last], f.S, kinds[last], cost)]]
 

@@ -9,15 +9,18 @@ from npdvae import describe, rng
 from npdvae.backends.numba_backend import NUMBERS
 from npdvae.engine import indices
 from npdvae.fused.decoding import Decoding, Misfit
+from npdvae.fused.frame import PARTS
 from npdvae.fused.memory import view
 from npdvae.fused.panels import Panels, WithLayers
 from npdvae.fused.plan import MOST_STEPS
 from npdvae.fused.segmented_evaluation import sums
-from npdvae.fused.segments import A, B, C, D, SegmentPlan, W
-from npdvae.fused.support import LIKELIHOODS
+from npdvae.fused.segments import A, B, C, D, E, SegmentPlan, W
+from npdvae.fused.support import LIKELIHOODS, whole_gradient
 from npdvae.fused.trial import reason_unsegmented, rows_of
+from npdvae.fused.whole import RULES, Whole, together
 from npdvae.fused.workers import Workers
 from npdvae.kernels.cpu import jobs
+from npdvae.optimizers.base import clip_norm
 from npdvae.state import LEARNED, TrainState, learned, take_back
 
 
@@ -36,19 +39,25 @@ class Segmented(Panels):
             raise ValueError(f"the segmented engine cannot run this: {reason}")
         rows = rows_of(model)
         assert not isinstance(rows, str)        # or it were unsupported
-        self.costs = self.spec.likelihood in LIKELIHOODS
-        self.plan = plan = SegmentPlan(model, recipe.batch_size, rows, self.costs, *self.pixels())
+        spec, self.split = self.spec, self.spec.microbatch is not None
+        whole, size = whole_gradient(spec) is not None, recipe.microbatch if self.split else recipe.batch_size
+        self.costs = spec.likelihood in LIKELIHOODS and len(spec.decoder) > 2
+        self.plan = plan = SegmentPlan(model, size, rows, self.costs, *self.pixels(), whole,
+                                       max(MOST_STEPS, -(-recipe.batch_size // size)))
+        self.rule = RULES.get(spec.optimizer, jobs.GIVEN)
+        self.kinds = "" if self.rule == jobs.GIVEN else recipe.optimizer.kinds
         self.mem, self.ints, self.scratch, self.i_scratch = plan.build(self.workers)
         self.ints[plan.encoder.thresholds:plan.encoder.thresholds + 256] = self.thresholds()
         self.decoding, self.once = (Decoding(d, plan.weights, self.mem, self.ints) for d in (plan.decoder, plan.once))
         self.training, self.evaluation = plan.training(), plan.evaluation()
-        self.layer_names = {f"{layer.name}.{part}" for layer in plan.layers for part in ("weight", "bias")}
+        self.whole = Whole(plan, self.mem, np.zeros(max(PARTS, 3)))
+        layers = [f"{layer.name}.{part}" for layer in plan.layers for part in ("weight", "bias")]
+        self.held = {prefix + name for prefix, _, _ in self.parts(TrainState({}, {}, None, 0)) for name in layers}
 
     def load(self, state: TrainState):
         self.put_layers(state)
-        super().load(TrainState({k: v for k, v in state.params.items() if k not in self.layer_names},
-                                {k: v for k, v in state.moments.items() if k[2:] not in self.layer_names},
-                                state.latent, state.step))
+        super().load(state._replace(params={k: v for k, v in state.params.items() if k not in self.held},
+                                    moments={k: v for k, v in state.moments.items() if k not in self.held}))
 
     def save(self) -> TrainState:
         own, layers = super().save(), TrainState({}, {}, None, 0)
@@ -56,21 +65,36 @@ class Segmented(Panels):
         return own._replace(params={**layers.params, **own.params}, moments={**layers.moments, **own.moments})
 
     def run(self, order) -> np.ndarray:
-        most, order = MOST_STEPS * self.recipe.batch_size, indices(order, len(self.dataset.train))
-        parts = [self.some_steps(order[i:i + most]) for i in range(0, len(order), most)]
-        return np.concatenate(parts) if parts else np.empty((0, 2))
-
-    def some_steps(self, order):
-        """At most MOST_STEPS steps: their sums of cost and KL, [steps, 2]."""
-        first = self.state.step
-        sizes = self.sizes(len(order))
-        self.put_scalars(first, sizes)
-        out = np.zeros((len(sizes), 2))
-        with self.team(self.training, len(sizes), self.dataset.train, order, first, 1,
-                       (rng.BINARIZE, rng.LATENT)) as workers:
-            for i, examples in enumerate(sizes):
-                out[i] = self.one_step(workers, i * D, examples)
+        size, order = self.recipe.batch_size, indices(order, len(self.dataset.train))
+        most, start, out = 1 if self.split else MOST_STEPS, self.state.step, np.zeros((-(-len(order) // size), 2))
+        while (i := self.state.step - start) < len(out):
+            try:
+                self.some_steps(order[i * size:(i + most) * size], out[i:i + most])
+            except Misfit:
+                i = self.state.step - start
+                out[i] = self.readable_step(order[i * size:(i + 1) * size])
         return out
+
+    def some_steps(self, order, out):
+        """Steps of one call of the workers; out [steps, 2]: their sums of cost and KL."""
+        first, sizes = self.state.step, self.sizes(len(order))
+        steps = [list(enumerate(sizes))] if self.split else [[(i, n)] for i, n in enumerate(sizes)]
+        self.put_scalars(first, steps)
+        with self.team(self.training, len(sizes), self.dataset.train, order, first, int(not self.split),
+                       (rng.BINARIZE, rng.LATENT)) as workers:
+            for i, turns in enumerate(steps):
+                out[i] = self.one_step(workers, turns)
+
+    def readable_step(self, batch):
+        """A step whose latent gives other rows than those that the engine was made for."""
+        before = self.state = self.save()
+        try:
+            sums = self.one(batch)
+            self.load(self.state)
+        except BaseException:
+            self.load(before)
+            raise
+        return sums
 
     def sizes(self, n):
         """Of the batches of n images."""
@@ -81,25 +105,48 @@ class Segmented(Panels):
         plan, keys = self.plan, np.array([self.recipe.seed, *streams], np.int64)
         return Workers(self.workers, program, steps, self.pace, (
             self.mem, self.ints, *self.images(images), order, plan.batch, step, trains, example, keys, plan.scalars,
-            self.scratch, plan.scratch_size, self.i_scratch, plan.i_scratch_size, np.zeros(3)))
+            self.scratch, plan.scratch_size, self.i_scratch, plan.i_scratch_size, self.whole.norms))
 
-    def put_scalars(self, first, sizes):
-        """The scalars of all steps where the workers read them."""
-        at, numbers = self.plan.scalars, NUMBERS[self.spec.optimizer]
-        table = self.mem[at:at + len(sizes) * jobs.STEP_SCALARS].reshape(-1, jobs.STEP_SCALARS)
-        for i, examples in enumerate(sizes):
-            table[i, :5] = numbers(*describe.scalars(self.recipe, first + i, examples).update)
-            table[i, jobs.SCALE] = self.plan.frame.S                # the cost's own gradient, not that of its mean
+    def put_scalars(self, first, steps):
+        """The scalars of all turns of some steps where the workers read them."""
+        at, rows = self.plan.scalars, sum(map(len, steps))
+        table = self.mem[at:at + rows * jobs.STEP_SCALARS].reshape(-1, jobs.STEP_SCALARS)
+        for i, turns in enumerate(steps):
+            now = describe.scalars(self.recipe, first + i, sum(n for _, n in turns)).update
+            numbers = self.numbers(now)
+            for turn, _ in turns:
+                table[turn, :len(numbers)] = numbers
+                table[turn, jobs.SCALE] = self.plan.frame.S         # the cost's own gradient, not that of its mean
+                table[turn, jobs.FACTOR], table[turn, jobs.RULE] = 1, self.rule if turn == turns[-1][0] else 0
+                table[turn, jobs.GRADIENT] = (jobs.KEPT if turn == turns[0][0] else jobs.ADDED) * self.plan.whole
 
-    def one_step(self, workers, turn, n):
-        """`npdvae.step.step` on n examples and the update, from segment `turn` on: the sums of cost and KL."""
-        recipe, s, decoding = self.recipe, self.state, self.decoding
+    def numbers(self, now):
+        """What the kernels' rule reads of the scalars of an update."""
+        if self.rule == jobs.ADAPTIVE:
+            return NUMBERS[self.spec.optimizer](*now)
+        return (now.rate, self.recipe.optimizer.momentum) if self.rule == jobs.MOMENTUM else ()
+
+    def one_step(self, workers, turns):
+        """`npdvae.step.step` and the update in turns (index, examples) of the workers: the sums of cost and KL."""
+        now, parts, end = describe.scalars(self.recipe, self.state.step, sum(n for _, n in turns)), [], self.plan.end
+        for turn, n in turns:
+            parts.append(self.part(workers, turn * end, n, sum(part[-1] for part in parts), now))
+            if self.plan.whole:
+                workers.run(turn * end + (D if turn == turns[-1][0] else E))
+        sums, grads, state = together(parts)
+        if self.recipe.clip_norm is not None and self.rule != jobs.GIVEN:
+            grads = self.whole.clip(grads, self.recipe.clip_norm, turn)
+        self.update(workers, turn * end + end, self.after(self.state, grads, state, now.lr))
+        return sums
+
+    def part(self, workers, turn, n, example, now):
+        """Of n examples, from segment `turn` on: sums, gradients of latent and likelihood, state, n. Up to D."""
+        s, decoding = self.state, self.decoding
         latent, likelihood, xp, params = self.model.latent, self.model.likelihood, self.ops.xp, self.params()
-        now = describe.scalars(recipe, s.step, n)
 
         workers.run(turn + A)
         x, h = self.encoded(n)
-        z, kept = latent.forward(params, h, self.latent_rng.at(s.step), s.latent, x)
+        z, kept = latent.forward(params, h, self.latent_rng.at(s.step, example=example), s.latent, x)
         decoding.put_rows(latent.rows(params, z), n)
         workers.run(turn + B)
         a = None if self.costs else decoding.output(n)              # [S, B, O]
@@ -122,23 +169,28 @@ class Segmented(Panels):
 
         changes, state = latent.advance(params, kept, cost, dz, s.latent)
         grads = {**dlatent, **dlikelihood, **{LEARNED + k: n * now.scale * g for k, g in changes.items()}}
-        found = (latent.shares(weights) * cost).sum(), latent.kl(params, kept, weights).sum()
-        self.update(workers, turn + D, self.after(s, grads, state, now.lr))
-        return found
+        sums = np.array([(latent.shares(weights) * cost).sum(), latent.kl(params, kept, weights).sum()])
+        return sums, grads, state, n
 
     def update(self, workers, end, following):
         """The last segment, and with it the state `following` the step, even if Ctrl-C falls between the two."""
         try:
             workers.run(end)
         finally:
-            if workers.steps_done == end // D:
+            if workers.done == end // self.plan.end:
                 self.state = following
 
     def after(self, s, grads, state, lr):
-        """The state behind the step, but for the layers."""
-        params, moments = self.recipe.optimizer.update({**s.params, **learned(s.latent, grads)}, grads, s.moments,
-                                                       s.step + 1, lr)
-        state, params = take_back(state, params)
+        """The state behind the step, but for the layers; these too where the optimizer has no kernel."""
+        params, given = {**s.params, **learned(s.latent, grads)}, self.rule == jobs.GIVEN
+        if given:
+            params, grads = {**params, **self.whole.layers(0)}, {**grads, **self.whole.gradients()}
+            if self.recipe.clip_norm is not None:
+                grads = clip_norm(grads, self.recipe.clip_norm)
+        params, moments = self.recipe.optimizer.update(params, grads, s.moments, s.step + 1, lr)
+        if given:
+            self.whole.give(params)
+        state, params = take_back(state, {k: v for k, v in params.items() if k not in self.held})
         return TrainState(self.model.latent.refresh(params, state), moments, state, s.step + 1)
 
     def params(self):

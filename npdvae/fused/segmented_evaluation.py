@@ -17,7 +17,7 @@ def sums(engine, rows, step, example):
             workers.run(i * B + A)
             x, h = engine.encoded(n)
             q = model.latent.posterior(params, h)
-            z = model.latent.sample(params, q, generator.at(step, example=example + i * recipe.batch_size), 1)
+            z = model.latent.sample(params, q, generator.at(step, example=example + i * engine.plan.batch), 1)
             engine.once.put_rows(model.latent.rows(params, z), n)
             workers.run(i * B + B)
             cost = (engine.once.cost(n) if engine.costs else

@@ -1,6 +1,8 @@
 """The plan of a step in segments, between which Python runs latent, likelihood and small updates.
 
     A pixels, encoder | B decoder, cost | C decoder backward | W weights of rows | D encoder backward, update
+
+Where the update needs the whole gradient first, D keeps that, and E is the update.
 """
 from __future__ import annotations
 
@@ -10,14 +12,14 @@ import numpy as np
 
 from npdvae.fused.encoder import Encoder
 from npdvae.fused.frame import PARTS, Frame
-from npdvae.fused.memory import Region, layers, up
+from npdvae.fused.memory import LINE, Region, layers, up
 from npdvae.fused.plan import MOST_STEPS, encode
 from npdvae.fused.sampled import Sampled
 from npdvae.fused.update import Update
 from npdvae.kernels.cpu import jobs
 from npdvae.kernels.cpu.target import PICK_PANEL
 
-A, B, C, W, D = range(1, 6)                     # how many segments are done when one is
+A, B, C, W, D, E = range(1, 7)                  # how many segments are done when one is
 
 
 class Rows(NamedTuple):
@@ -44,17 +46,19 @@ class Program(NamedTuple):
 class SegmentPlan:
     """Offsets, tables and layers of one model at one batch size; mode, levels and sparse are the encoder's.
 
-    costs: whether the likelihood's cost stands behind the decoder; needs_dz: whether C goes on to the rows.
+    costs: whether the likelihood's cost stands behind the decoder; whole: whether there is a segment E; turns: the
+    most of one call of the workers. needs_dz: whether C goes on to the rows.
     """
 
-    def __init__(self, model, batch, rows: Rows, costs, mode, levels, sparse):
-        self.batch, self.levels, self.needs_dz = batch, levels, model.latent.needs_dz
+    def __init__(self, model, batch, rows: Rows, costs, mode, levels, sparse, whole=False, turns=MOST_STEPS):
+        self.batch, self.levels, self.needs_dz, self.whole = batch, levels, model.latent.needs_dz, whole
+        self.end = E if whole else D
         region, integers = Region(), Region()
         encoder = layers(region, "encoder", model.encoder.sizes, sparse)
         decoder = layers(region, "decoder", model.decoder.sizes, rows.picks > 0)
         self.layers, self.span = encoder + decoder, region.size
-        region.take(2 * self.span)              # first and second moments
-        self.scalars = region.take((MOST_STEPS + 1) * jobs.STEP_SCALARS)
+        region.take((3 if whole else 2) * self.span)    # first and second moments, the whole gradient
+        self.scalars = region.take((turns + 1) * jobs.STEP_SCALARS)
         latents = max(rows.picks, 1)
         f = self.frame = Frame(batch, model.pixels, latents, model.decoder.sizes[0] // latents, rows.samples,
                                jobs.ACTIVATIONS[model.encoder.activation], False, region.take(PICK_PANEL))
@@ -76,7 +80,7 @@ class SegmentPlan:
         return mem, ints, scratch, i_scratch
 
     def training(self) -> Program:
-        """A step. Nothing is updated before D."""
+        """A step. Nothing is updated before its last segment."""
         encoder, decoder, dh = self.encoder, self.decoder, self.decoder.dh
         if self.needs_dz:                       # unweighted down to the rows
             back, weigh = decoder.backward(to_codes=True), [[self.weigh(i) for i in range(len(dh))]]
@@ -84,8 +88,10 @@ class SegmentPlan:
             back, weigh = [], decoder.backward(to_codes=False)
             if decoder.costs:                   # another likelihood has weighted its gradient
                 weigh = [[self.weigh(len(dh) - 1)], *weigh]
-        return Program.of([encoder.forward(), decoder.forward(), back, weigh,
-                           [*encoder.backward(), self.updates()]])
+        segments = [encoder.forward(), decoder.forward(), back, weigh, [*encoder.backward(), self.updates()]]
+        if self.whole:
+            segments = [*segments[:-1], [*segments[-1], [self.on_all("squares")]], [[self.on_all("apply")]]]
+        return Program.of(segments)
 
     def evaluation(self) -> Program:
         """Forward alone, with one row for each example."""
@@ -97,6 +103,11 @@ class SegmentPlan:
         group = max(1, f.batch * f.S // PARTS)
         return ("weigh_rows", -(-f.batch * f.S // group), dict(
             group=group, S=f.S, weights=self.weights, y=y.offset, ld_y=y.ld, width=self.decoder.layers[i].outputs))
+
+    def on_all(self, kind):
+        """A job on all parameters of layers."""
+        group = up(-(-self.span // PARTS), LINE)
+        return (kind, -(-self.span // group), dict(group=group, span=self.span))
 
     def updates(self):
         """Every weight, behind its gradient."""

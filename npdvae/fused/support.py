@@ -39,18 +39,21 @@ def unfit(spec: StepSpec) -> str | None:
     """What neither engine on panels can run, in a few words, or None."""
     if spec.dtype != "float32":
         return f"{spec.dtype} arithmetic"
+    for part, name, known in (("network", spec.network, NETWORKS), ("activation", spec.activation, jobs.ACTIVATIONS),
+                              ("binarize", spec.binarize, jobs.PIXEL_MODES)):
+        if name not in known:
+            return f"{part} {name}"
+    return None
+
+
+def whole_gradient(spec: StepSpec) -> str | None:
+    """What needs the gradient of all parameters before the update of any, in a few words, or None."""
     if spec.optimizer not in NUMBERS:
         return f"optimizer {spec.optimizer}"
     if spec.clip_norm is not None:
         return "clipping needs the whole gradient"
     if spec.microbatch is not None:
         return "microbatches need the whole gradient"
-    for part, name, known in (("network", spec.network, NETWORKS), ("activation", spec.activation, jobs.ACTIVATIONS),
-                              ("binarize", spec.binarize, jobs.PIXEL_MODES)):
-        if name not in known:
-            return f"{part} {name}"
-    if len(spec.encoder) < 3:
-        return "no hidden layer"
     return None
 
 
@@ -63,8 +66,10 @@ def unsegmented(spec: StepSpec) -> str | None:
 
 def unsupported(spec: StepSpec) -> str | None:
     """Why the readable engine must serve, in a few words, or None where the fused one can."""
-    if reason := unfit(spec):
+    if reason := unfit(spec) or whole_gradient(spec):
         return reason
+    if len(spec.encoder) < 3:
+        return "no hidden layer"
     for part, name, known in (("latent", spec.latent, LATENTS), ("prior", spec.prior, PRIORS),
                               ("likelihood", spec.likelihood, LIKELIHOODS)):
         if name not in known:

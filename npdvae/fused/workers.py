@@ -37,7 +37,7 @@ class Workers:
                 peer.join()
 
     @property
-    def steps_done(self):
+    def done(self):
         """Steps whose last segment is done."""
         return int(self.sync[DONE])
 
