@@ -4,6 +4,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
+import sys
 from dataclasses import replace
 from typing import Any, NamedTuple
 

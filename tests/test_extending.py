@@ -54,7 +54,7 @@ def test_a_part_is_added_by_the_files_that_the_page_names(title, copy):
                               check=False, env={**os.environ, "PYTHONPATH": str(copy), "MPLBACKEND": "Agg"})
         assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
         if "npdvae.train" in command:
-            assert "readable engine (" in done.stdout, done.stdout
+            assert "segmented engine (" in done.stdout, done.stdout
 
 
 def test_the_step_names_no_estimator_and_no_latent():

@@ -25,15 +25,17 @@ from npdvae.fused import (
     segments,
     support,
     update,
+    whole,
 )
 from npdvae.kernels.cpu import calls, fused_worker, jobs
 from npdvae.latents.categorical import Categorical
 from npdvae.model import DiscreteVAE
 
 READERS = fused_worker.SERVERS
-WRITERS = (encoder, engine, exact, frame, latent, layers, panels, plan, sampled, segments, support, update)
+WRITERS = (encoder, engine, exact, frame, latent, layers, panels, plan, sampled, segments, support, update, whole)
 ORDERLESS = {*map(str.upper, jobs.KINDS), "LINEAR", "RELU", "LEAKY_RELU", "TANH", "THRESHOLDED", "DRAWN", "GREY",
-             "NO_BASELINE", "SHIFTED", "LEAVE_ONE_OUT", "RLOO", "EXACT", "STRAIGHT_THROUGH", "REINMAX"}
+             "AT_ONCE", "KEPT", "ADDED", "NO_UPDATE", "ADAPTIVE", "MOMENTUM", "GIVEN", "NO_BASELINE", "SHIFTED",
+             "LEAVE_ONE_OUT", "RLOO", "EXACT", "STRAIGHT_THROUGH", "REINMAX"}
 
 
 def tree(module):
@@ -134,7 +136,7 @@ def written(monkeypatch):
         samples = 1 if kind == jobs.EXACT else 2
         plan.Plan(model, 10, plan.FusedGradient(kind, samples), jobs.DRAWN, 255, sparse).build(1)
         for rows, costs in itertools.product((segments.Rows(2, 2), segments.Rows(1, 0)), (True, False)):
-            cut = segments.SegmentPlan(model, 10, rows, costs, jobs.DRAWN, 255, sparse)
+            cut = segments.SegmentPlan(model, 10, rows, costs, jobs.DRAWN, 255, sparse, whole=costs)
             for program in (cut.training, cut.evaluation):
                 with monkeypatch.context() as patch:
                     patch.setattr(segments, "encode", record)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from npdvae.kernels.cpu import philox_vectors, sync, target, vectors
+from npdvae.kernels.cpu import jobs, philox_vectors, sync, target, vectors
 from npdvae.kernels.cpu.compiler import CONTRACT, kernel
 from tests.kernels import from_python
 
@@ -56,18 +56,22 @@ def test_picked_tile_equals_its_twin(n):
 
 
 @pytest.mark.parametrize("kind, n", [("gradient", 40), ("gradient", 0), ("picked_gradient", 7)])
-@pytest.mark.parametrize("momentum_only", [False, True])
-def test_gradient_tile_updates_as_its_twin(kind, n, momentum_only):
-    span, states = 1024, []
+@pytest.mark.parametrize("way", ["adam", "momentum alone", "kept", "added"])
+def test_gradient_tile_updates_as_its_twin(kind, n, way):
+    span, states, where = 1024, [], 12000 + 3 * 1024 * (way in ("kept", "added"))
     for function in (compiled(getattr(vectors, f"{kind}_twin")), getattr(vectors, f"{kind}_twin")):
         mem, ints = memory()
         mem[12000 + 2 * span:12000 + 3 * span] = np.abs(mem[12000 + 2 * span:12000 + 3 * span])
-        mem[11000:11005] = (0.01, 0.1, 0.001, 0, 1) if momentum_only else (0.01, 0.1, 0.001, 1.5, 1e-3)
+        mem[11000:11005] = (0.01, 0.1, 0.001, 0, 1) if way == "momentum alone" else (0.01, 0.1, 0.001, 1.5, 1e-3)
+        before = mem.copy()
+        mem[11000 + jobs.GRADIENT] = {"kept": jobs.KEPT, "added": jobs.ADDED}.get(way, jobs.AT_ONCE)
         first = (ints, 2, 3000, 130) if kind == "picked_gradient" else (0, 51, 3000, 130)
         function(mem, *first, 12000, span, n, 11000)
         states.append(mem)
     assert np.abs(states[0] - states[1]).max() <= TOLERANCE * 16
-    assert not np.array_equal(states[1][12000:12032], memory()[0][12000:12032])
+    changed = states[1] != before
+    assert changed[where:where + 32].any() != (n == 0 and way == "added")
+    assert not changed[12000:12000 + 3 * span].any() or where == 12000      # but parameters and moments stay
 
 
 def test_philox_of_vectors_equals_its_twin_bit_for_bit(monkeypatch):

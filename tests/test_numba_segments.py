@@ -17,9 +17,9 @@ import pytest
 
 from npdvae import backends, build, estimators, latents, likelihoods, optimizers, rng
 from npdvae.describe import Recipe
-from npdvae.engine import Readable
+from npdvae.engine import Readable, cores
 from npdvae.fused import Segmented, reason_unsegmented, support, workers
-from npdvae.fused.segments import A, B, C, D, W
+from npdvae.fused.segments import A, B, C, D, E, W
 from npdvae.latents.base import Latent
 from npdvae.latents.categorical import Categorical
 from npdvae.likelihoods.bernoulli import Bernoulli
@@ -249,7 +249,8 @@ def test_a_sample_of_weight_zero_leaves_no_trace():
         assert np.abs(three.save().moments[k] - v).max() <= 1e-6 * np.abs(v).max(), k
 
 
-SOME = ["learned prior", "own latent", "gaussian, gradient at the codes", "many rows", "learned temperature"]
+SOME = ["learned prior", "own latent", "gaussian, gradient at the codes", "many rows", "learned temperature",
+        "microbatches, clipped", "own optimizer, clipped microbatches"]
 
 
 def assert_same_bits(a, b):
@@ -298,15 +299,16 @@ def peers():
 
 
 def failing(engine, monkeypatch, method, error):
-    """Have a method of the latent fail in the second step; returns what undoes it."""
-    calls, part = [], engine.model.latent
+    """Have a method of the latent, or the optimizer's rule, fail in the second step (its second call of all)."""
+    calls, part = [], engine.recipe.optimizer if method == "rule" else engine.model.latent
+    first = len(engine.save().params) + 1 if method == "rule" else 1        # a call for each parameter and `shift`
     original = getattr(part, method)
 
-    def wrapper(*arguments):
+    def wrapper(*arguments, **options):
         calls.append(len(peers()))
-        if len(calls) == 2:
+        if len(calls) == first + 1:
             error()
-        return original(*arguments)
+        return original(*arguments, **options)
 
     monkeypatch.setattr(part, method, wrapper)
     return calls
@@ -326,16 +328,19 @@ def fault():
 
 
 @pytest.mark.parametrize("error, kind", [(fault, RuntimeError), (interrupt, KeyboardInterrupt)])
-@pytest.mark.parametrize("method", ["forward", "rows", "weigh", "backward", "advance", "kl", "refresh"])
-def test_an_exception_between_segments_leaves_the_last_whole_step_and_no_thread(monkeypatch, method, error, kind):
-    whole, broken = (make(Segmented, "f4", NUMBA, latent=squashed, threads=3) for _ in range(2))
+@pytest.mark.parametrize("method, options", [
+    *((name, {}) for name in ("forward", "rows", "weigh", "backward", "advance", "kl", "refresh")),
+    ("backward", {"clip": 0.5}), ("refresh", {"clip": 0.5}), ("refresh", {"optimizer": OWN}),
+    ("rule", {"optimizer": OWN})])
+def test_an_exception_between_segments_leaves_the_last_whole_step_and_no_thread(monkeypatch, method, options, error,
+                                                                               kind):
+    whole, broken, first = (make(Segmented, "f4", NUMBA, latent=squashed, threads=3, **options) for _ in range(3))
     expected, (_, *rest) = whole.run(ORDER), np.split(ORDER, [10])
     with monkeypatch.context() as patch:
         calls = failing(broken, patch, method, error)
         with pytest.raises(kind):
             broken.run(ORDER)
-    assert calls == [2, 2] and not peers()      # the threads were there
-    first = make(Segmented, "f4", NUMBA, latent=squashed)
+    assert set(calls) == {2} and not peers()      # the threads were there
     first.run(ORDER[:10])
     assert_same_bits(broken.save(), first.save())
     assert np.array_equal(broken.run(*rest), expected[1:])          # and the run goes on as if nothing had been
@@ -404,47 +409,78 @@ def test_workers_sleep_while_python_is_long(monkeypatch):
 
 def test_segments_are_counted_in_the_order_of_a_step():
     engine = make(Segmented, "f4", NUMBA)
-    assert [A, B, C, W, D] == [1, 2, 3, 4, 5] and len(engine.training.segments) == D
+    assert [A, B, C, W, D, E] == [1, 2, 3, 4, 5, 6] and len(engine.training.segments) == D
+    assert len(make(Segmented, "f4", NUMBA, clip=1.0).training.segments) == E
     assert len(engine.evaluation.segments) == B
 
 
 def test_choose_engine_serves_what_can_be_cut_and_says_why():
     engine = make(Segmented, "f4", NUMBA, estimator="vimco")
     model, recipe, data = engine.model, engine.recipe, engine.dataset
-    assert build.choose_engine(model, recipe, data, 1, "segmented").name == "segmented"
+    assert build.choose_engine(model, recipe, data, 1, "segmented").why == "as asked for"
     assert build.choose_engine(model, recipe, data).why.startswith("estimator vimco")
+    assert build.choose_engine(model, recipe, data).name == "segmented"
     assert build.choose_engine(model, recipe, data, wanted="readable").why == "as asked for"
     assert reason_unsegmented(model, recipe) is None
     with pytest.raises(ValueError, match="for the numba backend, not for numpy"):
         build.choose_engine(DiscreteVAE(19, (5,), Categorical(3, 4)), recipe, data, wanted="segmented")
-    for change, word in ((dict(dtype=np.dtype("f8")), "float64"), (dict(clip_norm=1.0), "clipping"),
-                         (dict(microbatch=3), "microbatches"), (dict(optimizer=optimizers.get("sgd")), "sgd")):
-        with pytest.raises(ValueError, match=f"segmented cannot run this: .*{word}"):
-            build.choose_engine(model, recipe._replace(**change), data, wanted="segmented")
-        assert word in reason_unsegmented(model, recipe._replace(**change))
+    rloo = make(Segmented, "f4", NUMBA).model
+    for change, word in ((dict(clip_norm=1.0), "clipping"), (dict(microbatch=3), "microbatches"),
+                         (dict(optimizer=optimizers.get("sgd")), "sgd"), (dict(optimizer=optimizers.get(OWN)), "Lars")):
+        found = build.choose_engine(rloo, recipe._replace(**change), data)
+        assert found.name == "segmented" and word in found.why
+    double = recipe._replace(dtype=np.dtype("f8"))
+    with pytest.raises(ValueError, match="segmented cannot run this: float64"):
+        build.choose_engine(model, double, data, wanted="segmented")
+    assert build.choose_engine(model, double, data).why == "float64 arithmetic"
     assert "shares" in support.unsegmented(replace(engine.spec, estimator="exact"))
-    assert "hidden" in reason_unsegmented(DiscreteVAE(19, (), model.latent), recipe)
+    exact = make(Readable, "f4", NUMBA, estimator="exact").model
+    assert build.choose_engine(exact, recipe._replace(clip_norm=1.0), data).why == (
+        "clipping needs the whole gradient; codes that the batch shares")
+
+
+def test_threads_beyond_the_cores_are_capped_with_a_line(capsys):
+    engine = make(Segmented, "f4", NUMBA, estimator="vimco")
+    for threads in (cores(), cores() + 1):
+        found = build.choose_engine(engine.model, engine.recipe, engine.dataset, threads)
+        said = capsys.readouterr().err
+        assert found.workers <= cores() and said.count("is more than this process has cores") == threads - cores()
 
 
 class Moody(Choice):
-    """Codes out of range in one step, another number of samples or of codes in the next."""
+    """Codes out of range, or of other numbers of samples and of codes, at the steps that `moods` names."""
 
-    name, mood = "moody", 0
+    name = "moody"
+
+    def __init__(self, latents, ops, moods):
+        super().__init__(latents, ops)
+        self.moods = moods
+
+    def forward(self, params, h, rng, state=None, context=None):
+        z, kept = super().forward(params, h, rng, state)            # [2, B, D]
+        return self.ops.xp.concatenate([z, 2 - z])[:self.moods.get(rng.step, 2)], kept
 
     def rows(self, params, z):
-        return (z, z + 9, z[:1], z.repeat(3, -1) // 3)[self.mood]
+        return z + 9 if len(z) == 1 else z
+
+    def backward(self, params, kept, cost, dz, state=None, kl_weight=1.0, scale=1.0):
+        better = (cost[0] - cost[1:].mean(0))[:, None, None]        # [B, 1, 1]
+        return (scale * (better + 2 * kl_weight * kept.z)).reshape(len(kept.z), -1), {}
 
 
-def test_rows_that_the_decoder_cannot_read_are_refused():
-    engine = make(Segmented, "f4", NUMBA, latent=lambda ops: Moody(3, ops))
-    before = engine.save()
-    for mood, words in ((1, r"codes must be in \[0, 3\), got 9 to 11"), (2, "made for 2 x 10 x 3 codes"),
-                        (3, "made for 2 x 10 x 3 codes")):
-        engine.model.latent.mood = mood
-        with pytest.raises(ValueError, match=words):
-            engine.run(ORDER)
-        assert_same_bits(engine.save(), before)
-        assert not peers()
+def test_codes_that_the_decoder_cannot_read_are_refused():
+    engine = make(Segmented, "f4", NUMBA, latent=lambda ops: Moody(3, ops, {}))
+    before, engine.model.latent.moods = engine.save(), {4: 1}
+    engine.decoding.S = 1                       # as if it were made for one sample
+    with pytest.raises(ValueError, match=r"codes must be in \[0, 3\), got 9 to 11"):
+        engine.run(ORDER)
+    assert_same_bits(engine.save(), before)
+    assert not peers()
+
+
+def test_a_step_of_another_number_of_rows_is_the_readable_one():
+    """Four samples in the second step, two in the others."""
+    agrees({"latent": lambda ops: Moody(3, ops, {5: 4})})
 
 
 def test_a_latent_whose_trial_fails_is_refused():
