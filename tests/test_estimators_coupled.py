@@ -165,7 +165,7 @@ def test_pair_estimators_serve_a_single_category(name):
 def test_descending_sticks_would_bias_the_importance_weights(monkeypatch):
     logits, cost = problem(2, 2, 3)
     estimator = estimators.get("disarm_iw")
-    monkeypatch.setattr(estimator, "tree", lambda x: binary_tree.stick_breaking(np, -x))
+    monkeypatch.setattr(estimator, "tree", lambda x: binary_tree.stick_breaking(estimator.ops, -x))
     with np.errstate(all="ignore"):
         assert not bias(estimator, logits, cost) <= 1e-2
 

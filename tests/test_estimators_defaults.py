@@ -126,7 +126,7 @@ def test_shares_outside_a_set_are_those_of_its_definition():
     members = everything[[5, 7, 26]]
     q = np.exp(log_p[0, np.arange(D), everything].sum(-1))          # [27]
     outside = ~(everything[:, None] == members).all(-1).any(1)      # [27]
-    total, tables = log_outside(np, log_p, members[:, None])
+    total, tables = log_outside(backends.load("numpy"), log_p, members[:, None])
     close(np.exp(total), q[outside].sum(keepdims=True), 1e-14)
     for n, d, k in np.ndindex(3, D, K):
         below = (everything[:, :d] == members[n, :d]).all(1) & (everything[:, d] == k)
@@ -141,7 +141,7 @@ def test_codes_drawn_outside_a_set_have_the_conditional_law():
     everything = all_codes(np, D, K)
     q = np.exp(log_p[0, np.arange(D), everything].sum(-1)) * ~(everything[:, None] == members).all(-1).any(1)
     codes = np.repeat(members[:, None], N, 1)
-    drawn = draw_outside(ops, log_p, codes, log_outside(np, log_p, codes)[1], Generator(3).uniform((1, N, D))[0])
+    drawn = draw_outside(ops, log_p, codes, log_outside(ops, log_p, codes)[1], Generator(3).uniform((1, N, D))[0])
     share = np.bincount(drawn @ [9, 3, 1], minlength=27) / N
     close(share, q / q.sum(), 5 * np.sqrt(0.25 / N), 1)             # five standard deviations
     assert not share[q == 0].any()

@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
-from npdvae import estimators
+from npdvae import backends, estimators
 from npdvae.estimators import unordered_set
 from npdvae.estimators.parts import distinct_codes
 from npdvae.rng import Generator
@@ -15,6 +15,7 @@ from npdvae.verify.moments import enumerate_moments
 
 # Float64 sums over at most some thousand outcomes: rounding is about 1e-15 of the scale E |dlogits|.
 EXACT = 1e-12
+OPS = backends.load("numpy")
 
 
 def problem(kind="cubic", seed=0, B=2, D=2, K=3, spread=1.0):
@@ -341,14 +342,14 @@ def test_most_probable_codes_are_found_without_enumeration():
     logits, _ = problem(D=4, K=3)
     codes, q = enumerate_codes(logits)
     for count in (1, 5, 40, 81):
-        found, log_q = distinct_codes.most_probable(np, np.log(softmax(logits)), count)
+        found, log_q = distinct_codes.most_probable(OPS, np.log(softmax(logits)), count)
         assert found.shape == (count, 2, 4)
         for b in range(2):
             best = np.sort(q[:, b])[::-1][:count]
             assert np.abs(np.exp(log_q[:, b]) - best).max() <= 1e-15
             assert len(np.unique(found[:, b], axis=0)) == count
     wide = np.random.default_rng(0).normal(size=(2, 40, 10))        # 10**40 codes
-    found, log_q = distinct_codes.most_probable(np, np.log(softmax(wide)), 5)
+    found, log_q = distinct_codes.most_probable(OPS, np.log(softmax(wide)), 5)
     assert (found[0] == wide.argmax(-1)).all() and (np.diff(log_q, axis=0) <= 0).all()
 
 
@@ -361,9 +362,9 @@ def test_probability_outside_a_set_does_not_cancel():
     logits = np.random.default_rng(0).normal(size=(2, 3, 3))
     logits[:, :, 0] += 14                                           # the best code holds all but about 1e-5
     log_p = np.log(softmax(logits))
-    codes, log_q = distinct_codes.most_probable(np, log_p, 5)
-    log_rest, _ = distinct_codes.log_outside(np, log_p, codes)
-    _, every = distinct_codes.most_probable(np, log_p, 27)          # [27, B], best first
+    codes, log_q = distinct_codes.most_probable(OPS, log_p, 5)
+    log_rest, _ = distinct_codes.log_outside(OPS, log_p, codes)
+    _, every = distinct_codes.most_probable(OPS, log_p, 27)          # [27, B], best first
     rest = np.exp(every[5:][::-1]).sum(0)                           # [B], smallest terms first
     assert (1 - np.exp(log_q).sum(0) < 1e-5).all()
     assert np.abs(np.exp(log_rest) / rest - 1).max() <= 1e-12
@@ -391,7 +392,7 @@ def test_unordered_set_is_the_gradient_itself_where_it_holds_every_code():
 
 def test_unordered_set_chances_are_those_of_enumerated_orders():
     q = softmax(np.random.default_rng(3).normal(size=7))            # four of seven codes
-    kept = unordered_set.chances(np, np.log(q[:4, None]), np.log(q[4:].sum(keepdims=True)))
+    kept = unordered_set.chances(OPS, np.log(q[:4, None]), np.log(q[4:].sum(keepdims=True)))
     first, second = np.zeros(4), np.zeros((4, 4))
     for order in itertools.permutations(range(4)):
         chance = np.prod([q[i] / (1 - q[list(order[:n])].sum()) for n, i in enumerate(order)])

@@ -7,7 +7,7 @@ import pytest
 from npdvae.backends import Ops, cupy_backend, numba_backend, numpy_backend
 
 REFERENCE = numpy_backend.table()
-OPS = [name for name in Ops._fields if name not in ("name", "xp", "to_host")]
+OPS = [name for name in Ops._fields if name not in ("name", "xp", "to_host", "kernel")]
 HINTS = typing.get_type_hints(Ops)
 
 

@@ -40,11 +40,18 @@ def uniform(seed, stream, step, example, draw, out):
     """Uniforms of npdvae.rng.uniform into out [S, B, D, N] of either float type."""
     S, B, D, N = out.shape
     blocks = (S * N + 3) // 4
+    latents, draws = np.empty(D * blocks, np.uint64), np.empty(D * blocks, np.uint64)
+    for d in range(D):
+        for i in range(blocks):
+            latents[d * blocks + i], draws[d * blocks + i] = u8(d), u8(draw + i)
+    words = np.empty((D, blocks * 4), np.uint32)
+    flat = words.ravel()
     for b in range(B):
-        for d in range(D):
-            for i in range(blocks):
-                words = philox(u8(step), u8(example + b), u8(d), u8(draw + i), u8(seed), u8(stream))
-                for w in range(4):
-                    j = i * 4 + w
-                    if j < S * N:
-                        out[j // N, b, d, j % N] = to_float(words[w])
+        for i in range(draws.size):             # nothing but arithmetic, so that it vectorises
+            w0, w1, w2, w3 = philox(u8(step), u8(example + b), latents[i], draws[i], u8(seed), u8(stream))
+            flat[4 * i], flat[4 * i + 1], flat[4 * i + 2], flat[4 * i + 3] = w0, w1, w2, w3
+        for s in range(S):
+            for d in range(D):
+                here, row = words[d, s * N:s * N + N], out[s, b, d]
+                for n in range(N):
+                    row[n] = to_float(here[n])

@@ -1,7 +1,9 @@
-"""Adam and RAdam in one pass over flat float32 arrays: p, m, v are overwritten."""
+"""Adam and RAdam in one pass over flat arrays, float32 unless said otherwise: p, m, v are overwritten."""
 import numpy as np
 
 from npdvae.kernels.cpu.compiler import CONTRACT, kernel
+
+EXACT: set[str] = set()                         # each operation rounds as written
 
 
 @kernel(CONTRACT)
@@ -12,6 +14,15 @@ def adaptive(p, g, m, v, scalars):
         m[i] += s1 * (g[i] - m[i])
         v[i] += s2 * (g[i] * g[i] - v[i])
         p[i] -= s0 * m[i] / (s3 * np.sqrt(v[i]) + s4)
+
+
+@kernel(EXACT)
+def adam(p, g, m, v, rate, root, share1, share2, eps):
+    """npdvae.ops.updates.adam to the bit, p, m, v float64 [N], g of either type; share = 1 - beta."""
+    for i in range(p.size):
+        m[i] = m[i] + share1 * (g[i] - m[i])
+        v[i] = v[i] + share2 * (g[i] * g[i] - v[i])
+        p[i] = p[i] - rate * m[i] / (np.sqrt(v[i]) / root + eps)
 
 
 @kernel(CONTRACT)

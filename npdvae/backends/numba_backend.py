@@ -12,6 +12,7 @@ from npdvae.backends import BackendError, Ops, numpy_backend
 from npdvae.ops import updates as formulas
 
 try:
+    from npdvae.backends import numba_formulas
     from npdvae.kernels.cpu import activations, bernoulli, categorical, philox, updates
     from npdvae.kernels.cpu import entropy as entropy_kernels
     from npdvae.kernels.cpu import gumbel as gumbel_kernels
@@ -29,19 +30,23 @@ KERNELS: dict = {}
 
 def table() -> Ops:
     """The Numba op table; functions without a kernel are NumPy's."""
-    return REFERENCE._replace(name="numba", uniform=uniform, **KERNELS)
+    return REFERENCE._replace(name="numba", uniform=uniform, kernel=numba_formulas.kernel, **KERNELS)
 
 
-def float32_op(function):
-    """Decorator: enter `function` in the table for arguments that are all float32 (or integers) and not empty."""
+def float32_op(function, other=None):
+    """Decorator: enter `function` in the table for arguments that are all float32 (or integers) and not empty.
+
+    `other` serves the rest, if not the reference.
+    """
     reference = getattr(REFERENCE, function.__name__)
+    rest = other or reference
 
     @functools.wraps(reference)
     def op(*arguments, **options):
         arrays = [a for a in arguments if isinstance(a, np.ndarray)]
         if all(a.dtype == f4 or a.dtype.kind in "iu" for a in arrays) and all(a.size for a in arrays):
             return function(*arguments, **options)
-        return reference(*arguments, **options)
+        return rest(*arguments, **options)
 
     KERNELS[function.__name__] = op
     return op
@@ -300,7 +305,6 @@ def sgd(p, g, m, lr, momentum=0.9):
     return p, m
 
 
-@float32_op
 def adam(p, g, m, v, t, lr, beta1=0.9, beta2=0.999, eps=1e-8):
     return adaptive(p, g, m, v, adam_numbers(*formulas.adam_scalars(t, lr, beta1, beta2), 1.0, beta1, beta2, eps))
 
@@ -315,6 +319,19 @@ def adaptive(p, g, m, v, scalars):
     p, m, v = p.copy(), m.copy(), v.copy()
     updates.adaptive(p.reshape(-1), flat(g), m.reshape(-1), v.reshape(-1), scalars)
     return p, m, v
+
+
+def adam_of_doubles(p, g, m, v, t, lr, beta1=0.9, beta2=0.999, eps=1e-8):
+    """REFERENCE.adam to the bit where parameters and moments are float64, in one pass over them."""
+    if not all(a.dtype == np.float64 and a.shape == g.shape for a in (p, m, v)) or g.dtype.kind != "f":
+        return REFERENCE.adam(p, g, m, v, t, lr, beta1, beta2, eps)
+    p, m, v = (np.array(a, order="C") for a in (p, m, v))
+    rate, root = formulas.adam_scalars(t, lr, beta1, beta2)
+    updates.adam(p.reshape(-1), flat(g), m.reshape(-1), v.reshape(-1), rate, root, 1 - beta1, 1 - beta2, eps)
+    return p, m, v
+
+
+adam = float32_op(adam, adam_of_doubles)
 
 
 def adam_numbers(rate, root, rectifier, beta1=0.9, beta2=0.999, eps=1e-8):

@@ -23,6 +23,10 @@ class Draw:
     logits: Array
     kept: dict[str, Any] = field(default_factory=dict)
 
+    def keeping(self, **more: Any) -> Draw:
+        """The same draw with more to hand on."""
+        return Draw(self.codes, self.logits, {**self.kept, **more})
+
 
 class Estimator:
     """Estimate of d objective_b / d logits_b; subclasses state what they promise.
@@ -83,6 +87,10 @@ class Estimator:
         """Weight of each evaluation in the decoder's gradient: cost [S, B] -> [S, B or 1]. 1/S for samples."""
         S = cost.shape[0]
         return self.ops.xp.full((S, 1), 1 / S, cost.dtype)
+
+    def prepare(self, draw: Draw, cost: Array, dcodes: Array | None, state: State | None) -> Draw:
+        """The draw with what `backward` and `learn` share in its `kept`; both do without."""
+        return draw
 
     def backward(self, draw: Draw, cost: Array, dcodes: Array | None = None, state: State | None = None) -> Array:
         """The estimate: cost [S, B], dcodes [S, B, D, K] or None -> dlogits [B, D, K], no 1/B."""

@@ -16,7 +16,7 @@ class DisARMIW(CoupledPairs):
     name = "disarm_iw"
 
     def tree(self, logits):
-        return stick_breaking(self.ops.xp, logits)
+        return stick_breaking(self.ops, logits)
 
     def backward(self, draw, cost, dcodes=None, state=None):
         ops, xp, left, a = self.ops, self.ops.xp, draw.kept["left"], draw.kept["a"]     # a [B, D, K-1]

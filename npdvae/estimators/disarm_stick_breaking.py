@@ -14,4 +14,4 @@ class DisARMStickBreaking(CoupledPairs):
     name = "disarm_stick_breaking"
 
     def tree(self, logits):
-        return stick_breaking(self.ops.xp, logits)
+        return stick_breaking(self.ops, logits)

@@ -27,12 +27,17 @@ class DoubleCV(HardCodes):
 
     def parts(self, draw, cost, dcodes):
         """dlogits = first + a second: RLOO, and the control variates at a = 1; [B, D, K] each."""
+        if "parts" in draw.kept:
+            return draw.kept["parts"]
         p, S = self.ops.softmax(draw.logits), self.samples          # [B, D, K]
         score = self.rows(draw) - p                                 # [S, B or 1, D, K]
         others = (dcodes.sum(0) - dcodes) / (S - 1)                 # [S, B, D, K], mean g of the other samples
         control = (others * score).sum((-2, -1))                    # [S, B]
         first, second = (((f - f.mean(0)) / (S - 1))[..., None, None] * score for f in (cost, control))
         return first.sum(0), second.sum(0) - self.ops.softmax_backward(dcodes.mean(0), p)
+
+    def prepare(self, draw, cost, dcodes, state):
+        return draw.keeping(parts=self.parts(draw, cost, dcodes))
 
     def backward(self, draw, cost, dcodes=None, state=None):
         alpha = self.alpha if state is None else state["alpha"].astype(cost.dtype)

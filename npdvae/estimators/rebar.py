@@ -41,6 +41,8 @@ class REBAR(GumbelNoise):
 
     def parts(self, draw, cost, dcodes):
         """REINFORCE and the control variate, dlogits being their sum with weights 1, eta: 2 x [B, D, K]."""
+        if "parts" in draw.kept:
+            return draw.kept["parts"]
         ops, kept, S = self.ops, draw.kept, len(cost) // 3
         log_p = ops.log_softmax(draw.logits)                        # [B, D, K]
         z, y, y_given = (draw.codes[i:i + S] for i in (0, S, 2 * S))    # 3 x [S, B, D, K]
@@ -51,6 +53,9 @@ class REBAR(GumbelNoise):
         dgiven = conditional_gumbels_backward(ops, dgiven[..., None, :], log_p, kept["hard"], kept["v"])[..., 0, :]
         control = ops.log_softmax_backward(dnoisy - dgiven, log_p) - f_given * score
         return (f * score).mean(0), control.mean(0)
+
+    def prepare(self, draw, cost, dcodes, state):
+        return draw.keeping(parts=self.parts(draw, cost, dcodes))
 
     def backward(self, draw, cost, dcodes=None, state=None):
         reinforce, control = self.parts(draw, cost, dcodes)

@@ -46,6 +46,8 @@ class RELAX(GumbelNoise):
 
     def parts(self, draw, cost, state):
         """dlogits [B, D, K], and what its gradient needs of the way there."""
+        if "parts" in draw.kept:
+            return draw.kept["parts"]
         ops, kept, S = self.ops, draw.kept, len(cost)
         log_p = ops.log_softmax(draw.logits)                        # [B, D, K]
         score = ops.one_hot(draw.codes, log_p.shape[-1], log_p.dtype) - ops.xp.exp(log_p)   # [S, B, D, K]
@@ -59,6 +61,9 @@ class RELAX(GumbelNoise):
         path = ops.log_softmax_backward(dnoisy[:S] - dgiven, log_p) # [S, B, D, K]
         signal = cost - mean - scale * c[S:]                        # [S, B]
         return (signal[..., None, None] * score + path).mean(0), (log_p, score, y, x, h, net, scale)
+
+    def prepare(self, draw, cost, dcodes, state):
+        return draw if state is None else draw.keeping(parts=self.parts(draw, cost, state))
 
     def backward(self, draw, cost, dcodes=None, state=None):
         if state is None:

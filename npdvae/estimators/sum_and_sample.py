@@ -37,8 +37,8 @@ class SumAndSample(Estimator):
         """The codes summed exactly, int [k-1, B, D]; weights [k, B], the last for the code drawn; tables."""
         xp, (_, D, K) = self.ops.xp, logits.shape
         log_p = self.ops.log_softmax(logits)
-        codes, log_q = most_probable(xp, log_p, self.evaluations(D, K) - 1)
-        log_rest, tables = log_outside(xp, log_p, codes)
+        codes, log_q = most_probable(self.ops, log_p, self.evaluations(D, K) - 1)
+        log_rest, tables = log_outside(self.ops, log_p, codes)
         return codes, xp.exp(xp.concatenate([log_q, log_rest[None]])), tables
 
     def sample(self, logits, rng, state=None, context=None):

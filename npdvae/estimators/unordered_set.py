@@ -5,6 +5,7 @@ import itertools
 from npdvae.estimators import register
 from npdvae.estimators.base import Draw, Estimator
 from npdvae.estimators.parts.distinct_codes import log_outside, without_replacement
+from npdvae.estimators.parts.kernelled import kernelled
 from npdvae.estimators.parts.log_sum_exp import LOG_ZERO, log_sum_exp
 from npdvae.estimators.parts.outcomes import all_codes, codes_log_prob
 
@@ -36,9 +37,9 @@ class UnorderedSet(Estimator):
     def sample(self, logits, rng, state=None, context=None):
         log_p = self.ops.log_softmax(logits)                        # [B, D, K]
         u = rng.uniform((self.k, *logits.shape), logits.dtype)      # [k, B, D, K]
-        codes = without_replacement(self.ops.xp, log_p, u)          # [k, B, D]
-        log_rest, _ = log_outside(self.ops.xp, log_p, codes)        # [B]
-        return Draw(codes, logits, chances(self.ops.xp, self.ops.log_prob(log_p, codes), log_rest))
+        codes = without_replacement(self.ops, log_p, u)          # [k, B, D]
+        log_rest, _ = log_outside(self.ops, log_p, codes)        # [B]
+        return Draw(codes, logits, chances(self.ops, self.ops.log_prob(log_p, codes), log_rest))
 
     def outcomes(self, logits, state=None, context=None):
         xp, (_, D, K) = self.ops.xp, logits.shape
@@ -46,7 +47,7 @@ class UnorderedSet(Estimator):
         log_q = codes_log_prob(self.ops, logits, codes)             # [N, B]
         log_left = log_without(xp, log_q)
         for members in itertools.combinations(range(len(codes)), self.evaluations(D, K)):
-            kept = chances(xp, log_q[list(members)], log_left(frozenset(members)))
+            kept = chances(self.ops, log_q[list(members)], log_left(frozenset(members)))
             for order in itertools.permutations(range(len(members))):
                 drawn = [members[i] for i in order]
                 steps = [log_q[i] - log_left(frozenset(drawn[:n])) for n, i in enumerate(drawn)]   # Plackett-Luce
@@ -63,7 +64,8 @@ class UnorderedSet(Estimator):
         return (coefficient[..., None, None] * (z - p)).sum(0)      # [B, D, K]
 
 
-def chances(xp, log_q, log_rest):
+@kernelled
+def chances(ops, log_q, log_rest):
     """Chances of the first draws given the set: log q of its codes [k, B], log of the probability outside [B].
 
     first [k, B]: P(i first | set). second [k, k, B]: P(j next | i first, set), 0 where j = i. left [k, B]: 1 - q_i.
@@ -71,7 +73,7 @@ def chances(xp, log_q, log_rest):
     removed: sum_{i in A} q_i / (q(A) + rest) h(A minus i). All terms are positive. i comes first with a share
     proportional to q_i h(set minus i), then j with one proportional to q_j h(set minus i and j).
     """
-    k, bits = len(log_q), [1 << i for i in range(len(log_q))]
+    xp, k, bits = ops.xp, len(log_q), [1 << i for i in range(len(log_q))]
     log_mass, log_h = [log_rest], [xp.zeros_like(log_rest)]         # 2**k x [B], by the bits of A
     for A in range(1, 1 << k):
         inside = [i for i in range(k) if A & bits[i]]

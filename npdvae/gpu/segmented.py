@@ -54,10 +54,12 @@ class Segmented(Replayed):
         dh, dlatent = latent.backward(params, kept, cost, dz, s.latent, now.kl_weight, now.scale)   # [B, E]
 
         changes, state = latent.advance(params, kept, cost, dz, s.latent)
+        learning = {k: dlatent.pop(k) for k in [*dlatent] if k.startswith(LEARNED)}
+        learning |= {LEARNED + k: B * now.scale * g for k, g in changes.items()}
         plan.put(dh, {**dlatent, **dlikelihood}, (latent.shares(weights) * cost).sum(0),
                  latent.kl(params, kept, weights))
         self.replay(("encode_backward", B), lambda: plan.encode_backward(B))
-        self.update(B, {LEARNED + k: B * now.scale * g for k, g in changes.items()}, state, now.lr)
+        self.update(B, learning, state, now.lr)
 
     def decode(self, z, x):
         """Rows z [S, B or 1, D or F] decoded: what they are, and the output [S, B or 1, O] with its own memory."""

@@ -83,7 +83,7 @@ class Latent:
 
     def backward(self, params: Params, kept: Any, cost: Array, dz: Array | None, state: State | None,
                  kl_weight: float, scale: float) -> tuple[Array, Params]:
-        """Adjoint of scale * sum_b (expected cost + kl_weight kl): dh [B, E], gradients by name.
+        """Adjoint of scale * sum_b (expected cost + kl_weight kl): dh [B, E], gradients by name (see `advance`).
 
         cost [S, B] and dz, d cost / d rows (None unless `needs_dz`), are unweighted: [S, B, F], or [S, B, D, K] where
         rows are int. Rows shared by the batch [S, 1, ...] go without dz. kl_weight is 1 unless `weighs_kl`.
@@ -92,7 +92,10 @@ class Latent:
 
     def advance(self, params: Params, kept: Any, cost: Array, dz: Array | None,
                 state: State | None) -> tuple[Params, State | None]:
-        """Gradients of the learned entries of the state (mean over the batch), and the state of the next step."""
+        """Gradients of the learned entries of the state (mean over the batch), and the state of the next step.
+
+        Those that `backward` has found already it gives itself, B * scale times, behind `npdvae.state.LEARNED`.
+        """
         return {}, state
 
     def refresh(self, params: Params, state: State | None) -> Params:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from npdvae import estimators
 from npdvae.latents import register
 from npdvae.latents.discrete import Discrete
+from npdvae.state import LEARNED
 
 
 class Posterior(NamedTuple):
@@ -97,15 +98,22 @@ class Categorical(Discrete):
         return -(self.shares(weights) * log_p).sum(0) - self.ops.entropy(kept.q.log_q).sum(-1)
 
     def backward(self, params, kept, cost, dz, state=None, kl_weight=1.0, scale=1.0):
-        dlogits, grads = self.logits_backward(params, kept, cost, dz, state, kl_weight)
-        return (scale * dlogits).reshape(len(dlogits), self.width), {k: scale * g for k, g in grads.items()}
+        dlogits, grads, learned = self.logits_backward(params, kept, cost, dz, state, kl_weight)
+        B, grads = len(dlogits), {k: scale * g for k, g in grads.items()}
+        return (scale * dlogits).reshape(B, self.width), {**grads, **self.named(learned, B * scale)}
+
+    def named(self, learned, scale):
+        """Gradients of learned entries of the state among those of parameters; scale: B times that of one example."""
+        return {LEARNED + k: scale * g for k, g in learned.items()}
 
     def logits_backward(self, params, kept, cost, dz, state, kl_weight):
-        """Through KL (eq. 70) and estimator (eq. 81): dlogits [B, D, K], gradients by name."""
-        cost = self.objective_cost(params, kept, cost)
-        dlogits = self.estimator.backward(kept.draw, cost, self.dcodes(params, kept, dz), state)    # [B, D, K]
+        """Through KL (eq. 70) and estimator (eq. 81): dlogits [B, D, K], gradients by name, and of the state's."""
+        cost, dcodes = self.objective_cost(params, kept, cost), self.dcodes(params, kept, dz)
+        draw = self.estimator.prepare(kept.draw, cost, dcodes, state)
+        dlogits = self.estimator.backward(draw, cost, dcodes, state)    # [B, D, K]
+        learned = {} if state is None else self.estimator.learn(draw, cost, dcodes, state)
         if self.estimator.has_kl:
-            return dlogits + kl_weight * self.estimator.rows_kl_backward(kept.draw), {}
+            return dlogits + kl_weight * self.estimator.rows_kl_backward(kept.draw), {}, learned
         if self.weighs_kl:
             kl = kept.q.kl                                          # [B, D]
             dkl = self.ops.xp.where(kl >= self.free_bits, kl_weight, 0.0).astype(kl.dtype)   # [B, D]
@@ -117,14 +125,13 @@ class Categorical(Discrete):
                 dlogits = dlogits + self.ops.entropy_backward(-ones, kept.q.log_q)
             weights = self.ops.xp.broadcast_to(self.estimator.weigh(kept.draw, cost), cost.shape)   # [S, B]
             grads = self.prior.log_prob_backward(params, -weights, kept.draw.codes)
-        return dlogits, grads
+        return dlogits, grads, learned
 
     def advance(self, params, kept, cost, dz, state):
         if state is None:
             return {}, None
         cost = self.objective_cost(params, kept, cost)
-        learned = self.estimator.learn(kept.draw, cost, self.dcodes(params, kept, dz), state)
-        return learned, self.estimator.advance(kept.draw, cost, state)
+        return {}, self.estimator.advance(kept.draw, cost, state)
 
     def dcodes(self, params, kept, dz):
         """d objective cost / d codes: dz [S, B, D*K] or None -> [S, B, D, K] or None."""

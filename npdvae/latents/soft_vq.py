@@ -100,9 +100,10 @@ class SoftVQ(Categorical):
         return self.decoded(kept.draw.codes, len(h)), Kept(kept.draw, kept.q, self.vectors(h))
 
     def backward(self, params, kept, cost, dz, state=None, kl_weight=1.0, scale=1.0):
-        dlogits, grads = self.logits_backward(params, kept, cost, dz, state, kl_weight)
+        dlogits, grads, learned = self.logits_backward(params, kept, cost, dz, state, kl_weight)
         dh, de, dt = self.distance_backward(params, dlogits, kept)
         weights = self.weigh(params, kept, cost)[..., None].astype(dz.dtype)            # [S, B or 1, 1]
         de = de + self.rows_backward(params, self.decoded(kept.draw.codes, len(dh)), weights * dz)
         grads = {**grads, "latent.codebook": de, "latent.log_scale": dt}
-        return (scale * dh).reshape(len(dh), self.width), {k: scale * g for k, g in grads.items()}
+        grads = {k: scale * g for k, g in grads.items()}
+        return (scale * dh).reshape(len(dh), self.width), {**grads, **self.named(learned, len(dh) * scale)}

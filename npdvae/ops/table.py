@@ -45,6 +45,11 @@ class Uniform(Protocol):
                  dtype: DType = ...) -> Array: ...
 
 
+def no_kernel(name: str, arguments: Sequence[Any]) -> Callable[..., Any] | None:
+    """Where formulas are served as they are."""
+    return None
+
+
 class Ops(NamedTuple):
     """One backend. Arrays are those of `xp`; shapes, arguments and defaults are those of `npdvae.ops`."""
 
@@ -89,3 +94,4 @@ class Ops(NamedTuple):
     adam: Adaptive
     radam: Adaptive
     uniform: Uniform                            # counter-based uniforms, see npdvae.rng.uniform
+    kernel: Callable[[str, Sequence[Any]], Callable[..., Any] | None] = no_kernel  # parts.kernelled

@@ -3,11 +3,13 @@
 A tree is two masks, `left` and `right`, bool [..., N, K]: the categories on either side of each of its
 N = K - 1 nodes. Bit n is 1 for left; its logit is a_n = logsumexp(left) - logsumexp(right).
 """
+from npdvae.estimators.parts.kernelled import kernelled
 
 
-def stick_breaking(xp, logits):
+@kernelled
+def stick_breaking(ops, logits):
     """One category after another, the least probable first, so every a_n <= 0: logits [B, D, K] -> [B, D, K-1, K]."""
-    K = logits.shape[-1]
+    xp, K = ops.xp, logits.shape[-1]
     rank = xp.argsort(xp.argsort(logits, -1, kind="stable"), -1)[..., None, :]      # [B, D, 1, K]
     node = xp.arange(K - 1)[:, None]                                # [K-1, 1]
     return rank == node, rank > node
@@ -40,9 +42,10 @@ def side_of(xp, logits, side):
     return (top + xp.log(mass))[..., 0], e / mass
 
 
-def node_logits(xp, logits, left, right):
+@kernelled
+def node_logits(ops, logits, left, right):
     """a [B, D, N] and its slope da / dlogits [B, D, N, K]."""
-    (log_left, share_left), (log_right, share_right) = (side_of(xp, logits, side) for side in (left, right))
+    (log_left, share_left), (log_right, share_right) = (side_of(ops.xp, logits, side) for side in (left, right))
     return log_left - log_right, share_left - share_right
 
 
@@ -57,10 +60,26 @@ def leaf(xp, bits, left, right):
     return (~contrary.any(-2)).argmax(-1)
 
 
+@kernelled
 def leaf_pair(ops, a, left, right, u):
     """Leaves of the bits [u < sigma(a)] and [1 - u < sigma(a)]: u [B, D, N] in (0, 1) -> int [2, B, D]."""
     theta = ops.sigmoid(a)                                          # [B, D, N]
     return ops.xp.stack([leaf(ops.xp, u < theta, left, right), leaf(ops.xp, 1 - u < theta, left, right)])
+
+
+@kernelled
+def leaf_pair_backward(ops, half, codes, a, slope, left, right):
+    """DisARM at the nodes that both paths meet, REINFORCE at those that one meets (Dong et al. 2021), to the logits.
+
+    half = (f - f') / 2 [B], codes int [2, B or 1, D], a [B, D, N], slope [B, D, N, K] -> [B, D, K].
+    """
+    z = ops.one_hot(codes, slope.shape[-1], half.dtype)[..., None, :]   # [2, B or 1, D, 1, K]
+    b, other = (left * z).sum(-1)                                   # bits on the two paths, 0 elsewhere: [B, D, N]
+    met, met_other = ((left | right) * z).sum(-1)                   # 1 where a path meets the node: [B, D, N]
+    theta = ops.sigmoid(a)
+    da = (met * met_other * (b - other) * ops.sigmoid(abs(a))       # (-1)^b' [b != b'] = b - b'
+          + met * (1 - met_other) * (b - theta) - met_other * (1 - met) * (other - theta))
+    return node_logits_backward(half[:, None, None] * da, slope)
 
 
 def leaf_pair_joint(ops, a, left, right):

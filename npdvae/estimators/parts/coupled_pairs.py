@@ -1,6 +1,6 @@
 """Two codes per example from antithetic bits on a binary tree: what the three categorical DisARM estimators share."""
 from npdvae.estimators.base import Draw, Estimator
-from npdvae.estimators.parts.binary_tree import leaf_pair, leaf_pair_joint, node_logits, node_logits_backward
+from npdvae.estimators.parts.binary_tree import leaf_pair, leaf_pair_backward, leaf_pair_joint, node_logits
 from npdvae.estimators.parts.outcomes import coupled_tuples
 
 
@@ -36,16 +36,9 @@ class CoupledPairs(Estimator):
     def keep(self, logits):
         """The tree with its nodes' logits and their slopes, for `backward`."""
         left, right = self.tree(logits)
-        a, slope = node_logits(self.ops.xp, logits, left, right)    # [B, D, N], [B, D, N, K]
+        a, slope = node_logits(self.ops, logits, left, right)    # [B, D, N], [B, D, N, K]
         return {"left": left, "right": right, "a": a, "slope": slope}
 
     def backward(self, draw, cost, dcodes=None, state=None):
-        ops, (left, right, a, slope) = self.ops, (draw.kept[name] for name in ("left", "right", "a", "slope"))
-        z = ops.one_hot(draw.codes, draw.logits.shape[-1], cost.dtype)[..., None, :]    # [2, B or 1, D, 1, K]
-        b, other = (left * z).sum(-1)                               # bits on the two paths, 0 elsewhere: [B, D, N]
-        met, met_other = ((left | right) * z).sum(-1)               # 1 where a path meets the node: [B, D, N]
-        theta = ops.sigmoid(a)
-        da = (met * met_other * (b - other) * ops.sigmoid(abs(a))   # (-1)^b' [b != b'] = b - b'
-              + met * (1 - met_other) * (b - theta) - met_other * (1 - met) * (other - theta))
-        da = ((cost[0] - cost[1]) / 2)[:, None, None] * da          # [B, D, N]
-        return node_logits_backward(da, slope)                      # [B, D, K]
+        left, right, a, slope = (draw.kept[name] for name in ("left", "right", "a", "slope"))
+        return leaf_pair_backward(self.ops, (cost[0] - cost[1]) / 2, draw.codes, a, slope, left, right)     # [B, D, K]

@@ -1,15 +1,17 @@
 """Distinct codes of a product of categoricals, never all K**D of them: the k most probable, k drawn in turn
 without replacement, and how much probability a set leaves outside."""
+from npdvae.estimators.parts.kernelled import kernelled
 from npdvae.estimators.parts.log_sum_exp import LOG_ZERO, log_sum_exp
 from npdvae.types import Array
 
 
-def most_probable(xp, log_p, count):
+@kernelled
+def most_probable(ops, log_p, count):
     """The `count` most probable codes, best first: log_p [B, D, K] -> int [count, B, D], their log q [count, B].
 
     Latent by latent: every prefix of a code among the n best is among the n best prefixes.
     """
-    B, D, K = log_p.shape
+    xp, (B, D, K) = ops.xp, log_p.shape
     orders, log_q = [], xp.zeros((B, 1), log_p.dtype)               # d x [B, n], [B, n]
     for d in range(D):
         grown = (log_q[:, :, None] + log_p[:, d, None]).reshape(B, -1)   # [B, n*K]
@@ -29,14 +31,15 @@ def trace_back(xp, orders, categories):
     return xp.stack(columns, -1).transpose(1, 0, 2)
 
 
-def without_replacement(xp, log_p, u):
+@kernelled
+def without_replacement(ops, log_p, u):
     """k distinct codes in the order of their draws: log_p [B, D, K], uniforms [k, B, D, K] -> int [k, B, D].
 
     Stochastic beam search (Kool et al. 2019) as a race: code z arrives at an exponential time of rate q(z), the k
     first win. Time of a prefix = first arrival below it: one child inherits it, the others arrive later by an
     exponential time of their own rate (no memory). Fewer rows where K**D < k.
     """
-    B, D, K = log_p.shape
+    xp, (B, D, K) = ops.xp, log_p.shape
     tiny = xp.finfo(log_p.dtype).tiny
     orders, log_q = [], xp.zeros((B, 1), log_p.dtype)               # d x [B, n], [B, n]
     log_time = xp.full((B, 1), LOG_ZERO, log_p.dtype)
@@ -53,16 +56,16 @@ def without_replacement(xp, log_p, u):
     return trace_back(xp, orders, K)
 
 
-def log_outside(xp, log_p, codes):
+@kernelled
+def log_outside(ops, log_p, codes):
     """log of the probability outside a set: log_p [B, D, K], distinct codes int [n, B, D] -> [B], and tables.
 
-    tables[d] [n, B, K]: log of the share of q outside the set below the prefix (z_<d of that member, k). Sums of
+    tables [D, n, B, K], at d: log of the share of q outside the set below the prefix (z_<d of that member, k). Sums of
     positive terms over the tree of prefixes, so nothing cancels, however close to one the set's probability is.
     """
-    n, B, D = codes.shape
-    K = log_p.shape[-1]
+    xp, (n, B, D), K = ops.xp, codes.shape, log_p.shape[-1]
     if n == 0:
-        return xp.zeros(B, log_p.dtype), [xp.zeros((1, B, K), log_p.dtype)] * D
+        return xp.zeros(B, log_p.dtype), xp.zeros((D, 1, B, K), log_p.dtype)
     same = [xp.ones((n, n, B), bool)]                               # whether two members share the first d categories
     for d in range(D - 1):
         same.append(same[d] & (codes[:, None, :, d] == codes[None, :, :, d]))
@@ -76,13 +79,14 @@ def log_outside(xp, log_p, codes):
             table = xp.where(reached, outside[j][:, None], table)
         tables.insert(0, table)
         outside = log_sum_exp(xp, log_p[:, d] + table, 2)           # [n, B]
-    return outside[0], tables
+    return outside[0], xp.stack(tables)
 
 
+@kernelled
 def draw_outside(ops, log_p, codes, tables, u):
     """A code given that it is outside the set: tables of `log_outside`, uniforms [B, D] -> int [B, D]."""
     xp, columns = ops.xp, []
-    on = xp.ones((len(tables[0]), len(log_p)), bool)                # [n, B], members with the prefix drawn so far
+    on = xp.ones(tables.shape[1:3], bool)                # [n, B], members with the prefix drawn so far
     for d in range(log_p.shape[1]):
         table = xp.where(on[..., None], tables[d], 0).min(0)        # [B, K]
         z = ops.inverse_cdf(ops.softmax(log_p[:, d] + table), u[:, d])   # [B]

@@ -1,5 +1,6 @@
 """Gumbel noise: perturbed logits, and perturbed logits given which category won."""
 from npdvae.estimators.base import Draw
+from npdvae.estimators.parts.kernelled import kernelled
 from npdvae.estimators.parts.temperature import Tempered
 
 
@@ -38,6 +39,7 @@ class GumbelNoise(Tempered):
         return Draw(self.ops.gumbel_max(logits, gumbels), logits, kept)
 
 
+@kernelled
 def conditional_gumbels(ops, log_p, codes, v):
     """Perturbed log-probabilities log p + G given that `codes` win (Maddison et al. 2014; Paulus et al. 2021).
 
@@ -52,6 +54,7 @@ def conditional_gumbels(ops, log_p, codes, v):
     return -xp.where(won > 0, log_winner, others)
 
 
+@kernelled
 def conditional_gumbels_backward(ops, dnoisy, log_p, codes, v):
     """Adjoint of `conditional_gumbels` w.r.t. log_p at given codes and v, not summed: all [S, B, D, k, K].
 
@@ -64,6 +67,7 @@ def conditional_gumbels_backward(ops, dnoisy, log_p, codes, v):
     return (1 - won) * ops.sigmoid(log_e - log_p[..., None, :] - log_winner) * dnoisy
 
 
+@kernelled
 def conditional_straight_through(ops, log_p, codes, v, dcodes, tau):
     """Mean over k conditional draws of J(softmax((log p + G) / tau)) g / tau: dcodes [S, B, D, K] -> [S, B, D, K]."""
     y = ops.softmax(conditional_gumbels(ops, log_p, codes, v) / tau)   # [S, B, D, k, K]

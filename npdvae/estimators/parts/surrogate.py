@@ -1,7 +1,10 @@
 """RODEO's surrogate H of the cost: two numbers in, two functions out, one hidden layer and a skip."""
 import math
 
+from npdvae.estimators.parts.kernelled import kernelled
+
 SLOPE = 0.3                                     # of the leaky rectifier, as published
+PARAMETERS = "hidden_weight", "hidden_bias", "output_weight", "output_bias"
 
 
 def init(xp, rng, hidden):
@@ -11,24 +14,26 @@ def init(xp, rng, hidden):
             "output_weight": xp.zeros((hidden, 2)), "output_bias": xp.zeros(2)}
 
 
-def forward(ops, f, along, state):
-    """H(f, l) = l + W' leaky(W [f, l] + b) + b': f, l [...] -> [..., 2], and what backward needs; no state: l."""
-    if state is None:
-        return ops.xp.stack([along, along], -1), None
-    x = ops.xp.stack([f, along], -1)                                # [..., 2]
-    pre = ops.linear(x, state["hidden_weight"].astype(x.dtype), state["hidden_bias"].astype(x.dtype))   # [..., H]
-    unit = ops.xp.maximum(pre, SLOPE * pre)
-    out = ops.linear(unit, state["output_weight"].astype(x.dtype), state["output_bias"].astype(x.dtype))
-    return along[..., None] + out, (x, pre, unit)
+def parameters(state, dtype):
+    """H's arrays out of an estimator's state: [2, H], [H], [H, 2], [2]."""
+    return [state[name].astype(dtype) for name in PARAMETERS]
 
 
-def backward(ops, dout, kept, state):
-    """Gradients of the entries of `init`: dout [..., 2], broadcast to H's own shape -> dict."""
-    x, pre, unit = kept
-    dout = ops.xp.broadcast_to(dout, (*pre.shape[:-1], 2))          # [..., 2]
-    dunit, doutput_weight, doutput_bias = ops.linear_backward(dout, unit, state["output_weight"].astype(x.dtype))
+@kernelled
+def surrogate(ops, f, along, w, b, v, c):
+    """H(f, l) = l + v' leaky(w' [f, l] + b) + c: f broadcast to l [...] -> [..., 2]."""
+    x = ops.xp.stack([ops.xp.broadcast_to(f, along.shape), along], -1)  # [..., 2]
+    pre = ops.linear(x, w, b)                                       # [..., H]
+    return along[..., None] + ops.linear(ops.xp.maximum(pre, SLOPE * pre), v, c)
+
+
+@kernelled
+def surrogate_backward(ops, dout, f, along, w, b, v):
+    """Gradients of w, b, v, c: dout [..., 2], broadcast to H's own shape."""
+    x = ops.xp.stack([ops.xp.broadcast_to(f, along.shape), along], -1)  # [..., 2]
+    pre = ops.linear(x, w, b)                                       # [..., H]
+    dout = ops.xp.broadcast_to(dout, (*along.shape, 2))             # [..., 2]
+    dunit, dv, dc = ops.linear_backward(dout, ops.xp.maximum(pre, SLOPE * pre), v)
     dpre = ops.xp.where(pre > 0, dunit, SLOPE * dunit)
-    _, dhidden_weight, dhidden_bias = ops.linear_backward(dpre, x, state["hidden_weight"].astype(x.dtype),
-                                                          need_dx=False)
-    return {"hidden_weight": dhidden_weight, "hidden_bias": dhidden_bias,
-            "output_weight": doutput_weight, "output_bias": doutput_bias}
+    _, dw, db = ops.linear_backward(dpre, x, w, need_dx=False)
+    return dw, db, dv, dc

@@ -1,0 +1,124 @@
+"""Kernels of estimators' formulas against the formulas in float64, on float32 numbers. Share: 25 s to compile.
+
+Shapes are small, so that the same file passes as plain Python (NUMBA_DISABLE_JIT=1), which the last test does.
+"""
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from npdvae import backends
+from npdvae.backends import numba_formulas
+from npdvae.estimators import unordered_set
+from npdvae.estimators.parts import binary_tree, distinct_codes, gumbel_noise, surrogate
+
+f4, f8 = np.float32, np.float64
+NUMPY, NUMBA = backends.load("numpy"), backends.load("numba")
+EPS = float(np.finfo(f4).eps)
+draw = np.random.default_rng(5)
+MODULES = (gumbel_noise, binary_tree, distinct_codes, unordered_set, surrogate)
+
+
+def normal(*shape):
+    return draw.normal(0, 2, shape)
+
+
+def uniform(*shape):
+    return draw.uniform(0.001, 0.999, shape)
+
+
+def codes(*shape, K=3):
+    return draw.integers(0, K, shape)
+
+
+def log_p(*shape, scale=1.0):
+    return NUMPY.log_softmax(scale * normal(*shape))
+
+
+def coupled(K, sticks):
+    """Arguments of `leaf_pair_backward` for a tree, and those of the functions before it."""
+    x = normal(3, 2, K)
+    left, right = binary_tree.stick_breaking(NUMPY, x) if sticks else binary_tree.balanced(np, K)
+    a, slope = binary_tree.node_logits(NUMPY, x, left, right)
+    return dict(stick_breaking=(np.round(x),), node_logits=(x, left, right), leaf_pair=(a, left, right, uniform(3, 2, K - 1)),
+                leaf_pair_backward=(normal(3), codes(2, 3, 2, K=K), a, slope, left, right))
+
+
+far = np.array([[[0, -80, -81, 1], [-200, 3, -120, 2.5]]])         # sides that underflow beside the largest
+TREES = [coupled(K, sticks) for K, sticks in ((2, False), (5, False), (6, True))]
+BEST = [log_p(2, 3, 3), log_p(2, 4, 2, scale=5.0)]
+SETS = [(p, distinct_codes.most_probable(NUMPY, p, n)[0]) for p in BEST for n in (1, 4, 7)]
+SETS.append((BEST[0], np.concatenate([SETS[1][1][::-1], SETS[1][1][:1] * 0 + 2])))  # in another order
+NET = normal(2, 5), normal(5), normal(5, 2), normal(2)
+
+# name -> arguments behind ops; codes that are drawn must be equal
+CASES = {
+    "conditional_gumbels": [(log_p(4, 2, 3), codes(2, 4, 2), uniform(2, 4, 2, 15)),
+                            (log_p(2, 4, 2, 3), codes(2, 4, 2), uniform(2, 4, 2, 3)),
+                            (log_p(2, 3, scale=40.0), codes(1, 4, 2), uniform(1, 4, 2, 6))],
+    "conditional_gumbels_backward": [(normal(2, 4, 2, 5, 3), log_p(4, 2, 3), codes(2, 4, 2), uniform(2, 4, 2, 15)),
+                                     (normal(2, 4, 2, 1, 3), log_p(4, 2, 3), codes(2, 4, 2), uniform(2, 4, 2, 3))],
+    "conditional_straight_through": [
+        (log_p(4, 2, 3), codes(2, 4, 2), uniform(2, 4, 2, 15), normal(2, 4, 2, 3), 0.5),
+        (log_p(2, 4, 2, 3, scale=20.0), codes(2, 4, 2), uniform(2, 4, 2, 6), normal(2, 4, 2, 3), 1.3)],
+    **{name: [tree[name] for tree in TREES] for name in TREES[0]},
+    "node_logits": [*(tree["node_logits"] for tree in TREES), (far, *binary_tree.stick_breaking(NUMPY, far))],
+    "most_probable": [(p, n) for p in BEST for n in (0, 1, 5, 100)],
+    "without_replacement": [(p, uniform(k, *p.shape)) for p in BEST for k in (1, 4, 30)],
+    "log_outside": [pair for pair in SETS],
+    "draw_outside": [(p, z, distinct_codes.log_outside(NUMPY, p, z)[1], uniform(*z.shape[1:])) for p, z in SETS],
+    "chances": [(NUMPY.log_prob(p, z), distinct_codes.log_outside(NUMPY, p, z)[0]) for p, z in SETS[1:5]],
+    "surrogate": [(normal(2, 3, 1), normal(2, 3, 4), *NET)],
+    "surrogate_backward": [(normal(2, 1, 4, 2), normal(2, 3, 1), normal(2, 3, 4), *NET[:3]),
+                           (normal(300, 2), normal(300), normal(300), *NET[:3])],
+}
+PAIRS = [(name, i) for name, cases in CASES.items() for i in range(len(cases))]
+
+
+def formula(name):
+    return next(getattr(module, name) for module in MODULES if hasattr(module, name))
+
+
+def cast(arguments, dtype):
+    return [a.astype(dtype) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a for a in arguments]
+
+
+def parts(y):
+    return list(y.values()) if isinstance(y, dict) else list(y) if isinstance(y, tuple) else [y]
+
+
+def test_every_kernel_is_compared_under_the_name_of_a_formula():
+    assert set(CASES) == set(numba_formulas.FORMULAS)
+
+
+@pytest.mark.parametrize("name, i", PAIRS)
+def test_numba_formula_agrees_with_numpy(name, i):
+    """Both on the same float32 numbers; sums of at most 300 terms of a few functions, each off by 2 ulp."""
+    single = cast(CASES[name][i], f4)
+    assert NUMBA.kernel(name, single) is not None
+    found, expected = (parts(formula(name)(ops, *arguments))
+                       for ops, arguments in ((NUMBA, single), (NUMPY, cast(single, f8))))
+    assert len(found) == len(expected)
+    if name == "log_outside":                   # logs of zero are -1e30
+        found, expected = map(np.exp, found), map(np.exp, expected)
+    for y, x in zip(found, expected, strict=True):
+        assert y.shape == x.shape and y.dtype == (f4 if x.dtype.kind == "f" else x.dtype)
+        gap, largest = (np.abs(a).max(initial=0) for a in (1.0 * y - x, x))
+        assert gap <= (60 * EPS * max(1.0, largest) if x.dtype.kind == "f" else 0), f"{name}: {gap:.2e}"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_other_types_and_backends_take_the_formula(name):
+    arguments = CASES[name][0]
+    assert NUMPY.kernel(name, cast(arguments, f4)) is None and NUMBA.kernel(name, arguments) is None
+    found, expected = (parts(formula(name)(ops, *arguments)) for ops in (NUMBA, NUMPY))
+    assert all(np.abs(1.0 * y - x).max() <= 1e-13 * max(1.0, np.abs(x).max()) for y, x in zip(found, expected) if x.size)
+
+
+def test_kernels_of_formulas_pass_as_plain_python():
+    if os.environ.get("NUMBA_DISABLE_JIT") == "1":
+        pytest.skip("this is the run without compiling")
+    subprocess.run([sys.executable, "-m", "pytest", "-q", __file__], check=True, stdout=subprocess.DEVNULL,
+                   env={**os.environ, "NUMBA_DISABLE_JIT": "1"})
