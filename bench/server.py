@@ -25,8 +25,8 @@ def make(name, task, threads):
     if task.latent == "categorical" and task.estimator != "smoothing":
         from bench.peers import torch_estimators
         return torch_estimators.make(name, task, threads)
-    from bench.peers import torch_latents
-    return torch_latents.make(name, task, threads)
+    from bench.peers import torch_latent_models
+    return torch_latent_models.make(name, task, threads)
 
 
 def run(contestant, steps, batch, random):

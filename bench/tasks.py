@@ -1,4 +1,4 @@
-"""What `bench.estimators` and `bench.latents` train: a latent and its settings; the gradients that all must find."""
+"""What `bench.estimators` and `bench.latent_steps` train: a latent and settings; the gradients that all must find."""
 from __future__ import annotations
 
 import functools

@@ -90,7 +90,7 @@ def without_replacement(log_p, u, codes):
 
 @helper
 def arrivals(log_p, u, log_q, race, lead):
-    """Below each of n prefixes of log q: log of the time after the first arrival (race), the gap in log p's race (lead).
+    """Below each of n prefixes of log q: log of the time behind the first arrival (race), and by how much (lead).
 
     log_p [K], u [n, K]; race and lead [n K], lead 0 for the first itself.
     """

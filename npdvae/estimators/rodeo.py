@@ -1,8 +1,8 @@
 """RODEO: RLOO with control variates that a discrete Stein operator makes of surrogates of the cost."""
 from npdvae.estimators import register
 from npdvae.estimators.parts.hard_codes import HardCodes
-from npdvae.estimators.parts.surrogate import init as init_surrogate
 from npdvae.estimators.parts.surrogate import PARAMETERS, parameters, surrogate, surrogate_backward
+from npdvae.estimators.parts.surrogate import init as init_surrogate
 from npdvae.types import Array
 
 
