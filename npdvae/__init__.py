@@ -1,6 +1,11 @@
 """Discrete variational autoencoders from scratch: every gradient by hand, every estimator proved."""
-import importlib
-import pathlib
+from npdvae import process
+
+if process.is_command():                        # before anything else is loaded: a signal may come at any instant
+    process.start()
+
+import importlib  # noqa: E402
+import pathlib  # noqa: E402
 
 __version__ = "0.1.0"                           # said here only: pyproject.toml reads this line
 

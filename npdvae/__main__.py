@@ -2,6 +2,7 @@
 import sys
 
 from npdvae.cli import main
+from npdvae.process import over
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(over(main()))

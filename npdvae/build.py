@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from npdvae import backends, data, latents, likelihoods, optimizers, rng, schedules
+from npdvae import backends, data, latents, likelihoods, memory, optimizers, rng, saved, schedules
 from npdvae.config import Config, with_defaults
 from npdvae.data.binarize import prepare
 from npdvae.describe import Recipe
@@ -81,16 +81,28 @@ def build(config: Config) -> Job:
     ops = load_backend(config.backend, config.device, config.matmul_precision)
     dataset, held = load_data(config)
     model = build_model(config, dataset.pixels, ops)
+    batch_size = min(config.batch_size, len(dataset.train))
     total = config.epochs * math.ceil(len(dataset.train) / config.batch_size)
+    if total >= 2 ** 32:
+        raise ValueError(f"--epochs: {config.epochs} are {total} steps, expected fewer than 2**32")
+    check_memory(config, model, batch_size)
     model.latent.check_length(total)
     recipe = Recipe(
         build_optimizer(config, ops),
         functools.partial(schedules.learning_rate, config.lr_schedule, config.lr, total=total, decay=config.lr_decay,
                           interval=config.lr_interval),
         functools.partial(schedules.kl_weight, config.kl_weight, config.kl_warmup),
-        config.batch_size, config.microbatch, config.clip_norm,
+        batch_size, config.microbatch, config.clip_norm,
         "none" if dataset.binary else str(config.binarize), config.seed, np.dtype(config.dtype))
     return Job(config, dataset, held, model, choose_engine(model, recipe, dataset, config.threads, config.engine))
+
+
+def check_memory(config: Config, model, batch_size: int):
+    """Raise ValueError where parameters, gradients and one batch cannot fit into memory."""
+    size = np.dtype(config.dtype).itemsize
+    numbers = sum(a.size for a in saved.outline(model, memory.free() // (2 * size)).values())
+    rows = min(config.microbatch or batch_size, batch_size) * model.latent.samples
+    memory.require(size * (2 * numbers + rows * model.pixels), f"training this model in batches of {batch_size}")
 
 
 def choose_engine(model, recipe, dataset, threads=None, wanted="auto"):
@@ -126,11 +138,12 @@ def cpu_engine(model, recipe, dataset, threads, wanted):
             Segmented(model, recipe, dataset, threads, unfused))
 
 
-def fresh_state(job: Job) -> TrainState:
-    """The state before the first step."""
+def fresh_state(job: Job, begin: bool = True) -> TrainState:
+    """The state before the first step; its shapes alone, not fitted to any data, unless it is to `begin`."""
     config, generator = job.config, rng.Generator(job.config.seed, rng.INIT)
     model, host = job.model, backends.load("numpy")
-    params = started(job, model.init(generator, np.dtype(config.dtype)), generator)
+    params = model.init(generator, np.dtype(config.dtype))
+    params = started(job, params, generator) if begin else params
     state = model.latent.init_state(generator, job.dataset.pixels)
     state = None if state is None else {k: model.ops.to_host(v) for k, v in state.items()}
     return TrainState(params, build_optimizer(config, host).init(params), state, 0)

@@ -5,10 +5,8 @@ complete. Its metadata begin with the sha256 of the whole file (those 64 digits 
 """
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import pathlib
 import re
 from typing import NamedTuple
@@ -16,6 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load as parse
+
+from npdvae import memory
+from npdvae.files import read, write_durably
 
 KEEP = 3
 TYPES = {"float64": "F64", "int64": "I64", "uint64": "U64", "float32": "F32", "int32": "I32", "uint32": "U32",
@@ -68,21 +69,27 @@ def load(path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
     OSError where the file cannot be read.
     """
-    data = pathlib.Path(path).read_bytes()
     try:
-        return decode(data)
-    except CheckpointError as error:
+        return decode(read(path, memory.free() // 3))               # the bytes, as parsed, and the arrays' own copies
+    except ValueError as error:
         raise CheckpointError(f"checkpoint {path} refused: {error}") from None
 
 
-def latest(folder):
-    """The newest checkpoint of a folder that is good, as Found. Raises CheckpointError where there is none."""
+def latest(folder, check=lambda path, arrays, meta: None):
+    """The newest checkpoint of a folder that is good, as Found. Raises CheckpointError where there is none.
+
+    `check` raises CheckpointError where the content is not what the caller needs.
+    """
     refused: list[str] = []
-    for path in listing(folder):
+    for path in (paths := listing(folder)):
         try:
-            return Found(path, *load(path), refused)
+            arrays, meta = load(path)
+            check(path, arrays, meta)
+            return Found(path, arrays, meta, refused)
         except (CheckpointError, OSError) as error:
             refused.append(str(error))
+    if listing(folder) != paths:                # a running training has replaced them meanwhile
+        return latest(folder, check)
     raise CheckpointError("; ".join([f"no usable checkpoint in {folder}", *refused]))
 
 
@@ -131,35 +138,7 @@ def decode(data):
     try:
         arrays = {name: a.copy() for name, a in parse(data).items()}
         meta = json.loads(data[8:8 + int.from_bytes(data[:8], "little")])["__metadata__"]
-    except (SafetensorError, ValueError) as error:                  # a digest that fits, over content that does not
-        raise CheckpointError(f"malformed safetensors: {error}") from error
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:     # a digest that fits, over
+        raise CheckpointError(f"malformed safetensors: {type(error).__name__} {error}") from error  # content that not
     del meta["sha256"]
     return arrays, meta
-
-
-def write_durably(target, data):
-    """Replace `target` by `data` so that after a crash, at any instant, it holds all of the old or all of the new."""
-    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    sync_folder(target.parent)
-    sync_folder(target.parent.parent)                               # the folder itself may be new
-
-
-def sync_folder(folder):
-    """Make renames in a folder durable; Windows has no such call."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

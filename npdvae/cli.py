@@ -8,7 +8,9 @@ import sys
 
 from npdvae import __version__
 from npdvae.backends import BackendError
+from npdvae.process import over
 
+MOST_TEXT = 1500                                # characters of an error
 COMMANDS = {
     "train": "train a discrete VAE",
     "evaluate": "ELBO, importance-weighted bound, exact log p(x) and use of the code of a run",
@@ -28,15 +30,22 @@ def guarded(command):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         except KeyboardInterrupt as stop:       # with the number of the signal where it was another than Ctrl-C
-            print("npdvae: interrupted", file=sys.stderr)
-            return 128 + getattr(stop, "number", signal.SIGINT)
-        except (ValueError, OSError, BackendError, MemoryError) as error:
+            number = getattr(stop, "number", signal.SIGINT)
+            print(f"npdvae: interrupted by {signal.Signals(number).name}", file=sys.stderr)
+            return 128 + number
+        except (ValueError, OSError, BackendError, MemoryError, OverflowError) as error:
             if os.environ.get("NPDVAE_DEBUG"):
                 raise
-            text = " ".join(str(error).split()) or type(error).__name__
-            print(f"npdvae: error: {text}", file=sys.stderr)
+            print(f"npdvae: error: {one_line(error)}", file=sys.stderr)
             return 2
     return run
+
+
+def one_line(error) -> str:
+    """An error's text without control characters, which would reach the terminal, and not endless."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]} ..."
 
 
 def main(argv=None):
@@ -54,4 +63,4 @@ def main(argv=None):
         print(f"npdvae: error: unknown command {argv[0]!r}, expected one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     name = "npdvae.verify.__main__" if argv[0] == "verify" else f"npdvae.{argv[0]}"
-    return importlib.import_module(name).main(argv[1:])
+    return over(importlib.import_module(name).main(argv[1:]))

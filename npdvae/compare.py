@@ -14,6 +14,7 @@ from npdvae.cli import guarded
 from npdvae.config import with_defaults
 from npdvae.estimators.parts.baselines import BASELINES
 from npdvae.estimators.parts.outcomes import MOST_CODES
+from npdvae.process import over
 from npdvae.run import Run
 from npdvae.settings import resolve
 
@@ -25,6 +26,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="python -m npdvae.compare", description="Bias, spread, angle and time of every "
                                 "estimator's gradient against the exact one, by enumeration of all codes.")
     p.add_argument("run", nargs="?", metavar="RUN", help="run folder (default: a fresh model)")
+    p.add_argument("--trust", action="store_true", help="let the run name code of your own (module:Class)")
     p.add_argument("--checkpoint", default="last", metavar="last|best|FILE", help="which checkpoint (default: last)")
     p.add_argument("--checkpoints", nargs="*", metavar="FILE",
                    help="along training: these checkpoints of the run (without FILE: all in its folder; train with "
@@ -129,7 +131,7 @@ def write_csv(path, results):
 def runs(args):
     """The models to compare on, one after another."""
     if args.checkpoints is None:
-        yield Run.load(args.run, args.checkpoint) if args.run else fresh_run(args)
+        yield Run.load(args.run, args.checkpoint, args.trust) if args.run else fresh_run(args)
         return
     if not args.run:
         raise ValueError("--checkpoints needs RUN, the folder they belong to")
@@ -137,7 +139,7 @@ def runs(args):
     if not paths:
         raise ValueError(f"{args.run}: no checkpoints there")
     for path in paths:
-        yield Run.load(args.run, path)
+        yield Run.load(args.run, path, args.trust)
 
 
 def check(args):
@@ -191,4 +193,4 @@ def save(folder, results, args):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(over(main()))

@@ -88,6 +88,12 @@ class Config:
 
     def check(self) -> Config:
         """Raise ValueError at the first value out of range, naming it."""
+        for name in FIELDS:
+            require(plain(getattr(self, name)), name, ascii(getattr(self, name))[:80],
+                    "text of UTF-8, finite numbers, whole ones below 2**53, or lists or tables of them")
+        for name in ("latents", "categories", "samples"):
+            require((getattr(self, name) or 1) <= MOST, name, getattr(self, name), f"at most {MOST}")
+        require(max(self.hidden or [1]) <= MOST, "hidden", self.hidden, f"sizes of at most {MOST}")
         for name in ("latents", "categories", "epochs", "batch_size", "lr_interval", "samples", "microbatch",
                      "threads", "checkpoint_every"):
             value = getattr(self, name)
@@ -152,6 +158,18 @@ PARTS = {r.kind: r for r in (latents.registry, estimators.registry, priors.regis
                              optimizers.registry)}                  # settings that name a class
 
 
+def plain(value, depth=0) -> bool:
+    """Whether a setting can be written and read again: text, finite numbers of a sane size, lists and tables."""
+    if isinstance(value, dict):
+        return plain([*value, *value.values()], depth)
+    if isinstance(value, list):
+        return depth < 8 and all(plain(v, depth + 1) for v in value)
+    if isinstance(value, str):
+        return not any("\ud800" <= c <= "\udfff" for c in value)    # bytes of a name that are no UTF-8
+    return value is None or isinstance(value, int | float) and abs(value) < (
+        2 ** 53 if isinstance(value, int) else float("inf"))
+
+
 def check_name(part, name, source=""):
     """Raise a ValueError for a name that no class has; "module:Class" is left until it is built."""
     if name is not None and ":" not in name:
@@ -170,6 +188,7 @@ def require(good, name, value, expected):
 LATENT_DEFAULTS = {"categories": 8, "prior": "uniform", "estimator": "rloo"}    # where the latent has none of its own
 SET_ELSEWHERE = {"latents": "--latents", "categories": "--categories", "estimator": "--estimator", "prior": "--prior",
                  "free_bits": "--free-bits", "ops": "--backend"}    # of options
+MOST = 2 ** 20                                  # latents, categories, samples, or units of a layer
 PAIRS = ("estimator_options", "latent_options", "likelihood_options")
 
 

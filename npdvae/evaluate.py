@@ -5,8 +5,11 @@ import argparse
 import json
 import sys
 
-from npdvae import evaluation
+import numpy as np
+
+from npdvae import evaluation, metrics
 from npdvae.cli import guarded
+from npdvae.process import over
 from npdvae.run import Run
 
 
@@ -16,6 +19,7 @@ def parser() -> argparse.ArgumentParser:
                                 "log p(x) where at most 2**20 codes exist, and use of the code on the test split. "
                                 "Nats per image.")
     p.add_argument("run", metavar="RUN", help="run folder")
+    p.add_argument("--trust", action="store_true", help="let the run name code of your own (module:Class)")
     p.add_argument("--checkpoint", default="last", metavar="last|best|FILE", help="which checkpoint (default: last)")
     p.add_argument("--samples", type=int, default=100, metavar="S",
                    help="samples of the importance-weighted bound (default: 100)")
@@ -29,12 +33,14 @@ def main(argv=None) -> int:
     args = parser().parse_args(argv)
     if args.samples < 1:
         raise ValueError(f"--samples: got {args.samples}, expected at least 1")
-    run = Run.load(args.run, args.checkpoint)
+    run = Run.load(args.run, args.checkpoint, args.trust)
     dataset = run.dataset()
     if dataset.pixels != run.pixels:
         raise ValueError(f"{args.run}: the run is for {run.pixels} pixels, the data set {run.config.data} has "
                          f"{dataset.pixels}")
-    figures = evaluation.summary(run.model, run.params, run.split(dataset, dataset.test), args.samples)
+    with np.errstate(over="ignore", invalid="ignore"):              # what is not finite is named
+        figures = evaluation.summary(run.model, run.params, run.split(dataset, dataset.test), args.samples)
+    metrics.finite(figures, f"{run.folder}: figures")
     figures = {"run": str(run.folder), "step": run.step, **figures, "collapsed_posterior": run.collapsed(dataset)}
     if args.json == "-":
         print(json.dumps(figures, indent=2))
@@ -80,4 +86,4 @@ def used(f) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(over(main()))

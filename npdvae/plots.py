@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import io
 import math
+import pathlib
 
 import numpy as np
 
+from npdvae.files import write_durably
 from npdvae.metrics import curve
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")   # Okabe & Ito: for all eyes
@@ -22,6 +24,14 @@ def figure(width, height):
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def check():
+    """Raise ValueError where matplotlib cannot be loaded, because of a wrong MPLBACKEND say."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except (ImportError, ValueError) as error:
+        raise ValueError(f"no figures can be drawn (--no-figures does without): {error}") from error
+
+
 def png(drawn, dpi=110):
     """The bytes of a figure as PNG."""
     stream = io.BytesIO()
@@ -31,8 +41,7 @@ def png(drawn, dpi=110):
 
 def save(drawn, path, dpi=110):
     """Write a figure as a PNG file."""
-    with open(path, "wb") as stream:
-        stream.write(png(drawn, dpi))
+    write_durably(pathlib.Path(path), png(drawn, dpi))
 
 
 def mosaic(images, shape):

@@ -9,6 +9,8 @@ import numpy as np
 
 from npdvae import data, evaluate, evaluation, metrics, page, plots
 from npdvae.cli import guarded
+from npdvae.files import write_durably
+from npdvae.process import over
 from npdvae.run import Run
 from npdvae.settings import to_toml
 
@@ -35,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
                                 "reconstructions, latent traversals, prior samples, code usage; PNG files in "
                                 "RUN/figures and one self-contained page RUN/report.html.")
     p.add_argument("run", metavar="RUN", help="run folder")
+    p.add_argument("--trust", action="store_true", help="let the run name code of your own (module:Class)")
     p.add_argument("--checkpoint", default="last", metavar="last|best|FILE", help="which checkpoint (default: last)")
     p.add_argument("--images", type=int, default=10, metavar="N", help="test images to reconstruct (default: 10)")
     p.add_argument("--samples", type=int, default=10, metavar="S",
@@ -51,7 +54,7 @@ def main(argv=None) -> int:
     for name in ("images", "samples"):
         if getattr(args, name) < 1:
             raise ValueError(f"--{name}: got {getattr(args, name)}, expected at least 1")
-    run = Run.load(args.run, args.checkpoint)
+    run = Run.load(args.run, args.checkpoint, args.trust)
     dataset = run.dataset()
     if dataset.pixels != run.pixels:
         raise ValueError(f"{args.run}: the run is for {run.pixels} pixels, the data set {run.config.data} has "
@@ -60,15 +63,16 @@ def main(argv=None) -> int:
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     figures = evaluation.summary(run.model, run.params, run.split(dataset, dataset.test), args.samples,
                                  MOST_ENUMERATED)
+    metrics.finite(figures, f"{run.folder}: figures")
     figures["collapsed_posterior"] = run.collapsed(dataset)
     grey = run.config.binarize == "none"
     figures["irreducible"] = run.model.likelihood.floor(dataset.test, dataset.levels) if grey else None
-    lines = [line for line in metrics.read(run.folder) if line["step"] <= run.step]
+    lines = [line for line in metrics.read(run.folder, print) if line["step"] <= run.step]
     images = draw(run, dataset, figures, lines, args.images, args.seed)
     for name, content in images.items():
-        (folder / "figures" / f"{name}.png").write_bytes(content)
+        write_durably(folder / "figures" / f"{name}.png", content)
     path = folder / "report.html"
-    path.write_text(write(run, figures, lines, images), encoding="utf-8")
+    write_durably(path, write(run, figures, lines, images).encode())
     print(f"{path} ({path.stat().st_size / 1000:.0f} kB); figures in {folder / 'figures'}: {', '.join(images)}")
     return 0
 
@@ -173,4 +177,4 @@ def write(run, f, lines, images):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(over(main()))

@@ -1,19 +1,17 @@
 """A run from its folder: the Python API to encode, decode, sample and score images with a trained model."""
 from __future__ import annotations
 
-import json
+import dataclasses
+import math
 import pathlib
-import tomllib
 from typing import Any
 
 import numpy as np
 
-from npdvae import backends, build, checkpoint, evaluation, rng
+from npdvae import backends, build, evaluation, rng, saved, settings
 from npdvae.config import Config, with_defaults
 from npdvae.data import Dataset
 from npdvae.model import DiscreteVAE
-from npdvae.settings import from_mapping
-from npdvae.state import unpack
 from npdvae.types import Array, Params
 
 
@@ -31,30 +29,24 @@ class Run:
         self.dtype = np.dtype(config.dtype)
 
     @classmethod
-    def load(cls, folder: str | pathlib.Path, which: str = "last") -> Run:
+    def load(cls, folder: str | pathlib.Path, which: str = "last", trust: bool = False) -> Run:
         """Read a run folder: the "last" good checkpoint, the "best" by validation, or the path of a checkpoint.
 
-        Raises ValueError where there is no run or no good checkpoint.
+        Raises ValueError where there is no run, no good checkpoint, or parameters that are not finite. Parts of the
+        run that are module:Class are imported where you `trust` it; an estimator is left out otherwise, else refused.
         """
         folder = pathlib.Path(folder)
         if not (folder / "config.toml").is_file():
             raise ValueError(f"{folder}: no run there (no config.toml)")
-        if which == "last":
-            path, arrays, meta, _ = checkpoint.latest(folder)
-        else:
-            path = folder / "best.safetensors" if which == "best" else pathlib.Path(which)
-            if not path.is_file():
-                raise ValueError(f"{path}: no such checkpoint" + (
-                    " (the run had no --validation)" if which == "best" else ""))
-            arrays, meta = checkpoint.load(path)
-        config = with_defaults(Config(**from_mapping(tomllib.loads(meta["config"]), str(path))))
-        model = build.build_model(config, int(meta["pixels"]), backends.load("numpy"))
-        state = unpack(arrays, int(meta["step"]))
-        expected = {k: v.shape for k, v in model.init(rng.Generator(0, rng.INIT), np.float32).items()}
-        found = {k: v.shape for k, v in state.params.items()}
-        if found != expected:
-            raise ValueError(f"{path}: its parameters do not fit the model of its configuration")
-        return cls(folder, config, state.params, state.step, tuple(json.loads(meta["shape"])), model)
+        found, _ = saved.load(folder, which)
+        if not trust:
+            settings.refuse_code(vars(found.config), found.path, allowed=("estimator", "optimizer"))
+        config = with_defaults(found.config)
+        left_out = not trust and settings.own_code({"estimator": config.estimator})
+        built = without_estimator(config) if left_out else config
+        model = build.build_model(built, math.prod(found.shape), backends.load("numpy"))
+        saved.fit(found, model)
+        return cls(folder, config, found.state.params, found.state.step, found.shape, model)
 
     def dataset(self) -> Dataset:
         """The data set of the run (read or made again), binarized once where its mode is static or threshold."""
@@ -136,3 +128,10 @@ class Run:
         if not (x.min(initial=0) >= 0 and x.max(initial=0) <= 1):
             raise ValueError(f"pixels must lie in [0, 1], got {x.min()} to {x.max()}")
         return x.astype(self.dtype, copy=False)
+
+
+def without_estimator(config: Config) -> Config:
+    """The configuration with another estimator and nothing that belongs to its own: what is evaluated is the same."""
+    return dataclasses.replace(config, estimator="rloo", samples=None, baseline=None, baseline_value=None,
+                               temperature=None, estimator_options={}, free_bits=0.0, kl_weight=1.0, kl_warmup=0,
+                               microbatch=None)

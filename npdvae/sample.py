@@ -7,8 +7,9 @@ import sys
 
 import numpy as np
 
-from npdvae import plots
+from npdvae import memory, plots
 from npdvae.cli import guarded
+from npdvae.process import over
 from npdvae.run import Run
 
 
@@ -17,6 +18,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="python -m npdvae.sample", description="Draw images from a trained model: codes "
                                 "from the prior, decoded.")
     p.add_argument("run", metavar="RUN", help="run folder")
+    p.add_argument("--trust", action="store_true", help="let the run name code of your own (module:Class)")
     p.add_argument("--checkpoint", default="last", metavar="last|best|FILE", help="which checkpoint (default: last)")
     p.add_argument("--count", type=int, default=60, metavar="N", help="images (default: 60)")
     p.add_argument("--binary", action="store_true", help="draw pixels from p(x | z), 0 or 1 under a "
@@ -36,8 +38,12 @@ def main(argv=None) -> int:
     path = pathlib.Path(args.out) if args.out else pathlib.Path(args.run) / "figures" / "samples.png"
     if path.suffix not in (".png", ".npz"):
         raise ValueError(f"--out: got {path}, expected a name that ends in .png or .npz")
-    run = Run.load(args.run, args.checkpoint)
-    codes, images = draw(run, args.count, args.binary, args.seed)
+    run = Run.load(args.run, args.checkpoint, args.trust)
+    memory.require(args.count * run.pixels * run.dtype.itemsize, f"--count {args.count}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        codes, images = draw(run, args.count, args.binary, args.seed)
+    if not np.isfinite(images).all():
+        raise ValueError(f"{args.run}: the images drawn are not finite")
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".npz":
         np.savez_compressed(path, codes=codes, images=images.reshape(-1, *run.shape))
@@ -57,4 +63,4 @@ def draw(run, count, binary=False, seed=0):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(over(main()))

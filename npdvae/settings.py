@@ -4,12 +4,19 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import pathlib
+import re
 import tomllib
+from collections.abc import Collection, Mapping
 from dataclasses import fields
 from typing import Any
 
 from npdvae.config import FIELDS, PAIRS, PARTS, Config, check_name
+from npdvae.files import read
 from npdvae.presets import PRESETS
+
+MOST_TEXT = 2 ** 17                             # characters of a configuration
+MOST_DOTS = 2000                                # in it: a key of many parts takes tomllib time by their square
 
 
 def add_arguments(parser: argparse.ArgumentParser):
@@ -63,8 +70,8 @@ def parse_pairs(flag: str, pairs: list[str]) -> dict[str, Any]:
         if not equals or not key:
             raise ValueError(f"{flag}: expected KEY=VALUE, got {pair!r}")
         try:
-            options[key] = tomllib.loads(f"v = {value}")["v"]
-        except tomllib.TOMLDecodeError:
+            options[key] = tomllib.loads(f"v = {value}")["v"] if "\n" not in value else value
+        except (ValueError, RecursionError):
             options[key] = value
     return options
 
@@ -77,8 +84,9 @@ OWNED = {                                       # settings that go with the choi
 }
 
 
-def resolve(arguments: dict[str, Any], preset: str | None = None, file: str | None = None) -> Config:
-    """Defaults, then preset, then TOML file, then command line, checked."""
+def resolve(arguments: dict[str, Any], preset: str | None = None, file: str | None = None,
+            trust: bool = False) -> Config:
+    """Defaults, then preset, then TOML file, then command line, checked; a file names no code unless `trust`."""
     settings: dict[str, Any] = {}
     if preset is not None:
         if preset not in PRESETS:
@@ -87,7 +95,9 @@ def resolve(arguments: dict[str, Any], preset: str | None = None, file: str | No
                              + f" (known: {', '.join(PRESETS)})")
         settings |= PRESETS[preset]
     if file is not None:
-        settings |= from_mapping(load_toml(file), file)
+        settings |= (read := from_mapping(load_toml(file), file))
+        if not trust:
+            refuse_code(read, file, allowed=tuple(arguments))       # what is typed takes its place
     for name in PAIRS:
         if isinstance(arguments.get(name), list):
             arguments = {**arguments, name: parse_pairs("--" + name.replace("_", "-"), arguments[name])}
@@ -97,15 +107,36 @@ def resolve(arguments: dict[str, Any], preset: str | None = None, file: str | No
     return Config(**{**settings, **arguments}).check()
 
 
-def load_toml(path: str) -> dict[str, Any]:
+def refuse_code(settings: Mapping[str, Any], source: Any, allowed: Collection[str] = ()):
+    """Raise ValueError where settings that were read, not typed, name a module:Class, but for parts in `allowed`."""
+    for name in own_code(settings):
+        if name not in allowed:
+            raise ValueError(f"{source}: {name} = {settings[name]!r} would run code that the file names: give --trust "
+                             f"(or trust=True) if you trust it, or --{name} yourself where you train")
+
+
+def own_code(settings: Mapping[str, Any]) -> list[str]:
+    """The parts of some settings that are module:Class."""
+    return [name for name in PARTS if ":" in str(settings.get(name) or "")]
+
+
+def load_toml(path: str | pathlib.Path) -> dict[str, Any]:
     """The table of a TOML file, or a ValueError that names the file and the line."""
     try:
-        with open(path, "rb") as f:
-            return tomllib.load(f)
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path}: not valid TOML: {error}") from error
+        return parse_toml(read(path, MOST_TEXT).decode(), path)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not valid TOML: not UTF-8 text") from error
+
+
+def parse_toml(text: str, source: Any) -> dict[str, Any]:
+    """The table of a TOML text, or a ValueError that begins with its source."""
+    for there, most, what in ((len(text), MOST_TEXT, "characters"), (text.count("."), MOST_DOTS, "dots")):
+        if there > most:
+            raise ValueError(f"{source}: settings of {there} {what}, expected at most {most}")
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:                   # numbers of over 4,300 digits, brackets in brackets
+        raise ValueError(f"{source}: not valid TOML: {error}") from error
 
 
 def to_toml(config: Config) -> str:
@@ -114,12 +145,23 @@ def to_toml(config: Config) -> str:
         if isinstance(value, bool):
             return str(value).lower()
         if isinstance(value, str):
-            return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+            return quoted(value)
         if isinstance(value, list):
             return "[" + ", ".join(map(show, value)) + "]"
         if isinstance(value, dict):
-            return "{" + ", ".join(f"{k} = {show(v)}" for k, v in value.items()) + "}"
+            return "{" + ", ".join(f"{bare(k)} = {show(v)}" for k, v in value.items()) + "}"
         return repr(value)
 
     return "".join(f"{name} = {show(getattr(config, name))}\n" for name in FIELDS
                    if getattr(config, name) is not None)
+
+
+def quoted(text: str) -> str:
+    """A TOML string."""
+    text = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(c if c >= " " and c != "\x7f" else f"\\u{ord(c):04x}" for c in text) + '"'
+
+
+def bare(key: str) -> str:
+    """A TOML key, quoted where it must be."""
+    return key if re.fullmatch("[A-Za-z0-9_-]+", key) else quoted(key)

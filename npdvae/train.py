@@ -2,21 +2,24 @@
 from __future__ import annotations
 
 import argparse
+import math
 import pathlib
 import statistics
 import sys
 from dataclasses import replace
 
+from npdvae import backends, checkpoint, lock, metrics, plots, report, saved, schedules
 from npdvae import build as building
-from npdvae import metrics, report, schedules
 from npdvae.cli import guarded
-from npdvae.config import FIELDS, Config, with_defaults
+from npdvae.config import FIELDS, PARTS, Config, with_defaults
 from npdvae.presets import PRESETS
-from npdvae.settings import add_arguments, from_mapping, load_toml, resolve, to_toml
-from npdvae.trainer import Interrupted, Trainer
+from npdvae.process import Interrupted, over
+from npdvae.settings import add_arguments, from_mapping, load_toml, own_code, refuse_code, resolve, to_toml
+from npdvae.trainer import Trainer
 
 MAY_CHANGE = ("epochs", "backend", "engine", "threads", "device", "checkpoint_every", "keep_checkpoints", "tensorboard",
               "figures", "data_dir")                # none of these changes the trajectory, but to rounding
+MANY_CODES = 2 ** 16                            # decoded at every step
 
 
 def parser() -> argparse.ArgumentParser:
@@ -26,6 +29,8 @@ def parser() -> argparse.ArgumentParser:
                                 "RLOO with 4 samples, under a minute on 2 cores. All ELBOs are in nats.")
     p.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
     p.add_argument("--config", metavar="FILE.toml", help="settings from a TOML file (a run's config.toml, say)")
+    p.add_argument("--trust", action="store_true",
+                   help="let the run or the file that is read name code of your own (module:Class)")
     p.add_argument("--preset", metavar="NAME", help="published recipe: " + ", ".join(PRESETS))
     add_arguments(p)
     return p
@@ -35,10 +40,10 @@ def parser() -> argparse.ArgumentParser:
 def main(argv=None) -> int:
     """Train as the arguments say; returns the exit code."""
     arguments = vars(parser().parse_args(argv))
-    run, file, preset = (arguments.pop(k) for k in ("resume", "config", "preset"))
+    run, file, preset, trust = (arguments.pop(k) for k in ("resume", "config", "preset", "trust"))
     if run is not None:
-        return resume(pathlib.Path(run), arguments, file, preset)
-    config = resolve(arguments, preset, file)
+        return resume(pathlib.Path(run), arguments, file, preset, trust)
+    config = resolve(arguments, preset, file, trust)
     if config.seeds is not None:
         return several(config, config.seeds)
     return one(config, pathlib.Path(config.out) if config.out else free_folder(config))
@@ -46,9 +51,25 @@ def main(argv=None) -> int:
 
 def one(config: Config, folder: pathlib.Path) -> int:
     """One fresh run."""
-    trainer = Trainer(building.build(config), folder)
-    trainer.start()
-    return finish(trainer)
+    job = ready(config)
+    with lock.held(folder):
+        trainer = Trainer(job, folder)
+        trainer.start()
+        return finish(trainer)
+
+
+def ready(config: Config) -> building.Job:
+    """The job of a configuration; what would fail at its end, or take hours a step, is said now."""
+    if config.figures:
+        plots.check()
+    if config.tensorboard:
+        metrics.check_tensorboard()
+    job = building.build(config)
+    codes = job.model.latent.code_count() if job.config.estimator == "exact" else 0
+    if codes > MANY_CODES:
+        print(f"npdvae: warning: estimator exact decodes all {codes} codes at each of {job.steps_per_epoch} steps an "
+              "epoch, which may take hours", file=sys.stderr)
+    return job
 
 
 def several(config: Config, seeds: list[int]) -> int:
@@ -72,26 +93,39 @@ def several(config: Config, seeds: list[int]) -> int:
     return 0
 
 
-def resume(folder: pathlib.Path, arguments, file, preset) -> int:
+def resume(folder: pathlib.Path, arguments, file, preset, trust=False) -> int:
     """Go on with a run; settings that would change its trajectory are refused."""
-    path = folder / "config.toml"
-    if not path.is_file():
+    if not folder.is_dir() or not ((folder / "config.toml").is_file() or checkpoint.listing(folder)):
         raise ValueError(f"--resume {folder}: no run there (no config.toml)")
     if preset is not None:
         raise ValueError("--resume goes on with the run's own settings: drop --preset")
     if file is not None:
         raise ValueError("--resume goes on with the run's own settings: drop --config")
-    saved = with_defaults(Config(**from_mapping(load_toml(str(path)), str(path))))
-    wanted = with_defaults(resolve({**vars(saved), **arguments}) if arguments else saved)
+    with lock.held(folder):
+        return resume_held(folder, arguments, trust)
+
+
+def resume_held(folder: pathlib.Path, arguments, trust) -> int:
+    """The same, the folder held."""
+    found, refused = saved.load(folder) if checkpoint.listing(folder) else (None, [])
+    for line in refused:
+        print(f"{line}; going on from {found.path.name}" if found else line)
+    kept = settings_of(folder, found)
+    if not trust:
+        refuse_code(vars(kept), folder, allowed=[n for n in PARTS if arguments.get(n) == getattr(kept, n)])
+    kept = with_defaults(kept)
+    wanted = with_defaults(resolve({**vars(kept), **arguments}) if arguments else kept)
     for name in FIELDS:
-        if name not in MAY_CHANGE and getattr(wanted, name) != getattr(saved, name):
-            raise ValueError(f"--resume {folder}: {saved.flag(name)} is {getattr(saved, name)} in the run and "
+        if name not in MAY_CHANGE and getattr(wanted, name) != getattr(kept, name):
+            raise ValueError(f"--resume {folder}: {kept.flag(name)} is {getattr(kept, name)} in the run and "
                              f"{getattr(wanted, name)} here; the run can only go on as it began")
-    if wanted.epochs != saved.epochs and wanted.lr_schedule in schedules.OVER_THE_RUN:
-        raise ValueError(f"--resume {folder}: --epochs is {saved.epochs} in the run and {wanted.epochs} here, but its "
+    if wanted.epochs != kept.epochs and wanted.lr_schedule in schedules.OVER_THE_RUN:
+        raise ValueError(f"--resume {folder}: --epochs is {kept.epochs} in the run and {wanted.epochs} here, but its "
                          f"{wanted.lr_schedule} learning rate falls over the whole run: another length is another run")
-    trainer = Trainer(building.build(wanted), folder)
-    trainer.resume()
+    if found is not None:                       # before anything of the size that the settings claim is made
+        saved.fit(found, building.build_model(wanted, math.prod(found.shape), backends.load("numpy")))
+    trainer = Trainer(ready(wanted), folder)
+    trainer.resume(found)
     step, total = trainer.engine.state.step, wanted.epochs * trainer.job.steps_per_epoch
     if step >= total:
         done = step // trainer.job.steps_per_epoch
@@ -102,6 +136,24 @@ def resume(folder: pathlib.Path, arguments, file, preset) -> int:
     return finish(trainer)
 
 
+def settings_of(folder: pathlib.Path, found: saved.Saved | None) -> Config:
+    """The settings in config.toml; where it is damaged or gone, those in the checkpoint, and that is said."""
+    path = folder / "config.toml"
+    try:
+        config = Config(**from_mapping(load_toml(path), str(path))).check()
+    except (ValueError, OSError) as error:
+        if found is None:
+            raise
+        print(f"{error}; going on with the settings in {found.path.name}")
+        return found.config
+    if found is not None:
+        for name in FIELDS:
+            if name not in MAY_CHANGE and getattr(config, name) != getattr(found.config, name):
+                raise ValueError(f"{path}: {name} is {getattr(config, name)!a:.80}, and {found.path.name} has "
+                                 f"{getattr(found.config, name)!a:.80}")
+    return config
+
+
 def finish(trainer: Trainer) -> int:
     """Train to the end and sum up."""
     c, d, model, engine = trainer.config, trainer.job.dataset, trainer.job.model, trainer.engine
@@ -110,10 +162,10 @@ def finish(trainer: Trainer) -> int:
           f"{model.ops.name}, {c.dtype}, seed {c.seed}\n{engine.name} engine{f' ({engine.why})' if engine.why else ''}")
     try:
         end = trainer.train()
-    except Interrupted:
+    except Interrupted as signal:
         print(f"interrupted; saved at step {trainer.engine.state.step}. Go on with:\n"
-              f"  python -m npdvae.train --resume {trainer.folder}")
-        return 130
+              f"  python -m npdvae.train --resume {trainer.folder}{' --trust' if own_code(vars(c)) else ''}")
+        return signal.code
     collapsed, reached = trainer.collapsed(), metrics.elbo(end, "test").negative_elbo
     beside = ""
     if collapsed is not None:
@@ -123,9 +175,11 @@ def finish(trainer: Trainer) -> int:
     print(f"test {what} {reached:.2f} nats{beside}")
     if model.latent.relaxed:
         print(f"{c.method} trains on another cost than the ELBO; the test figures are ELBOs with hard codes from q")
+    trust = ["--trust"] if set(own_code(vars(c))) - {"estimator", "optimizer"} else []
+    words = " ".join([str(trainer.folder), *trust])
     print(f"{end['seconds']:.1f} s; run folder {trainer.folder}; all its figures with:\n"
-          f"  python -m npdvae.evaluate {trainer.folder}")
-    return report.main([str(trainer.folder)]) if c.figures else 0
+          f"  python -m npdvae.evaluate {words}")
+    return report.main([str(trainer.folder), *trust]) if c.figures else 0
 
 
 def free_folder(config: Config) -> pathlib.Path:
@@ -144,4 +198,4 @@ def free_folder(config: Config) -> pathlib.Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(over(main()))

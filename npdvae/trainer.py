@@ -4,65 +4,64 @@ from __future__ import annotations
 import json
 import math
 import pathlib
-import signal
 import time
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from npdvae import checkpoint, metrics, rng
+from npdvae import checkpoint, metrics, process, rng, saved
 from npdvae.build import Job, fingerprint, fresh_state
+from npdvae.process import Interrupted
 from npdvae.settings import to_toml
-from npdvae.state import pack, unpack
-
-
-class Interrupted(Exception):
-    """SIGINT or SIGTERM arrived; the state is saved."""
+from npdvae.state import pack
 
 
 class Trainer:
-    """One run in one folder."""
+    """One run in one folder, which the caller holds (`npdvae.lock`)."""
 
     def __init__(self, job: Job, folder: pathlib.Path, say=print):
         self.job, self.folder, self.say = job, folder, say
         self.config, self.engine = job.config, job.engine
         self.sums = np.zeros(3)                 # images, cost, KL of the epoch so far
         self.best = math.inf                    # lowest validation negative ELBO
-        self.stop = False
+        self.stop = 0                           # the signal that arrived
         self.pace = 0.3                         # seconds per step; steps run in groups of about 0.3 s
         self.began = time.perf_counter()
         self.data = fingerprint(job.dataset)
-        self.tensorboard = metrics.writer(folder) if self.config.tensorboard else None
+        self.tensorboard: Any = None
 
     def start(self):
-        """Make the run folder and begin; the folder must not hold a run."""
-        if (self.folder / "config.toml").exists():
-            raise ValueError(f"{self.folder} already holds a run: choose another --out, or go on with "
-                             f"--resume {self.folder}")
+        """Make the run folder and begin; the folder must not hold a run, or parts of one."""
+        parts = ["config.toml", metrics.NAME, "best.safetensors", *(p.name for p in checkpoint.listing(self.folder))]
+        for name in parts:
+            if (self.folder / name).exists():
+                raise ValueError(f"{self.folder} already holds a run ({name}): choose another --out, or go on with "
+                                 f"--resume {self.folder}")
         self.folder.mkdir(parents=True, exist_ok=True)
         metrics.write_text(self.folder / "config.toml", to_toml(self.config))
         self.engine.load(fresh_state(self.job))
 
-    def resume(self):
-        """Go on from the last good checkpoint, or from the start where none was written yet."""
-        if not checkpoint.listing(self.folder):
-            self.engine.load(fresh_state(self.job))
-            metrics.cut(self.folder, 0)
+    def resume(self, found: saved.Saved | None):
+        """Go on from a checkpoint, or from the start where none was written yet."""
+        fresh = fresh_state(self.job, begin=found is None)
+        if found is None:
+            self.engine.load(fresh)
+            metrics.cut(self.folder, 0, say=self.say)
             return
-        found = checkpoint.latest(self.folder)
-        for line in found.refused:
-            self.say(f"{line}; going on from {found.path.name}")
-        if found.meta["data"] != self.data:
+        if found.data != self.data:
             raise ValueError(f"{self.folder}: the training data are not those of the run: expected pixels with digest "
-                             f"{found.meta['data']}, got {self.data}")
-        self.engine.load(unpack(found.arrays, int(found.meta["step"])))
-        self.sums, self.best = found.arrays["progress/sums"], float(found.arrays["progress/best"])
-        metrics.cut(self.folder, int(found.meta["step"]))
+                             f"{found.data:.50}, got {self.data}")
+        saved.fit_state(found, fresh)
+        self.engine.load(found.state)
+        self.sums, self.best = found.sums, found.best
+        step = found.state.step
+        metrics.cut(self.folder, step, step // self.job.steps_per_epoch, self.say)
 
     def save(self, path=None):
         """Write a checkpoint (to the folder unless a path is given)."""
         state = self.engine.save()
+        saved.finite(state.params, f"training diverged at step {state.step}, nothing saved: parameters")
         arrays = pack(state) | {"progress/sums": self.sums, "progress/best": np.array(self.best)}
         meta = {"step": str(state.step), "data": self.data, "config": to_toml(self.config),
                 "pixels": str(self.job.dataset.pixels), "shape": json.dumps(self.job.dataset.shape)}
@@ -70,21 +69,19 @@ class Trainer:
 
     def train(self) -> dict[str, Any]:
         """Run to the last epoch; returns the last epoch's metrics. Raises Interrupted after saving."""
-        handlers = {s: signal.signal(s, self.on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
         per_epoch = self.job.steps_per_epoch
         total = self.config.epochs * per_epoch
+        self.tensorboard = metrics.writer(self.folder) if self.config.tensorboard else None
         last: dict[str, Any] = {}
         try:
-            with tqdm(total=total, initial=self.engine.state.step, unit="step", disable=None, leave=False,
-                      dynamic_ncols=True) as bar:
+            with process.signals(self.on_signal), tqdm(total=total, initial=self.engine.state.step, unit="step",
+                                                       disable=None, leave=False, dynamic_ncols=True) as bar:
                 while self.engine.state.step < total:
                     last = self.epoch(self.engine.state.step // per_epoch, per_epoch, bar)
         finally:
-            for s, handler in handlers.items():
-                signal.signal(s, handler)
             if self.tensorboard:
                 self.tensorboard.close()
-        return last or metrics.read(self.folder)[-1]
+        return last
 
     def epoch(self, epoch, per_epoch, bar):
         """The rest of one epoch from the current step on, its evaluation and its checkpoint."""
@@ -104,7 +101,7 @@ class Trainer:
             last = self.engine.state.step == (epoch + 1) * per_epoch
             if self.stop and not last:
                 self.save()
-                raise Interrupted
+                raise Interrupted(self.stop)
             if self.config.checkpoint_every and self.engine.state.step % self.config.checkpoint_every == 0 and not last:
                 path = self.save()
                 bar.write(f"saved {path.name}")
@@ -139,6 +136,7 @@ class Trainer:
                  if v.ndim == 0 and v.dtype.kind == "f"}
         line |= {"seconds": time.perf_counter() - self.began, "seconds_per_epoch": seconds, "seconds_per_step": pace}
         line = {k: float(v) if isinstance(v, np.floating) else v for k, v in line.items()}
+        metrics.finite(line, f"training diverged at step {step}")
         metrics.append(self.folder / "metrics.jsonl", json.dumps(line))
         if self.tensorboard:
             for k, v in line.items():
@@ -158,12 +156,12 @@ class Trainer:
                   f"{reached['train'].negative_elbo:.2f}{held}  test {test.negative_elbo:.2f} "
                   f"(cost {test.cost:.2f} + KL {test.kl:.2f})  {pace * 1e3:.2f} ms/step  {path.name}")
         if self.stop and step < self.config.epochs * self.job.steps_per_epoch:
-            raise Interrupted
+            raise Interrupted(self.stop)
         return line
 
     def on_signal(self, number, frame):
         """Stop after the steps in flight."""
-        self.stop = True
+        self.stop = number
 
     def collapsed(self):
         """Negative ELBO of predicting each pixel's training mean, on the test split, in nats, or None."""

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from npdvae import checkpoint
+from npdvae import checkpoint, files
 from npdvae.checkpoint import CheckpointError
 
 ARRAYS = {"weight": np.arange(6.0).reshape(2, 3), "step": np.array(7, np.int64), "empty": np.zeros((0, 3), np.float32),
@@ -194,7 +194,7 @@ def test_checkpoint_full_disk_leaves_the_old_files(tmp_path, monkeypatch, call):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(checkpoint.os, call, full)
+    monkeypatch.setattr(files.os, call, full)
     with pytest.raises(OSError, match="cannot save checkpoint .*00000002.safetensors: No space left") as caught:
         checkpoint.save(tmp_path, ARRAYS, {"step": "2"})
     assert caught.value.errno == errno.ENOSPC and "\n" not in str(caught.value)
@@ -267,7 +267,7 @@ def record(path, monkeypatch):
         real["unlink"](path, **kinds)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "open", Recorded, raising=False)
+        patch.setattr(files, "open", Recorded, raising=False)
         for call, function in (("fsync", fsync), ("open", os_open), ("replace", replace), ("unlink", unlink)):
             patch.setattr(os, call, function)
         checkpoint.save(path, {"w": np.full(5, 2.0)}, {"step": "2"}, keep=1)
@@ -328,8 +328,8 @@ def judge(log, before):
                 cache[data] = None
         return cache[data]
 
-    for saved, files in crash_states(log, before):
-        steps = [good(data) for name, data in files.items() if name.endswith(".safetensors")]
+    for saved, there in crash_states(log, before):
+        steps = [good(data) for name, data in there.items() if name.endswith(".safetensors")]
         states += 1
         nothing += not any(steps)
         lost += saved and "2" not in steps

@@ -237,7 +237,7 @@ def test_a_signal_while_compiling_ends_in_a_line_and_leaves_no_process(tmp_path,
     assert run.wait(60) == code
     said = run.stderr.read()
     run.stderr.close()
-    assert said == ("" if number == signal.SIGKILL else "npdvae: interrupted\n")
+    assert said == ("" if number == signal.SIGKILL else f"npdvae: interrupted by {signal.Signals(number).name}\n")
     began = time.monotonic()
     while any(pathlib.Path(f"/proc/{pid}").exists() and b"prepare.serve" in pathlib.Path(
             f"/proc/{pid}/cmdline").read_bytes() for pid in helpers):

@@ -166,7 +166,7 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(tmp_path, monkey
         code = train.main(arguments)
     out = capsys.readouterr().out
     done = int(re.search(r"interrupted; saved at step (\d+)", out)[1])
-    assert code == 130 and 9 <= done < 18 and "python -m npdvae.train --resume run" in out
+    assert code == 128 + number and 9 <= done < 18 and "python -m npdvae.train --resume run" in out
     assert int(checkpoint.latest("run").meta["step"]) == done == len(steps)
     assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == before
     assert train.main(["--resume", "run"]) == 0

@@ -6,7 +6,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from npdvae import checkpoint, train  # noqa: E402
+from npdvae import files, train  # noqa: E402
 
 # Instants within a save: half of the bytes written, then before or after each call that makes them durable.
 PLACES = ("half-written", "before-fsync", "after-fsync", "before-rename", "after-rename", "before-folder-fsync",
@@ -62,9 +62,9 @@ class Halving:
 
 if __name__ == "__main__":
     where, nth, arguments = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
-    checkpoint.open = Halving
-    around(checkpoint.os, "fsync", "fsync")
-    around(checkpoint, "sync_folder", "folder-fsync")
-    around(checkpoint.os, "replace", "rename")
-    around(checkpoint.os, "unlink", "removal")
+    files.open = Halving
+    around(files.os, "fsync", "fsync")
+    around(files, "sync_folder", "folder-fsync")
+    around(files.os, "replace", "rename")
+    around(files.os, "unlink", "removal")
     sys.exit(train.main(arguments))

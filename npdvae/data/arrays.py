@@ -4,7 +4,9 @@ Pixels are uint8 (0..255; 0..1 where no value is larger), bool, or floats within
 [N, H, W] (a channel axis of size 1 is dropped). A .npz holds train and test, or x_train and x_test, or images, or a
 single array; what has no test part is split by a fixed permutation, one sixth of the images (at least one) for test.
 """
+import io
 import math
+import os
 import pathlib
 import zipfile
 import zlib
@@ -12,10 +14,12 @@ import zlib
 import numpy as np
 
 from npdvae.data.dataset import Dataset, fixed_order
+from npdvae.files import check_inflated, opened
 
 PAIRS = (("train", "test"), ("x_train", "x_test"))
 RATIO = 1032                                    # deflate never expands by more
 CHUNK = 1 << 24
+MOST_HEADER = 1 << 14                           # bytes; NumPy itself refuses headers of over 10,000
 
 
 def load(path):
@@ -69,16 +73,21 @@ def to_rows(array, where):
         raise ValueError(f"{where}: pixels of type {rows.dtype} are not supported, expected uint8 (0..255), bool, "
                          "or floats within 0..1")
     if not (rows.min() >= 0 and rows.max() <= 1):                   # NaN fails
-        n, p = np.argwhere(~((rows >= 0) & (rows <= 1)))[0]
+        n, p = np.unravel_index(np.argmin((rows >= 0) & (rows <= 1)), rows.shape)
         raise ValueError(f"{where}: pixel {p} of image {n} is {rows[n, p]}, expected floats within 0..1 (or uint8)")
     return np.ascontiguousarray(rows, np.float32), shape
 
 
 def read_npz(path):
     """The (array, where) pairs of a .npz: one, or train and test."""
-    size = path.stat().st_size
+    with opened(path) as stream:
+        return read_zip(stream, os.fstat(stream.fileno()).st_size, path)
+
+
+def read_zip(stream, size, path):
+    """The same of an open file of `size` bytes."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(stream) as archive:
             members = {i.filename.removesuffix(".npy"): i for i in archive.infolist() if i.filename.endswith(".npy")}
             found = [pair for pair in PAIRS if set(pair) <= set(members)]
             if found:
@@ -89,7 +98,8 @@ def read_npz(path):
                 keys = tuple(members)
             else:
                 raise ValueError(f"{path}: expected arrays train and test, x_train and x_test, images, or just one, "
-                                 f"got {', '.join(sorted(members)) or 'none'}")
+                                 f"got {', '.join(sorted(members)[:9]) or 'none':.200}")
+            check_inflated(sum(members[key].file_size for key in keys), size, path)
             return [(_member(archive, members[key], size, f"{path}: {key}"), f"{path}: {key}") for key in keys]
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as fault:
         raise ValueError(f"{path}: damaged or unsupported .npz file ({fault})") from None
@@ -97,16 +107,17 @@ def read_npz(path):
 
 def read_npy_file(path):
     """The array of a .npy file."""
-    with open(path, "rb") as stream:
-        return read_npy(stream, path.stat().st_size, path)
+    with opened(path) as stream:
+        return read_npy(stream, os.fstat(stream.fileno()).st_size, path)
 
 
 def read_npy(stream, size, where):
     """The array of a .npy stream of `size` bytes; its header is checked against them before anything is allocated."""
+    start = io.BytesIO(stream.read(MOST_HEADER))                    # a header that claims more is cut off
     try:
-        version = np.lib.format.read_magic(stream)
+        version = np.lib.format.read_magic(start)
         readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        shape, fortran, dtype = readers[version](stream)
+        shape, fortran, dtype = readers[version](start)
     except (zipfile.BadZipFile, zlib.error, EOFError):
         raise
     except Exception as fault:                  # numpy evaluates the header as Python text: many ways to fail
@@ -115,20 +126,22 @@ def read_npy(stream, size, where):
         raise ValueError(f"{where}: holds pickled Python objects, which are refused; expected numbers")
     if dtype.kind not in "fbiu" or min(shape, default=0) < 0:
         raise ValueError(f"{where}: type {dtype}, shape {list(shape)}: expected numbers, images [N, P] or [N, H, W]")
-    promised, there = math.prod(shape) * dtype.itemsize, size - stream.tell()
+    promised, there = math.prod(shape) * dtype.itemsize, size - start.tell()
     if promised != there:
         raise ValueError(f"{where}: {'truncated' if there < promised else 'longer'} than its header says: {promised} "
                          f"bytes of pixels expected for shape {list(shape)}, got {there}")
-    content = bytearray()
+    content = bytearray(start.read())
     while len(content) < promised and (more := stream.read(min(CHUNK, promised - len(content)))):
         content += more
-    if stream.read(1) or len(content) != promised:                  # to the end: a zip member checks its CRC there
+    if len(content) > promised or stream.read(1) or len(content) < promised:    # to the end: a zip checks its CRC
         raise ValueError(f"{where}: {promised} bytes of pixels expected, got {len(content)}")
     return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
 
 
 def _member(archive, info, size, where):
     """One array of a zip file of `size` bytes."""
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{where}: compressed by method {info.compress_type}, expected none or deflate")
     if info.compress_size > size or info.file_size > RATIO * info.compress_size:
         raise ValueError(f"{where}: claims {info.file_size} bytes in {info.compress_size} of a file of {size}")
     with archive.open(info) as stream:

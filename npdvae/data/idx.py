@@ -1,12 +1,15 @@
 """The IDX format of MNIST: two zero bytes, a type, the number of axes, big-endian sizes, then the values."""
 import gzip
 import math
-import pathlib
+import os
 import zlib
 from typing import Any
 
 import numpy as np
 
+from npdvae.files import check_inflated, opened
+
+MOST_AXES = 8
 TYPES: dict[int, np.dtype[Any]] = {0x08: np.dtype(np.uint8), 0x0D: np.dtype(">f4"), 0x0E: np.dtype(">f8")}
 RATIO = 1032                                    # deflate never expands by more
 CHUNK = 1 << 24
@@ -14,14 +17,15 @@ CHUNK = 1 << 24
 
 def read(path):
     """Array of an IDX file, gzip-compressed or not, as its header says; ValueError with one line where it does not."""
-    path = pathlib.Path(path)
-    with open(path, "rb") as stream:
-        return parse(unpack(stream, path.stat().st_size, path), path)
+    with opened(path) as stream:
+        return parse(unpack(stream, os.fstat(stream.fileno()).st_size, path), path)
 
 
 def parse(content, where):
     """The array in the bytes of a whole IDX file; no copy. Raises ValueError that starts with `where`."""
     dtype, shape, start = header(content[:4 + 4 * 255], len(content), where)
+    if len(shape) > MOST_AXES:
+        raise ValueError(f"{where}: {len(shape)} axes, expected at most {MOST_AXES}")
     return np.frombuffer(content, dtype, math.prod(shape), start).reshape(shape)
 
 
@@ -40,6 +44,8 @@ def unpack(stream, size, where, expected=None):
             promised = start + math.prod(shape) * dtype.itemsize
             if promised > RATIO * size:
                 raise ValueError(f"{where}: header promises {promised} bytes, more than {size} bytes can hold")
+            if promised != expected:
+                check_inflated(promised, size, where)
         else:
             promised = size
             header(content, size, where)
@@ -54,7 +60,7 @@ def unpack(stream, size, where, expected=None):
         how = "truncated" if len(content) < promised else "longer"
         raise ValueError(f"{where}: {how} than its header says: {promised} bytes expected, got {len(content)}"
                          f"{'' if len(content) < promised else ' or more'}")
-    return bytes(content)
+    return content
 
 
 def header(content, size, where):

@@ -6,6 +6,7 @@ import pathlib
 
 from npdvae.data import arrays, digits, folder, mnist
 from npdvae.data.dataset import Dataset
+from npdvae.files import home
 
 NAMED = {"digits": digits.load, "mnist": mnist.load}
 
@@ -23,7 +24,7 @@ def load(name_or_path: str | pathlib.Path, data_dir: str | pathlib.Path | None =
     """
     if str(name_or_path) in NAMED:
         return NAMED[str(name_or_path)](data_dir)
-    path = pathlib.Path(name_or_path).expanduser()
+    path = home(name_or_path)
     if path.is_dir():
         return folder.load(path)
     if path.suffix not in (".npz", ".npy"):

@@ -11,11 +11,13 @@ import sys
 
 from npdvae.data import download, idx
 from npdvae.data.dataset import Dataset
+from npdvae.files import home, read
 
 MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
 CAP = 16 * 2 ** 20                              # bytes of a compressed file
+TRAIN = "train-images-idx3-ubyte"               # the largest
 FILES = {                                       # uncompressed size and sha256
-    "train-images-idx3-ubyte": (47040016, "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"),
+    TRAIN: (47040016, "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"),
     "train-labels-idx1-ubyte": (60008, "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"),
     "t10k-images-idx3-ubyte": (7840016, "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"),
     "t10k-labels-idx1-ubyte": (10008, "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
@@ -30,7 +32,7 @@ def load(data_dir=None):
     if data_dir is None:
         arrays = [cached(name, cache_dir() / "mnist") for name in FILES]
     else:
-        folder = pathlib.Path(data_dir).expanduser()
+        folder = home(data_dir)
         if not folder.is_dir():
             raise ValueError(f"data folder {folder} does not exist")
         arrays = [from_folder(name, folder) for name in FILES]
@@ -42,14 +44,14 @@ def load(data_dir=None):
 def cache_dir():
     """$NPDVAE_DATA, or npdvae in the user's cache folder."""
     if os.environ.get("NPDVAE_DATA"):
-        return pathlib.Path(os.environ["NPDVAE_DATA"]).expanduser()
+        return home(os.environ["NPDVAE_DATA"])
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
     elif sys.platform == "darwin":
         base = "~/Library/Caches"
     else:
         base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return pathlib.Path(base).expanduser() / "npdvae"
+    return home(base) / "npdvae"
 
 
 def find(name, folder):
@@ -63,7 +65,7 @@ def from_folder(name, folder):
     path = find(name, folder)
     if path is None:
         raise ValueError(f"data folder {folder} lacks {name}.gz (or {name} uncompressed)")
-    return verify(path.read_bytes(), path)
+    return verify(read(path, 2 * FILES[TRAIN][0]), path)
 
 
 def cached(name, folder, mirrors=None, **limits):
@@ -71,7 +73,7 @@ def cached(name, folder, mirrors=None, **limits):
     path = find(name, folder.parent)
     if path is not None:
         try:
-            return verify(path.read_bytes(), path)
+            return verify(read(path, 2 * FILES[TRAIN][0]), path)
         except ValueError as fault:
             print(f"{fault}: downloading it again", file=sys.stderr)
     try:

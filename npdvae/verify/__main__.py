@@ -6,6 +6,7 @@ import time
 
 from npdvae import estimators
 from npdvae.cli import guarded
+from npdvae.process import over
 from npdvae.verify import costs
 from npdvae.verify.claims import judge, variants
 
@@ -80,4 +81,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(over(main()))
