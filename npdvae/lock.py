@@ -6,6 +6,7 @@ import errno
 import os
 import pathlib
 import stat
+import sys
 
 NAME = ".lock"
 FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(
@@ -36,10 +37,9 @@ def held(folder: pathlib.Path):
 
 def take(descriptor: int):
     """Lock an open file for this process, or raise OSError at once."""
-    try:
-        import fcntl
-    except ImportError:
+    if sys.platform == "win32":
         import msvcrt
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        return
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    else:
+        import fcntl
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

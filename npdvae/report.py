@@ -61,8 +61,9 @@ def main(argv=None) -> int:
                          f"{dataset.pixels}")
     folder = pathlib.Path(args.out or args.run)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    figures = evaluation.summary(run.model, run.params, run.split(dataset, dataset.test), args.samples,
-                                 MOST_ENUMERATED)
+    with np.errstate(over="ignore", invalid="ignore"):              # what is not finite is named
+        figures = evaluation.summary(run.model, run.params, run.split(dataset, dataset.test), args.samples,
+                                     MOST_ENUMERATED)
     metrics.finite(figures, f"{run.folder}: figures")
     figures["collapsed_posterior"] = run.collapsed(dataset)
     grey = run.config.binarize == "none"

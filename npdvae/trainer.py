@@ -95,7 +95,7 @@ class Trainer:
             rows = order[done * size:(done + n) * size]
             with np.errstate(over="ignore", invalid="ignore"):     # a loss that is not finite is said once, in add
                 self.add(len(rows), self.engine.run(rows))
-            self.pace = (time.perf_counter() - before) / n
+            self.pace = max(1e-9, (time.perf_counter() - before) / n)   # clocks may stand still
             bar.update(n)
             bar.set_postfix_str(f"negative ELBO {self.sums[1:].sum() / self.sums[0]:.2f}", refresh=False)
             last = self.engine.state.step == (epoch + 1) * per_epoch

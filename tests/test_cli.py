@@ -1,11 +1,13 @@
 """The command lines as a user meets them: help, wrong commands, backends that are not there. Share: 6 s."""
+import errno
+import os
 import subprocess
 import sys
 
 import pytest
 
 import npdvae
-from npdvae import cli, config, train
+from npdvae import cli, config, files, train
 
 
 def shell(*arguments):
@@ -53,11 +55,12 @@ def test_cupy_without_a_gpu_is_refused_in_one_line(tmp_path):
     assert not (tmp_path / "r").exists()
 
 
-def test_a_full_disk_is_one_line(tmp_path):
-    """/dev/full stands for a disk without space: writing the configuration fails."""
-    out = tmp_path / "r"
-    out.mkdir()
-    (out / "config.toml.tmp").symlink_to("/dev/full")
-    done = shell("npdvae.train", "--backend", "numpy", "--epochs", "1", "--out", str(out))
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "No space left" in done.stderr
-    assert not (out / "config.toml").exists()
+def test_a_full_disk_is_one_line(tmp_path, monkeypatch, capsys):
+    """Writing the configuration fails."""
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    assert train.main(["--backend", "numpy", "--epochs", "1", "--out", str(tmp_path / "r")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "No space left" in error and os.listdir(tmp_path / "r") == [".lock"]
