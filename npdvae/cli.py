@@ -16,7 +16,7 @@ COMMANDS = {
     "evaluate": "ELBO, importance-weighted bound, exact log p(x) and use of the code of a run",
     "sample": "draw images from a run",
     "report": "figures and one self-contained HTML page of a run",
-    "verify": "prove every estimator's claim: exact bias and variance",
+    "verify": "prove what every estimator and every latent claims",
     "compare": "estimators against the exact gradient on a model",
 }
 

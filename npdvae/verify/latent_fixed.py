@@ -1,0 +1,57 @@
+"""The gradient of a latent with its noise held fixed, against complex steps or differences."""
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from npdvae.types import Array, Params
+from npdvae.verify.gradients import complex_step, finite_differences
+from npdvae.verify.latent_layer import Layer, Proof, proof
+
+ROUNDING, DIFFERENCES = 1e-12, 1e-8                                 # tolerances, of the largest entry
+AGREE = 1e-6                                                        # of complex steps with differences, to be trusted
+
+
+def gap(found: Array, expected: Array) -> float:
+    """Largest difference relative to the largest expected entry."""
+    return float(np.abs(found - expected).max() / max(float(np.abs(expected).max()), 1e-300))
+
+
+def by_complex_steps(f: Callable[[Array], Any], x: Array) -> Array | None:
+    """The derivative of f at x, or None where f does not let complex numbers through."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", np.exceptions.ComplexWarning)
+            return complex_step(f, x)
+    except (TypeError, ValueError, Warning):
+        return None
+
+
+def jacobian(f: Callable[[Array], Any], x: Array) -> tuple[Array, str, float]:
+    """The derivative of f at x, the method and its tolerance: complex steps where differences bear them out."""
+    exact, differences = by_complex_steps(f, x), finite_differences(f, x)
+    if exact is not None and gap(exact, differences) <= AGREE:
+        return exact, "complex step", ROUNDING
+    return differences, "differences", DIFFERENCES
+
+
+def by_parameter(f: Callable[[Array, Params], Any], layer: Layer, name: str) -> Callable[[Array], Any]:
+    """f(h, params) as a function of one parameter."""
+    return lambda p: f(layer.h, {**layer.params, name: p})
+
+
+def fixed_noise(layer: Layer) -> Proof:
+    """backward is the derivative of cost + weight * KL with the noise held fixed, by h and by every parameter."""
+    dh, grads = layer.gradients(layer.h, kl_weight=layer.kl_weight)
+    scale = max(float(np.abs(g).max()) for g in (dh, *grads.values()))
+
+    def loss(h: Array, params: Params) -> Any:
+        return layer.loss(h, params, layer.kl_weight)
+    found = [(dh, *jacobian(lambda h: loss(h, layer.params), layer.h))]
+    found += [(g, *jacobian(by_parameter(loss, layer, name), layer.params[name])) for name, g in grads.items()]
+    worst = max(float(np.abs(g - expected).max()) for g, expected, _, _ in found) / scale
+    _, _, method, tolerance = max(found, key=lambda each: each[3])  # of the least sharp
+    return proof(layer, "gradient at fixed noise", method, worst, tolerance)
