@@ -135,6 +135,16 @@ def test_cost_never_reaches_codebook_and_prior_never_the_encoder():
     assert (free.backward(params, kept, np.ones((1, B)), dz, scale=0.5)[0] == dz[0] / 2).all()
 
 
+@pytest.mark.parametrize("levels", [1, 2, 4])
+def test_residual_passes_dz_once(levels):
+    """However many levels add up; others hand it on once a level."""
+    latent = latents.get("vq", latents=4, categories=3, size=2, levels=levels, commitment=0.0)
+    params, draw = parameters(model_of(latent)), np.random.default_rng(0)
+    _, kept = latent.forward(params, draw.normal(size=(B, latent.width)), None)
+    dz = draw.normal(size=(1, B, latent.width))
+    assert (latent.backward(params, kept, None, dz)[0] == dz[0]).all()
+
+
 @pytest.mark.parametrize("f, df, says, is_zero", [
     (lambda q: q ** 2, lambda q: 2 * q, "something", True),
     (lambda q: 3 * q - q ** 3, lambda q: 3 - 3 * q ** 2, "nothing", False)])

@@ -172,3 +172,22 @@ def test_a_run_with_an_autoregressive_prior_resumes_to_the_same_bits(tmp_path):
     a, b = Run.load(tmp_path / "a"), Run.load(tmp_path / "b")
     assert a.params.keys() == b.params.keys() and all(np.array_equal(a.params[k], b.params[k]) for k in a.params)
     assert a.sample(5)[0].shape == (5, 3)
+
+
+def test_product_prior_gain_is_sum_kl():
+    """Against the best product prior, E KL(q || uniform) falls by sum_d KL(q_d || uniform), q_d the aggregate's rows;
+
+    against the aggregate itself by the total correlation sum_d H(q_d) - H(q) more. By enumeration.
+    """
+    log_q = np.log(NOISE.dirichlet(np.ones(K), (6, D)))             # [B, D, K]
+    codes = all_codes(np, D, K)                                     # [C, D]
+    joint = np.exp(log_q[:, np.arange(D), codes].sum(-1))           # [B, C]
+    rows, whole = np.exp(log_q).mean(0), joint.mean(0)              # the aggregate: [D, K], [C]
+    learned, uniform = (priors.get(name, latents=D, categories=K) for name in ("learned", "uniform"))
+    by_product = learned.kl({"latent.prior": np.log(rows)}, log_q).sum(-1).mean()
+    gain = uniform.kl({}, log_q).sum(-1).mean() - by_product
+    close(gain, (rows * np.log(K * rows)).sum(), 1e-12)
+    nearby = learned.kl({"latent.prior": np.log(rows) + 0.1 * NOISE.normal(size=(D, K))}, log_q).sum(-1).mean()
+    assert nearby > by_product                                      # the best product, as it were
+    by_joint = (joint * np.log(joint / whole)).sum(-1).mean()
+    close(by_product - by_joint, (whole * np.log(whole)).sum() - (rows * np.log(rows)).sum(), 1e-12, by_product)
