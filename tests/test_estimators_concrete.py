@@ -141,5 +141,5 @@ def test_options_of_the_kl_without_sense_are_refused(options, message):
 
 @pytest.mark.parametrize("options", [dict(prior="learned"), dict(prior="autoregressive"), dict(free_bits=0.1)])
 def test_the_concrete_prior_is_uniform_and_has_no_free_bits(options):
-    with pytest.raises(ValueError, match="KL of its own, to a uniform prior and without free bits"):
+    with pytest.raises(ValueError, match="KL of its own, to a uniform prior, without free bits"):
         latents.get("categorical", latents=2, estimator="gumbel_softmax", kl="concrete", **options)

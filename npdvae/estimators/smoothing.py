@@ -5,7 +5,7 @@ from npdvae.estimators.parts.antithetic import bit_logits, bit_logits_backward
 from npdvae.estimators.parts.smoothing_functions import FUNCTIONS, smooth
 from npdvae.estimators.parts.temperature import Tempered
 
-STEEPEST = {"f1": 8, "overlapping_exponential": 16}         # beta: deviations grow like e^(beta/2)/beta, e^(beta/4)/beta
+STEEPEST = {"f1": 8, "overlapping_exponential": 16}     # beta; deviations grow like e^(beta/2)/beta, e^(beta/4)/beta
 
 
 @register

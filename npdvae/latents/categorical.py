@@ -45,7 +45,7 @@ class Categorical(Discrete):
         if free_bits and not self.prior.factorised:
             raise ValueError(f"prior {prior} has no KL for each latent, so free bits cannot apply")
         if estimator.has_kl and (free_bits or prior != "uniform"):
-            raise ValueError(f"estimator {estimator.name} has a KL of its own, to a uniform prior and without free bits")
+            raise ValueError(f"estimator {estimator.name} has a KL of its own, to a uniform prior, without free bits")
         estimator.check(latents, categories)
         self.estimator, self.free_bits = estimator, free_bits
         self.width = self.features = latents * categories
