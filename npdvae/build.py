@@ -75,11 +75,11 @@ def build_optimizer(config: Config, ops):
     return optimizers.get(config.optimizer, ops=ops, **momentum)
 
 
-def build(config: Config) -> Job:
-    """Everything a run needs; ValueError or BackendError, one line, where it cannot be had."""
+def build(config: Config, loaded=None) -> Job:
+    """Everything a run needs, `loaded` its data where they are; ValueError or BackendError, one line, else."""
     config = with_defaults(config)
     ops = load_backend(config.backend, config.device, config.matmul_precision)
-    dataset, held = load_data(config)
+    dataset, held = loaded or load_data(config)
     model = build_model(config, dataset.pixels, ops)
     batch_size = min(config.batch_size, len(dataset.train))
     total = config.epochs * math.ceil(len(dataset.train) / config.batch_size)

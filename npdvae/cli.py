@@ -18,6 +18,7 @@ COMMANDS = {
     "report": "figures and one self-contained HTML page of a run",
     "verify": "prove what every estimator and every latent claims",
     "compare": "estimators against the exact gradient on a model",
+    "sweep": "train every combination of a grid of settings, on one machine or many",
 }
 
 
@@ -62,5 +63,5 @@ def main(argv=None):
     if argv[0] not in COMMANDS:
         print(f"npdvae: error: unknown command {argv[0]!r}, expected one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    name = "npdvae.verify.__main__" if argv[0] == "verify" else f"npdvae.{argv[0]}"
+    name = f"npdvae.{argv[0]}.__main__" if argv[0] in ("verify", "sweep") else f"npdvae.{argv[0]}"
     return over(importlib.import_module(name).main(argv[1:]))

@@ -67,12 +67,12 @@ def curves(lines, collapsed=None, title=""):
         left.axhline(collapsed, color="#666666", ls="--", lw=1, label=f"collapsed posterior {collapsed:.2f}")
     shown = [[e.negative_elbo for e in curve(lines, split)] for split in ("train", "test")]
     test = curve(lines, "test")
-    _limit(left, shown, collapsed)
+    limit(left, shown, collapsed)
     left.set(xlabel="epoch", ylabel="negative ELBO, nats per image", title="Negative ELBO")
     cost, = right.plot(epochs, [e.cost for e in test], color=COLOURS[1], marker=marker, lw=1.6)
     other = right.twinx()
     kl, = other.plot(epochs, [e.kl for e in test], color=COLOURS[3], marker=marker, lw=1.6)
-    _limit(right, [[e.cost for e in test]])
+    limit(right, [[e.cost for e in test]])
     right.set(xlabel="epoch", title="Its parts, test")
     right.set_ylabel("reconstruction cost, nats", color=COLOURS[1])
     other.set_ylabel("KL to the prior, nats", color=COLOURS[3])
@@ -102,7 +102,7 @@ def comparison(runs, collapsed=None, title="", split="test"):
     if collapsed is not None:
         axes.axhline(collapsed, color="#666666", ls="--", lw=1)
         ends.append((collapsed, f"collapsed posterior  {collapsed:.1f}", "#666666"))
-    _limit(axes, shown, collapsed)
+    limit(axes, shown, collapsed)
     axes.set(xlabel="epoch", ylabel=f"{split} negative ELBO, nats per image", title=title, xlim=(0, last))
     _label_ends(axes, sorted(ends), last)
     _whole(axes)
@@ -212,7 +212,7 @@ def _greys():
     return colormaps["gray"].with_extremes(bad="white")
 
 
-def _limit(axes, shown, line=None):
+def limit(axes, shown, line=None):
     """Fit several curves and a line, less the first 3 % of the epochs, whose fall would flatten the rest."""
     values = [v for curve in shown for v in curve[len(curve) // 30:] if math.isfinite(v)]
     values += [] if line is None else [line]
