@@ -63,7 +63,8 @@ def script(plan: tasks.Plan, names: list[str]) -> str:
     out, q = plan.out.resolve(), shlex.quote
     command = tasks.command(pathlib.Path("FOLDER"), plan.threads)
     return SCRIPT.format(
-        last=len(names) - 1, limit=f"%{plan.jobs}" if plan.jobs else "", threads=plan.threads, log=q(str(out / "slurm.out")),
+        last=len(names) - 1, limit=f"%{plan.jobs}" if plan.jobs else "", threads=plan.threads,
+        log=q(str(out / "slurm.out")),
         options="\n".join(f"#SBATCH {option}" for option in plan.sbatch), out=q(str(out)),
         names=" ".join(map(q, names)), here=q(os.getcwd()),
         pools=" ".join(f"{pool}={plan.threads}" for pool in tasks.POOLS),

@@ -15,9 +15,9 @@ def lines(out: pathlib.Path) -> list[str]:
     counts = Counter(states.values())
     told = [f"{out}: {len(states)} tasks, " + ", ".join(f"{counts[s]} {s}" for s in tasks.STATES if counts[s])]
     for name, state in states.items():
-        if state in ("failed", "stopped"):
+        if state == "failed":
             told.append(f"  {state:8s}{name}  {tasks.last_line(out / name)}")
-        if state == "running":
+        if state in ("running", "stopped"):
             told.append(f"  {state:8s}{name}  {progress(out / name)}")
     return told
 
