@@ -55,6 +55,8 @@ def main(argv=None) -> int:
         return 0
     if args.grid is None:
         raise ValueError("which grid? expected GRID.toml, or --status FOLDER")
+    if args.retries < 0:
+        raise ValueError(f"--retries: got {args.retries}, expected not negative")
     for name in ("jobs", "threads"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise ValueError(f"--{name}: got {getattr(args, name)}, expected at least 1")
@@ -117,10 +119,10 @@ def finish(out) -> int:
         plots.save(figure.draw(out, keys, found, made), out / "sweep.png")
         print("\ntest negative ELBO, nats per image")
     for group in made:
-        if group["seeds"]:
+        if seeds := len(group["seeds"]):
             end = group["test_negative_elbo"]
             spread = f" +- {end['std']:.2f}" if end["std"] is not None else ""
-            print(f"  {end['mean']:8.2f}{spread}  {figure.label(group)}  ({len(group['seeds'])} seeds)")
+            print(f"  {end['mean']:8.2f}{spread}  {figure.label(group)}  ({seeds} seed{'s' * (seeds > 1)})")
     print(f"{out / 'sweep.csv'}, sweep.json, sweep.png")
     left = sum(row["state"] != "done" for row in found)
     if left:

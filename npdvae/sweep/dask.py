@@ -18,8 +18,10 @@ def run(plan: tasks.Plan, names: list[str]) -> Iterator[str]:
         from distributed import Client, as_completed
     except ImportError:
         raise ValueError("--engine dask needs dask.distributed: pip install 'npdvae[sweep]'") from None
-    quiet = {"distributed.scheduler.allowed-failures": plan.retries, "distributed.admin.log-format": "%(message)s"}
-    with dask.config.set(quiet), cluster(plan) as address, Client(address) as client:
+    for name in [n for n in logging.root.manager.loggerDict if n.startswith("distributed")]:
+        logging.getLogger(name).setLevel(logging.CRITICAL)          # what matters is said here
+    patience = {"distributed.scheduler.allowed-failures": plan.retries}
+    with dask.config.set(patience), cluster(plan) as address, Client(address) as client:
         print(f"dashboard {client.dashboard_link}")
         tries, out, here = tasks.Tries(plan), plan.out.resolve(), os.getcwd()
 
@@ -31,7 +33,9 @@ def run(plan: tasks.Plan, names: list[str]) -> Iterator[str]:
         try:
             for future in ended:
                 name = pending.pop(future)
-                if future.status == "cancelled" or not tries.again(name):
+                if future.status == "cancelled":
+                    raise ConnectionError("dask's scheduler is gone; the same command goes on, with another one")
+                if not tries.again(name):
                     yield name
                 else:
                     again = submit(name)

@@ -103,7 +103,7 @@ def name_of(config) -> str:
 
 
 def check(tasks, path):
-    """Build every task once, on NumPy where the engine allows, so that no wrong value is left to be found later."""
+    """Build every task's model once, on this CPU, so that no wrong value is left to be found later."""
     loaded: dict[tuple, Any] = {}
     for task in tasks:
         c = task.config
@@ -111,8 +111,8 @@ def check(tasks, path):
         try:
             if key not in loaded:
                 loaded[key] = building.load_data(c)
-            here = c if c.engine == "segmented" else replace(c, backend="numpy", engine="readable")
-            building.build(here, loaded[key])
+            here = ("numba", "segmented") if c.engine == "segmented" else ("numpy", "readable")     # no GPU is needed
+            building.build(replace(c, backend=here[0], engine=here[1]), loaded[key])
         except ValueError as error:
             raise ValueError(f"{path}: {task.name}: {error}") from None
 

@@ -18,7 +18,7 @@ def run(plan: tasks.Plan, names: list[str]) -> Iterator[str]:
     try:
         while waiting or running:
             while waiting and free:
-                name, slot = waiting.popleft(), free.pop()
+                name, slot = waiting.popleft(), free.pop(0)
                 device = plan.devices[slot % len(plan.devices)] if plan.devices else None
                 running[name] = slot, tasks.start(plan.out / name, plan.threads, device)
             time.sleep(0.05)
