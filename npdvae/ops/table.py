@@ -14,33 +14,47 @@ Moments = tuple[Array, Array, Array]            # parameter and both moments
 
 
 class Linear(Protocol):
+    """x [..., I], weight [I, O], bias [O] -> [..., O]."""
+
     def __call__(self, x: Array, weight: Array, bias: Array) -> Array: ...
 
 
 class LinearBackward(Protocol):
+    """Adjoint of `Linear`; `weights` [...] multiplies rows in the parameter gradients only."""
+
     def __call__(self, dy: Array, x: Array, weight: Array, weights: Array | None = ...,
                  need_dx: bool = ...) -> Gradients: ...
 
 
 class CodeLinear(Protocol):
+    """`Linear` of the one-hot rows of codes int [..., D]."""
+
     def __call__(self, codes: Array, weight: Array, bias: Array) -> Array: ...
 
 
 class CodeLinearBackward(Protocol):
+    """Adjoint of `CodeLinear`."""
+
     def __call__(self, dy: Array, codes: Array, weight: Array, weights: Array | None = ...,
                  need_dx: bool = ...) -> Gradients: ...
 
 
 class Momentum(Protocol):
+    """New parameter and velocity."""
+
     def __call__(self, p: Array, g: Array, m: Array, lr: float, momentum: float = ...) -> tuple[Array, Array]: ...
 
 
 class Adaptive(Protocol):
+    """New parameter and both moments, `t` counted from 1."""
+
     def __call__(self, p: Array, g: Array, m: Array, v: Array, t: int, lr: float, beta1: float = ...,
                  beta2: float = ..., eps: float = ...) -> Moments: ...
 
 
 class Uniform(Protocol):
+    """Uniforms in (0, 1) of `shape` [S, B, D, N]."""
+
     def __call__(self, seed: int, stream: int, step: int, example: int, draw: int, shape: Sequence[int],
                  dtype: DType = ...) -> Array: ...
 
