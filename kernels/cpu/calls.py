@@ -2,6 +2,7 @@
 
 Every argument of a job has one name and one type throughout; a job takes those that it names.
 """
+import functools
 import inspect
 
 import numpy as np
@@ -45,6 +46,7 @@ def signature(function, among, result=types.void):
     return result(*(among[name] for name in names(function)))
 
 
+@functools.cache
 def address(kind):
     """Of the machine code of a kind of job, which is compiled or loaded where it must be."""
     made, types_ = JOBS[kind], signature(JOBS[kind], OF_JOB)

@@ -120,7 +120,8 @@ def feed(process, todo, progress):
     """Give a helper one name after another; the one that it fails at is left to others."""
     name = None
     try:
-        tell(process, json.dumps({"path": sys.path, "folder": str(store.folder()), "sources": store.sources_hash()}))
+        tell(process, json.dumps({"path": [str(path) for path in sys.path], "folder": str(store.folder()),
+                                  "sources": store.sources_hash()}))
         while todo:
             name = todo.popleft()
             tell(process, name)

@@ -130,7 +130,7 @@ class Fused(Panels):
         arguments = (self.workers, table, stages, np.array([[0, len(stages)]]), self.mem, self.ints,
                      *self.images(images), order, plan.batch, step, trains, example, keys, plan.scalars, self.scratch,
                      plan.scratch_size, self.i_scratch, plan.i_scratch_size, self.running, out, sync, self.pace,
-                     kernels(table))
+                     kernels(table, *([self.evaluation[0]] if trains else [])))
         peers = [threading.Thread(target=work, args=(i, 0, steps, *arguments)) for i in range(1, self.workers)]
         for peer in peers:
             peer.start()

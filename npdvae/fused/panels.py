@@ -26,10 +26,10 @@ def writable(images):
     return np.ctypeslib.as_array((kind * images.size).from_address(images.ctypes.data)).reshape(images.shape)
 
 
-def kernels(table):
-    """Addresses of the kernels of all jobs in a table, which are compiled or loaded where they must be."""
+def kernels(*tables):
+    """Addresses of the kernels of all jobs in tables, which are compiled or loaded where they must be."""
     names = list(jobs.KINDS)
-    return ready({names[kind] for kind in table[:, 0]})
+    return ready({names[kind] for table in tables for kind in table[:, 0]})
 
 
 class WithLayers(dict):
