@@ -8,8 +8,8 @@ import numpy as np
 
 from npdvae import checkpoint, train
 
-SMALL = ["--backend", "numpy", "--epochs", "2", "--batch-size", "500", "--hidden", "4", "--latents", "2", "--categories",
-         "3", "--validation", "0.1", "--no-figures"]
+SMALL = ["--backend", "numpy", "--epochs", "2", "--batch-size", "500", "--hidden", "4", "--latents", "2",
+         "--categories", "3", "--validation", "0.1", "--no-figures"]
 
 
 def small_run(folder, *more):
@@ -29,7 +29,13 @@ def rewrite(path, arrays=None, drop=(), **meta):
 def sealed(header: bytes, body: bytes) -> bytes:
     """A file with any header at all after the digest, which fits."""
     text = checkpoint.START + checkpoint.ZEROS + header
-    data = bytearray(struct.pack("<Q", len(text)) + text + body)
+    return reseal(struct.pack("<Q", len(text)) + text + body)
+
+
+def reseal(data: bytes) -> bytes:
+    """Altered bytes with a digest that fits."""
+    data = bytearray(data)
+    data[checkpoint.DIGEST] = checkpoint.ZEROS
     data[checkpoint.DIGEST] = hashlib.sha256(data).hexdigest().encode()
     return bytes(data)
 
@@ -39,7 +45,7 @@ def settings(run, **changes):
     text = changed((run / "config.toml").read_text(), changes)
     (run / "config.toml").write_text(text)
     for path in run.glob("*.safetensors"):
-        rewrite(path, config=changed(checkpoint.load(path)[1]["config"], changes))
+        rewrite(path, config=changed(checkpoint.load(path)[1].get("config", ""), changes))
     return run
 
 

@@ -222,8 +222,8 @@ def test_checkpoint_folder_that_cannot_be_written_is_one_line(tmp_path):
 
 # Power loss: record the real calls of a save, then enumerate what a disk may hold after a crash at any instant.
 
-def record(path, monkeypatch):
-    """The durable-state operations of one real save of step 2, in order."""
+def record(path, monkeypatch, save=None):
+    """The durable-state operations of one real save, of step 2 unless another is given, in order."""
     log, names, folder = [], {}, path if path.is_dir() else path.parent
 
     class Recorded:
@@ -270,7 +270,10 @@ def record(path, monkeypatch):
         patch.setattr(files, "open", Recorded, raising=False)
         for call, function in (("fsync", fsync), ("open", os_open), ("replace", replace), ("unlink", unlink)):
             patch.setattr(os, call, function)
-        checkpoint.save(path, {"w": np.full(5, 2.0)}, {"step": "2"}, keep=1)
+        if save is None:
+            checkpoint.save(path, {"w": np.full(5, 2.0)}, {"step": "2"}, keep=1)
+        else:
+            save()
     unlinks = [i for i, o in enumerate(log) if o[0] == "unlink"]
     where = unlinks[0] if unlinks else len(log)                     # the old one goes once the new one counts
     return [("sync_folder",) if o == ("fsync", folder.name) else o for o in log[:where]] + [("saved",)] + log[where:]

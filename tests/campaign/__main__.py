@@ -1,0 +1,69 @@
+"""python -m tests.campaign: every attack, counted; failures with how to repeat them. About an hour on 2 quiet cores."""
+from __future__ import annotations
+
+import argparse
+import importlib
+import pathlib
+import sys
+import tempfile
+import time
+
+from tests.campaign.base import Tally
+
+KINDS = ("checkpoints", "data_files", "histories", "command_lines", "power_loss", "faults", "kills", "pairs",
+         "surroundings", "cold", "long_run")
+PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
+BEGIN, END = "<!-- python -m tests.campaign --write -->\n", "<!-- end of campaign -->\n"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(prog="python -m tests.campaign", description=__doc__)
+    p.add_argument("--share", type=float, default=1.0, help="of every count (default: 1; the suite runs 0.005)")
+    p.add_argument("--only", nargs="+", choices=KINDS, default=KINDS, metavar="KIND", help=", ".join(KINDS))
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--write", action="store_true", help="put the table into docs/reliability.md")
+    return p
+
+
+def campaign(kinds, share=1.0, seed=0, say=print) -> list[tuple[Tally, float]]:
+    """The tallies of all attacks, and the seconds that each took."""
+    found = []
+    with tempfile.TemporaryDirectory(prefix="npdvae-campaign-") as place:
+        for kind in kinds:
+            folder = pathlib.Path(place) / kind
+            folder.mkdir()
+            began = time.perf_counter()
+            for tally in importlib.import_module(f"tests.campaign.{kind}").attacks(folder, share, seed):
+                found.append((tally, time.perf_counter() - began))
+                began = time.perf_counter()
+                say(f"{tally.name}: {tally.tried} tried, {len(tally.failures)} failed ({found[-1][1]:.0f} s)"
+                    + (f"; {tally.note}" if tally.note else ""), flush=True)
+                for repeat, fault in tally.failures[:20]:
+                    say(f"  FAILED python -m tests.campaign {repeat}: {' '.join(fault.split())}", flush=True)
+    return found
+
+
+def table(found) -> str:
+    """The tallies as a page shows them."""
+    lines = ["| attack | tried | refused | failed |", "|---|---|---|---|"]
+    for t, _ in found:
+        name, refused = f"{t.name} ({t.note})" if t.note else t.name, f"{t.refused:,}" if t.refused else ""
+        lines.append(f"| {name} | {t.tried:,} | {refused} | {len(t.failures)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main(argv=None) -> int:
+    """Run the campaign; returns 1 where anything failed."""
+    arguments = parser().parse_args(argv)
+    found = campaign(arguments.only, arguments.share, arguments.seed)
+    failed = sum(len(t.failures) for t, _ in found)
+    print(f"\n{sum(t.tried for t, _ in found)} tries, {failed} failed, {sum(s for _, s in found):.0f} s\n\n{table(found)}")
+    if arguments.write:
+        head, _, rest = PAGE.read_text().partition(BEGIN)
+        PAGE.write_text(head + BEGIN + "\n" + table(found) + "\n" + END + rest.partition(END)[2])
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
