@@ -58,7 +58,8 @@ def main(argv=None) -> int:
     arguments = parser().parse_args(argv)
     found = campaign(arguments.only, arguments.share, arguments.seed)
     failed = sum(len(t.failures) for t, _ in found)
-    print(f"\n{sum(t.tried for t, _ in found)} tries, {failed} failed, {sum(s for _, s in found):.0f} s\n\n{table(found)}")
+    tried, seconds = sum(t.tried for t, _ in found), sum(s for _, s in found)
+    print(f"\n{tried} tries, {failed} failed, {seconds:.0f} s\n\n{table(found)}")
     if arguments.write:
         head, _, rest = PAGE.read_text().partition(BEGIN)
         PAGE.write_text(head + BEGIN + "\n" + table(found) + "\n" + END + rest.partition(END)[2])

@@ -16,8 +16,8 @@ from tests.campaign.base import Tally, child, mutate, quiet, verdict
 NUMBERS = ("0", "-1", "1", "6.0", "1e400", "-0", "null", "true", "[]", '"x"', "4611686018427387904", "9" * 5000,
            "1000000000", "[8, 8]", "[8, 8, 1]", "[0, 64]", "[-8, -8]", "{}", "nan", "[" * 3000, "1000000", "\x00", "é")
 SETTINGS = ("latents", "categories", "hidden", "samples", "batch_size", "epochs", "lr", "seed", "dtype", "latent",
-            "data", "prior", "estimator", "likelihood", "optimizer", "latent_options", "estimator_options", "likelihood_options",
-            "binarize", "kl_warmup", "microbatch", "free_bits", "validation", "threads", "device", "momentum", "odd")
+            "data", "prior", "estimator", "likelihood", "optimizer", "latent_options", "estimator_options",
+            "likelihood_options", "binarize", "kl_warmup", "microbatch", "free_bits", "validation", "threads", "device", "momentum", "odd")
 VALUES = (*NUMBERS, "1e308", "-1e308", "inf", '"vq"', '"fsq"', '"gaussian"', '"autoregressive"', '"learned"', '"exact"',
           '"os:system"', '"..x:y"', '"tests.hostile:npy"', '"float64"', '"mnist"', '"/dev/zero"', '"~nosuchuser"',
           "[1000000000]", "[4]", "{a = 1}", "{size = 1000000000}", "{hidden = 1000000}", '{estimator = "os:system"}',
@@ -105,7 +105,8 @@ def altered(r, array):
     return r.choice([
         lambda a: None, lambda a: np.full_like(a, np.nan), lambda a: np.full_like(a, np.inf), lambda a: a.astype("f8"),
         lambda a: np.full_like(a, 3e38), lambda a: -a - 1, lambda a: a.reshape(-1), lambda a: a[None],
-        lambda a: a[:0] if a.ndim else a, lambda a: a.astype("i8"), lambda a: a.astype("u1"), lambda a: np.zeros((0, 2 ** 40), "f4"),
+        lambda a: a[:0] if a.ndim else a, lambda a: a.astype("i8"), lambda a: a.astype("u1"),
+        lambda a: np.zeros((0, 2 ** 40), "f4"),
         lambda a: a.astype("f2"), lambda a: np.full_like(a, 1e-40), lambda a: a.astype(bool)])(array)
 
 

@@ -18,8 +18,8 @@ WORDS = ("", "0", "-1", "1", "2", "3", "nan", "inf", "-inf", "1e400", "1e-400", 
          "99999999999999999999999", "0x10", "1_0", "é", "\x1b[31m", "a\nb", "../..", "/", "/dev/null", "/dev/zero",
          "~nosuchuser", "os:system", "..x:y", ":", "x:", "json:JSONDecoder", "ops=1", "a=b", "=", "samples=1000000000",
          "size=1000000", "hidden=1000000", "temperature=0", "levels=3", "[" * 3000, "a=" + "[" * 3000, "9" * 5000,
-         "exact", "vq", "fsq", "gaussian", "dirichlet", "autoregressive", "learned", "nvil", "cosine", "dynamic", "float64",
-         "segmented", "true", "None", "\udcff", "digits", "mnist ")
+         "exact", "vq", "fsq", "gaussian", "dirichlet", "autoregressive", "learned", "nvil", "cosine", "dynamic",
+         "float64", "segmented", "true", "None", "\udcff", "digits", "mnist ")
 OTHERS = {evaluate: ("--checkpoint", "--samples", "--json"), sample: ("--checkpoint", "--count", "--binary", "--seed",
           "--out"), report: ("--checkpoint", "--images", "--samples", "--seed", "--out")}
 

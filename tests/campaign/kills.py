@@ -37,9 +37,10 @@ def starting(place, number, times, seed) -> Tally:
     r = random.Random(seed)
     for case in range(times):
         ready, done = os.pipe()
+        words = [*hostile.SMALL, "--epochs", "999", "--out", str(place / f"start{name}{case}")]
         code = f"import os, sys; sys.orig_argv[1:1] = ['-m', 'npdvae.train']; sys.argv = ['-m']; import npdvae; " \
-               f"os.close({done}); import runpy; sys.argv = ['npdvae', *{hostile.SMALL!r}, '--epochs', '999', '--out', " \
-               f"{str(place / f'start{name}{case}')!r}]; runpy.run_module('npdvae.train', run_name='__main__')"
+               f"os.close({done}); import runpy; sys.argv = ['npdvae', *{words!r}]; " \
+               f"runpy.run_module('npdvae.train', run_name='__main__')"
         victim = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, text=True, pass_fds=[done],
                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         os.close(done)
