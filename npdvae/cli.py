@@ -13,7 +13,7 @@ from npdvae.process import over
 MOST_TEXT = 1500                                # characters of an error
 COMMANDS = {
     "train": "train a discrete VAE",
-    "evaluate": "ELBO, importance-weighted bound, exact log p(x) and use of the code of a run",
+    "evaluate": "ELBO, importance-weighted bound, exact log p(x), KL and use of the code of a run",
     "sample": "draw images from a run",
     "report": "figures and one self-contained HTML page of a run",
     "verify": "prove what every estimator and every latent claims",

@@ -12,12 +12,14 @@ from npdvae.cli import guarded
 from npdvae.process import over
 from npdvae.run import Run
 
+GREY = "grey pixels under a likelihood of 0 and 1: the costs are no log-probabilities, and the bounds bound nothing"
+
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(prog="python -m npdvae.evaluate", description="ELBO, importance-weighted bound, exact "
-                                "log p(x) where at most 2**20 codes exist, and use of the code on the test split. "
-                                "Nats per image.")
+                                "log p(x) where at most 2**20 codes exist, KL of each latent and use of the code where "
+                                "there is one, on the test split. Nats per image.")
     p.add_argument("run", metavar="RUN", help="run folder")
     p.add_argument("--trust", action="store_true", help="let the run name code of your own (module:Class)")
     p.add_argument("--checkpoint", default="last", metavar="last|best|FILE", help="which checkpoint (default: last)")
@@ -55,6 +57,7 @@ def main(argv=None) -> int:
 def table(f) -> str:
     """The figures as text."""
     none = "   (too many codes to enumerate)" if f["code_use"] else "   (no codes to enumerate)"
+    none = "   (grey targets have none)" if f["grey_targets"] else none
     exact = none if f["log_prob"] is None else f"{f['log_prob']:10.3f}"
     name, samples = evaluation.bounds(f)
     lines = [f"{f['run']}, step {f['step']}, {f['images']} test images, nats per image", "",
@@ -66,6 +69,8 @@ def table(f) -> str:
         lines.append(f"  collapsed posterior           {-f['collapsed_posterior']:10.3f}   each pixel's training mean")
     if f["bits_per_dimension"] is not None:
         lines.append(f"  bits per dimension            {f['bits_per_dimension']:10.4f}   of the {name}")
+    if f["grey_targets"]:
+        lines.append(f"  {GREY}")
     lines += ["", f"  active latents {f['active_latents']} of {len(f['kl_per_latent'])} "
               f"({'KL' if f['soft_temperature'] is None else 'entropy of use'} above {evaluation.ACTIVE} nats)"]
     if f["codebook_use"]:

@@ -139,14 +139,23 @@ def bounds(figures):
     return "deterministic bound", f"{samples} samples of codes softened at temperature {temperature:g}"
 
 
+def grey_targets(model, split):
+    """Whether pixels between 0 and 1 are targets of a likelihood of 0 and 1: costs then are no log-probabilities."""
+    rows = split.rows
+    return not model.likelihood.grey and split.mode == "none" and bool(
+        ((rows > 0) & (rows < split.dataset.levels)).any())
+
+
 def summary(model, params, split, samples=100, most_codes=MOST_CODES):
-    """All of it as plain numbers and lists; None for what the latent does not have, or for over `most_codes` codes."""
-    latent, N = model.latent, len(split.rows)
+    """All of it as plain numbers and lists; None for what the latent does not have, for over `most_codes` codes, or
+    where `grey_targets` leave it without a meaning.
+    """
+    latent, N, grey = model.latent, len(split.rows), grey_targets(model, split)
     cost, kl = cost_and_kl(model, params, split)
     kl_per_latent, use = code_use(model, params, split)
     spread, temperature = softened(model, params, split)
     exact = None
-    if (count := latent.code_count()) is not None and count <= min(most_codes, MOST_CODES):
+    if not grey and (count := latent.code_count()) is not None and count <= min(most_codes, MOST_CODES):
         parts = [log_prob(model, params, x) for _, x in split.batches(model.ops.xp, size=10_000)]
         exact = float(np.concatenate(parts).mean())
     # what a latent tells of the image: its KL, or, where q is a point and the KL a constant, the entropy of its use
@@ -155,7 +164,7 @@ def summary(model, params, split, samples=100, most_codes=MOST_CODES):
         "images": N, "negative_elbo": float(cost + kl), "cost": float(cost), "kl": float(kl),
         "importance_weighted_bound": float(importance_weighted(spread, params, split, samples)),
         "importance_samples": samples, "soft_temperature": temperature, "log_prob": exact,
-        "bits_per_dimension": None if model.likelihood.density else
+        "grey_targets": grey, "bits_per_dimension": None if model.likelihood.density or grey else
         float((cost + kl) / (split.dataset.pixels * math.log(2))),
         "kl_per_latent": kl_per_latent.tolist(), "active_latents": int((information > ACTIVE).sum()),
         "code_use": None, "perplexity_per_latent": None, "codebook_use": None, "codebook_perplexity": None,

@@ -17,14 +17,14 @@ from npdvae.settings import to_toml
 MOST_ENUMERATED = 2 ** 13                       # codes here; npdvae.evaluate takes the time for more
 MOST = 24                                       # rows or columns of a traversal
 CAPTIONS = {
-    "elbo": "Negative ELBO by epoch (train: running mean of the epoch's batches; test: one pass with fresh samples), "
-            "its parts on the test split. Dashed: a collapsed posterior, which predicts each pixel's training mean.",
-    "reconstructions": "Test images: pixel probabilities, the targets the model sees, the decoder's pixel "
-                       "probabilities at a code drawn from q(z | x), and pixels drawn from these.",
+    "elbo": "Negative {bound} by epoch (train: running mean of the epoch's batches; test: one pass with fresh "
+            "samples), its parts on the test split.{collapsed}",
+    "reconstructions": "Test images: {given}, the targets the model sees, the decoder's {shown} at {a_z} drawn from "
+                       "q(z | x), and pixels drawn from p(x | z).",
     "traversals": "The most probable code of one test image with one latent at a time set to each of its categories. "
                   "Framed: the category that the image has.",
     "quantiles": "The most probable z of one test image with one latent at a time set to 12 quantiles of its prior.",
-    "prior": "Pixel probabilities of codes drawn from the prior.",
+    "prior": "The {shown} of {z} drawn from the prior.",
     "kl": "KL of each latent to the prior, mean over the test images.",
     "code_use": "Mean of q(z | x) over the test images, the perplexity of that mean, and the KL of each latent to "
                 "the prior. Dashed: the most that K categories allow.",
@@ -34,7 +34,8 @@ CAPTIONS = {
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(prog="python -m npdvae.report", description="Draw a run: ELBO curves, "
-                                "reconstructions, latent traversals, prior samples, code usage; PNG files in "
+                                "reconstructions, latent traversals, prior samples, use of the code or KL of each "
+                                "latent; PNG files in "
                                 "RUN/figures and one self-contained page RUN/report.html.")
     p.add_argument("run", metavar="RUN", help="run folder")
     p.add_argument("--trust", action="store_true", help="let the run name code of your own (module:Class)")
@@ -84,12 +85,12 @@ def draw(run, dataset, figures, lines, count=10, seed=0):
     name, kl = f"{c.method}, {c.sizes}, {c.data}", np.array(figures["kl_per_latent"])
     drawn = {"elbo": plots.curves(lines, figures["collapsed_posterior"], name)} if lines else {}
     rows, x, captions = reconstructions(run, dataset, count, seed)
-    title = "Test images and the negative ELBO of each, nats"
+    title = f"Test images and the negative {evaluation.bounds(figures)[0]} of each, nats"
     drawn["reconstructions"] = plots.rows_of_images(rows, run.shape, title, captions)
     title = "One latent at a time" + (f", the {MOST} of largest KL" if c.latents > MOST else "")
     images, framed, latents, columns = traversal(run, x[min(3, len(x) - 1)], kl)
     drawn["traversals"] = plots.traversal(images, framed, latents, columns, run.shape, title)
-    drawn["prior"] = plots.grid(run.sample(60, seed)[1], run.shape, "Prior samples, pixel probabilities")
+    drawn["prior"] = plots.grid(run.sample(60, seed)[1], run.shape, f"Prior samples, {run.model.likelihood.shown}")
     if figures["code_use"]:
         use = np.array(figures["code_use"])
         drawn["code_use"] = plots.code_use(use, kl, f"Code of {figures['images']} test images")
@@ -104,13 +105,28 @@ def reconstructions(run, dataset, count, seed=0):
     grey = data.load(run.config.data, run.config.data_dir)
     x = run.targets(dataset, dataset.test, run.step)[chosen]
     z = run.draw(x, seed, step=1)
-    rows = {"input\nprobabilities": grey.to_probabilities(grey.test[chosen])}
+    likely = run.model.likelihood.shown.removeprefix("pixel ")
+    rows = {f"input\n{given(run)}".rstrip(): grey.to_probabilities(grey.test[chosen])}
     if run.config.binarize != "none" and not grey.binary:
         rows["binarized\ninput"] = x
-    rows["reconstruction\nprobabilities"] = run.decode(z)
+    rows[f"reconstruction\n{likely}"] = run.decode(z)
     rows["reconstruction\nsample"] = run.draw_images(z, seed)
     captions = [f"{-v:.1f}" for v in run.elbo(x, 10, seed)]
     return rows, x, captions
+
+
+def given(run):
+    """What the pixels of an image are called: probabilities where the likelihood is of 0 and 1."""
+    return "" if run.model.likelihood.grey else "probabilities"
+
+
+def caption(run, name, figures):
+    """What is below a picture, in the words of the run's latent and likelihood."""
+    discrete, collapsed = run.config.categories is not None, figures["collapsed_posterior"] is not None
+    return CAPTIONS["quantiles" if name == "traversals" and not discrete else name].format(
+        given=f"pixel {given(run)}" if given(run) else "as they are", shown=run.model.likelihood.shown,
+        a_z="a code" if discrete else "a z", z="codes" if discrete else "z", bound=evaluation.bounds(figures)[0],
+        collapsed=" Dashed: a collapsed posterior, which predicts each pixel's training mean." if collapsed else "")
 
 
 def examples(dataset, count):
@@ -144,6 +160,7 @@ def write(run, f, lines, images):
         ("negative importance-weighted bound", -f["importance_weighted_bound"], samples)]
     if c.categories:
         too_many = f"{c.categories}^{c.latents} codes: see npdvae.evaluate up to 2^20"
+        too_many = "grey targets have none" if f["grey_targets"] else too_many
         rows.append(("negative log p(x), exact", "-" if f["log_prob"] is None else -f["log_prob"],
                      too_many if f["log_prob"] is None else f"all {c.categories ** c.latents} codes"))
     if f["collapsed_posterior"] is not None:
@@ -155,6 +172,8 @@ def write(run, f, lines, images):
     rows.append(("active latents", f["active_latents"], f"of {c.latents} (KL above {evaluation.ACTIVE} nats)"))
     if f["codebook_use"]:
         rows.append(("codebook perplexity", f["codebook_perplexity"], f"all latents; {evaluate.used(f)} codes in use"))
+    if f["grey_targets"]:
+        rows.append(("note", "", evaluate.GREY))
     if f["bits_per_dimension"] is not None:
         rows.append(("bits per dimension", f["bits_per_dimension"], f"of the {bound}"))
     head = ("epoch", "train", "test", "test cost", "test KL", "ms/step")
@@ -166,7 +185,7 @@ def write(run, f, lines, images):
               "prior": "Prior samples", "code_use": "Use of the code", "kl": "KL of each latent"}
     sections = [("Test split, nats per image", [page.table(rows)])]
     for name, content in images.items():
-        blocks = [page.picture(content, CAPTIONS["quantiles" if name == "traversals" and not c.categories else name])]
+        blocks = [page.picture(content, caption(run, name, f))]
         if name == "elbo":
             blocks.append(page.table(history, head))
         sections.append((titles[name], blocks))

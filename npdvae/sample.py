@@ -15,7 +15,7 @@ from npdvae.run import Run
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(prog="python -m npdvae.sample", description="Draw images from a trained model: codes "
+    p = argparse.ArgumentParser(prog="python -m npdvae.sample", description="Draw images from a trained model: z "
                                 "from the prior, decoded.")
     p.add_argument("run", metavar="RUN", help="run folder")
     p.add_argument("--trust", action="store_true", help="let the run name code of your own (module:Class)")
@@ -24,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--binary", action="store_true", help="draw pixels from p(x | z), 0 or 1 under a "
                    "Bernoulli likelihood, instead of showing their means")
     p.add_argument("--seed", type=int, default=0, help="seed of what is drawn (default: 0)")
-    p.add_argument("--out", metavar="FILE", help="a .png, or a .npz with codes [N, D] and images [N, H, W] "
+    p.add_argument("--out", metavar="FILE", help="a .png, or a .npz with codes (z) [N, D] and images [N, H, W] "
                    "(default: RUN/figures/samples.png)")
     return p
 
@@ -48,14 +48,14 @@ def main(argv=None) -> int:
     if path.suffix == ".npz":
         np.savez_compressed(path, codes=codes, images=images.reshape(-1, *run.shape))
     else:
-        what = "pixels drawn" if args.binary else "pixel probabilities"
+        what = "pixels drawn" if args.binary else run.model.likelihood.shown
         plots.save(plots.grid(images, run.shape, f"Prior samples, {what}"), path)
     print(f"{path}: {args.count} images of {run.shape[0]} x {run.shape[1]} pixels, seed {args.seed}")
     return 0
 
 
 def draw(run, count, binary=False, seed=0):
-    """Codes from the prior int [N, D] and their pixel probabilities, or pixels drawn from them, [N, P]."""
+    """z from the prior [N, D] and the pixels it shows, or pixels drawn from p(x | z), [N, P]."""
     codes, images = run.sample(count, seed)
     if binary:
         images = run.draw_images(codes, seed)

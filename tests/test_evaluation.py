@@ -2,11 +2,12 @@
 import itertools
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from npdvae import backends, evaluate, evaluation, rng, train
+from npdvae import backends, evaluate, evaluation, likelihoods, rng, train
 from npdvae.data import Dataset
 from npdvae.latents.categorical import Categorical
 from npdvae.model import DiscreteVAE
@@ -94,6 +95,25 @@ def test_the_command_writes_what_it_shows(run, tmp_path, capsys):
     assert sum(figures["kl_per_latent"]) == pytest.approx(figures["kl"], rel=1e-5)
     assert evaluate.main([str(run.folder), "--json", "--samples", "2"]) == 0
     assert json.loads(capsys.readouterr().out)["images"] == 297
+
+
+def test_grey_targets_have_costs_and_no_probabilities(run):
+    """Under a likelihood of 0 and 1; a density takes them, and drawn pixels are none."""
+    rows = np.array([[0, 3, 16, 0]], np.uint8)
+    for levels, values, mode, grey in ((16, rows, "none", True), (16, rows, "dynamic", False),
+                                       (16, 16 * (rows > 8), "none", False), (1, rows / 16, "none", True)):
+        split = evaluation.Split(Dataset("x", values, values, (2, 2), levels), values, mode)
+        assert evaluation.grey_targets(run.model, split) == grey
+        assert not evaluation.grey_targets(DiscreteVAE(4, (), run.model.latent, likelihoods.get("gaussian")), split)
+    data = run.dataset()
+    faded = np.clip(data.test[:50].astype(np.float32), 0.2, 0.8)
+    split = evaluation.Split(replace(data, train=faded, test=faded, levels=1, train_labels=None, test_labels=None),
+                             faded, "none")
+    figures = evaluation.summary(run.model, run.params, split, 2)
+    assert figures["grey_targets"] and figures["log_prob"] is figures["bits_per_dimension"] is None
+    text = evaluate.table({"run": "r", "step": 1, "collapsed_posterior": None, **figures})
+    assert "log p(x), exact          " in text and "(grey targets have none)" in text and evaluate.GREY in text
+    assert "bits per dimension" not in text
 
 
 def test_the_api_encodes_decodes_samples_and_scores(run):

@@ -83,10 +83,24 @@ def test_report_of_a_grey_run_without_metrics_in_another_folder(tmp_path):
     assert report.main([str(run), "--out", str(tmp_path / "out"), "--images", "3"]) == 0
     words = " ".join(Reader((tmp_path / "out" / "report.html").read_text()).words)
     assert "floor of grey targets" in words and "Training" not in words
+    assert "grey targets have none" in words and "bounds bound nothing" in words and "bits per dimension" not in words
     assert not (run / "figures").exists() and not (tmp_path / "out" / "figures" / "elbo.png").exists()
     rows, x, captions = report.reconstructions(Run.load(run), Run.load(run).dataset(), 3)
     assert list(rows) == ["input\nprobabilities", "reconstruction\nprobabilities", "reconstruction\nsample"]
     np.testing.assert_array_equal(rows["input\nprobabilities"], x)
+
+
+def test_report_of_continuous_z_and_a_density_speaks_of_neither_codes_nor_probabilities(tmp_path):
+    run = tmp_path / "run"
+    assert train.main(["--epochs", "1", "--latent", "gaussian", "--latents", "2", "--likelihood", "gaussian", "--hidden",
+                       "8", "--backend", "numpy", "--batch-size", "500", "--no-figures", "--out", str(run)]) == 0
+    assert report.main([str(run), "--images", "3"]) == 0
+    words = " ".join(Reader((run / "report.html").read_text()).words).split("Settings")[0]
+    for word in (" code", "probabilit", "categor", "collapsed", "bits per dimension", "log p(x)", "grey"):
+        assert word not in words, word
+    assert "pixel means at a z drawn from q(z | x)" in words and "The pixel means of z drawn from the prior." in words
+    assert list(report.reconstructions(Run.load(run), Run.load(run).dataset(), 3)[0]) == [
+        "input", "reconstruction\nmeans", "reconstruction\nsample"]
 
 
 def test_reconstructions_belong_to_one_another(folder):

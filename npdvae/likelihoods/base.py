@@ -16,6 +16,7 @@ class Likelihood:
 
     name: ClassVar[str]
     density: bool = False                       # of real-valued pixels: costs may be negative, bits mean nothing
+    shown: str = "pixel means"                  # what `mean` gives, in titles of pictures
     grey: bool = False                          # whether targets are pixels as they are, unless --binarize says so
 
     def __init__(self, ops: Ops):

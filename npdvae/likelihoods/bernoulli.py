@@ -10,6 +10,7 @@ class Bernoulli(Likelihood):
     """p(x_p = 1 | z) = sigmoid(a_p). No parameters."""
 
     name = "bernoulli"
+    shown = "pixel probabilities"
 
     def forward(self, params, a, x):
         if a.shape[1] == 1:
