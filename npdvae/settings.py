@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import fields
 from typing import Any
 
+from npdvae import optimizers
 from npdvae.config import FIELDS, PAIRS, PARTS, Config, check_name
 from npdvae.files import read
 from npdvae.presets import PRESETS
@@ -82,6 +83,15 @@ OWNED = {                                       # settings that go with the choi
                "estimator", "categories", "prior", "free_bits"),
     "likelihood": ("likelihood_options", "binarize"),
 }
+
+
+def refuse_idle(arguments: dict[str, Any], config: Config) -> None:
+    """Raise a ValueError for a setting of the command line that its optimizer or schedule does not read."""
+    if "momentum" in arguments and "momentum" not in optimizers.registry.takes(config.optimizer):
+        raise ValueError(f"--momentum: optimizer {config.optimizer} cannot use it")
+    for name in ("lr_decay", "lr_interval"):
+        if name in arguments and config.lr_schedule != "exponential":
+            raise ValueError(f"{config.flag(name)}: --lr-schedule {config.lr_schedule} cannot use it, only exponential")
 
 
 def resolve(arguments: dict[str, Any], preset: str | None = None, file: str | None = None,

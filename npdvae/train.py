@@ -14,7 +14,16 @@ from npdvae.cli import guarded
 from npdvae.config import FIELDS, PARTS, Config, with_defaults
 from npdvae.presets import PRESETS
 from npdvae.process import Interrupted, over
-from npdvae.settings import add_arguments, from_mapping, load_toml, own_code, refuse_code, resolve, to_toml
+from npdvae.settings import (
+    add_arguments,
+    from_mapping,
+    load_toml,
+    own_code,
+    refuse_code,
+    refuse_idle,
+    resolve,
+    to_toml,
+)
 from npdvae.trainer import Trainer
 
 MAY_CHANGE = ("epochs", "backend", "engine", "threads", "device", "checkpoint_every", "keep_checkpoints", "tensorboard",
@@ -44,6 +53,7 @@ def main(argv=None) -> int:
     if run is not None:
         return resume(pathlib.Path(run), arguments, file, preset, trust)
     config = resolve(arguments, preset, file, trust)
+    refuse_idle(arguments, config)
     if config.seeds is not None:
         return several(config, config.seeds)
     return one(config, pathlib.Path(config.out) if config.out else free_folder(config))
@@ -115,6 +125,7 @@ def resume_held(folder: pathlib.Path, arguments, trust) -> int:
         refuse_code(vars(kept), folder, allowed=[n for n in PARTS if arguments.get(n) == getattr(kept, n)])
     kept = with_defaults(kept)
     wanted = with_defaults(resolve({**vars(kept), **arguments}) if arguments else kept)
+    refuse_idle(arguments, wanted)
     for name in FIELDS:
         if name not in MAY_CHANGE and getattr(wanted, name) != getattr(kept, name):
             raise ValueError(f"--resume {folder}: {kept.flag(name)} is {getattr(kept, name)} in the run and "

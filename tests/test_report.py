@@ -92,8 +92,9 @@ def test_report_of_a_grey_run_without_metrics_in_another_folder(tmp_path):
 
 def test_report_of_continuous_z_and_a_density_speaks_of_neither_codes_nor_probabilities(tmp_path):
     run = tmp_path / "run"
-    assert train.main(["--epochs", "1", "--latent", "gaussian", "--latents", "2", "--likelihood", "gaussian", "--hidden",
-                       "8", "--backend", "numpy", "--batch-size", "500", "--no-figures", "--out", str(run)]) == 0
+    assert train.main(["--epochs", "1", "--latent", "gaussian", "--latents", "2", "--likelihood", "gaussian",
+                       "--hidden", "8", "--backend", "numpy", "--batch-size", "500", "--no-figures", "--out",
+                       str(run)]) == 0
     assert report.main([str(run), "--images", "3"]) == 0
     words = " ".join(Reader((run / "report.html").read_text()).words).split("Settings")[0]
     for word in (" code", "probabilit", "categor", "collapsed", "bits per dimension", "log p(x)", "grey"):
