@@ -9,6 +9,7 @@ import re
 import sys
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")      # small products: threads would only wait
 GUIDE = pathlib.Path(__file__).resolve().parent / "guide"
 CELL = re.compile(r"^```\{code-cell\} ipython3\n(?:---\n.*?^---\n)?((?::[^\n]*\n)*)(.*?)^```", re.M | re.S)
 

@@ -1,10 +1,13 @@
 """Settings of the built guide: python -m sphinx -W -n docs docs/_build; nothing is fetched, by the build or by a page."""
 import importlib.util
+import os
 import pathlib
 import sys
 
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")      # chapters run small products, where threads only wait
 
 import npdvae  # noqa: E402
 
