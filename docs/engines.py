@@ -57,8 +57,9 @@ def table():
     lines = [f"| | {' | '.join(ENGINES)} |", "|---" * (1 + len(ENGINES)) + "|"]
     for group in dict.fromkeys(g for g, _, _ in found):
         lines.append(f"| {group}s | " + " | ".join(named(found, group, u) for u in ENGINES.values()) + " |")
-    return "\n".join([*lines, "", "Segments (`--engine segmented`) take every latent, prior and likelihood, parts "
-                      "of your own too. The readable engine serves all else, on every backend."])
+    return "\n".join([*lines, "", "Segments take every latent, prior and likelihood, parts of your own too: what an "
+                      "engine of whole steps does not run goes to them (`--engine segmented` asks for them where it "
+                      "does). The readable engine serves all else, on every backend."])
 
 
 def main(check=False):

@@ -129,7 +129,7 @@ def cpu_engine(model, recipe, dataset, threads, wanted):
     unsegmented = reason_unsegmented(model, recipe) if unfused is not None else None
     if unsegmented is not None and wanted == "segmented":
         raise ValueError(f"--engine segmented cannot run this: {unsegmented}")
-    if unsegmented is not None:
+    if unfused is not None and unsegmented is not None:
         return Readable(model, recipe, dataset, "; ".join(dict.fromkeys([unfused, unsegmented])))
     if threads is not None and threads > cores():
         print(f"--threads {threads} is more than this process has cores: {cores()} threads", file=sys.stderr)

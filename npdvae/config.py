@@ -69,10 +69,10 @@ class Config:
     free_bits: float = option(0.0, "KL per latent and image that costs nothing extra, in nats", metavar="NATS")
     backend: str = option("auto", "auto takes numba; all backends draw the same random numbers",
                           choices=("auto", "numpy", "numba", "cupy"))
-    engine: str = option("auto", "auto takes the fused or captured engine where it can, else the readable one; "
-                         "segmented (numba backend) runs any latent's and estimator's own code, but exact, between "
-                         "compiled layers", choices=("auto", "readable", "segmented"))
-    threads: int | None = option(None, "threads of the numba backend (default: all cores)", metavar="N")
+    engine: str = option("auto", "auto takes the fused or captured engine where it can, else the segmented one, which "
+                         "runs any latent's and estimator's own code between compiled layers, else the readable one",
+                         choices=("auto", "readable", "segmented"))
+    threads: int | None = option(None, "threads of the numba backend (default, and at most: all cores)", metavar="N")
     device: int = option(0, "CUDA device of the cupy backend", metavar="N")
     matmul_precision: str = option("float32", "matrix products of the cupy backend", choices=("float32", "tf32"))
     dtype: str = option("float32", "precision of parameters and arithmetic", choices=("float32", "float64"))

@@ -28,6 +28,7 @@ class Saved(NamedTuple):
     data: str                                   # digest of the training pixels
     sums: np.ndarray                            # images, cost, KL of the epoch so far
     best: float                                 # lowest validation negative ELBO
+    engine: str                                 # that trained it, "" where nothing says
 
     @property
     def numbers(self) -> int:
@@ -61,7 +62,8 @@ def understand(path, arrays, meta) -> Saved:
     except (ValueError, TypeError, RecursionError) as error:
         text = str(error)
         raise CheckpointError(text if text.startswith(str(path)) else f"{path}: {text}") from error
-    return Saved(pathlib.Path(path), state, config, (shape[0], shape[1]), meta.get("data", ""), sums, float(best))
+    return Saved(pathlib.Path(path), state, config, (shape[0], shape[1]), meta.get("data", ""), sums, float(best),
+                 meta.get("engine", ""))
 
 
 def load(folder: pathlib.Path, which="last") -> tuple[Saved, list[str]]:

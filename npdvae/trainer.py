@@ -53,6 +53,8 @@ class Trainer:
             raise ValueError(f"{self.folder}: the training data are not those of the run: expected pixels with digest "
                              f"{found.data:.50}, got {self.data}")
         saved.fit_state(found, fresh)
+        if found.engine not in ("", self.engine.name):
+            self.say(f"{found.engine!a:.20} trained this run so far, {self.engine.name!r} goes on: other rounding")
         self.engine.load(found.state)
         self.sums, self.best = found.sums, found.best
         step = found.state.step
@@ -63,7 +65,7 @@ class Trainer:
         state = self.engine.save()
         saved.finite(state.params, f"training diverged at step {state.step}, nothing saved: parameters")
         arrays = pack(state) | {"progress/sums": self.sums, "progress/best": np.array(self.best)}
-        meta = {"step": str(state.step), "data": self.data, "config": to_toml(self.config),
+        meta = {"step": str(state.step), "data": self.data, "engine": self.engine.name, "config": to_toml(self.config),
                 "pixels": str(self.job.dataset.pixels), "shape": json.dumps(self.job.dataset.shape)}
         return checkpoint.save(path or self.folder, arrays, meta, self.config.keep_checkpoints)
 

@@ -422,7 +422,7 @@ def test_choose_engine_serves_what_can_be_cut_and_says_why():
     assert build.choose_engine(model, recipe, data).name == "segmented"
     assert build.choose_engine(model, recipe, data, wanted="readable").why == "as asked for"
     assert reason_unsegmented(model, recipe) is None
-    with pytest.raises(ValueError, match="for the numba backend, not for numpy"):
+    with pytest.raises(ValueError, match="for the backends numba and cupy, not for numpy"):
         build.choose_engine(DiscreteVAE(19, (5,), Categorical(3, 4)), recipe, data, wanted="segmented")
     rloo = make(Segmented, "f4", NUMBA).model
     for change, word in ((dict(clip_norm=1.0), "clipping"), (dict(microbatch=3), "microbatches"),

@@ -6,10 +6,8 @@ import contextlib
 import numpy as np
 
 from npdvae import describe, rng
-from npdvae.backends.numba_backend import NUMBERS
 from npdvae.engine import indices
 from npdvae.fused.decoding import Decoding, Misfit
-from npdvae.fused.frame import PARTS
 from npdvae.fused.memory import view
 from npdvae.fused.panels import Panels, WithLayers
 from npdvae.fused.plan import MOST_STEPS
@@ -17,11 +15,10 @@ from npdvae.fused.segmented_evaluation import sums
 from npdvae.fused.segments import A, B, C, D, E, SegmentPlan, W
 from npdvae.fused.support import LIKELIHOODS, whole_gradient
 from npdvae.fused.trial import reason_unsegmented, rows_of
-from npdvae.fused.whole import RULES, Whole, together
+from npdvae.fused.whole import RULES, Whole, put_scalars, together
 from npdvae.fused.workers import Workers
 from npdvae.kernels.cpu import jobs
-from npdvae.optimizers.base import clip_norm
-from npdvae.state import LEARNED, TrainState, learned, take_back
+from npdvae.state import LEARNED, TrainState
 
 
 class Segmented(Panels):
@@ -42,17 +39,18 @@ class Segmented(Panels):
         spec, self.split = self.spec, self.spec.microbatch is not None
         whole, size = whole_gradient(spec) is not None, recipe.microbatch if self.split else recipe.batch_size
         self.costs = spec.likelihood in LIKELIHOODS and len(spec.decoder) > 2
-        self.plan = plan = SegmentPlan(model, size, rows, self.costs, *self.pixels(), whole,
+        mode, levels, sparse = self.pixels()
+        self.plan = plan = SegmentPlan(model, size, rows, self.costs, mode, levels, sparse, whole,
                                        max(MOST_STEPS, -(-recipe.batch_size // size)))
-        self.rule = RULES.get(spec.optimizer, jobs.GIVEN)
-        self.kinds = "" if self.rule == jobs.GIVEN else recipe.optimizer.kinds
+        rule = RULES.get(spec.optimizer, jobs.GIVEN)
+        self.kinds = "" if rule == jobs.GIVEN else recipe.optimizer.kinds
         self.mem, self.ints, self.scratch, self.i_scratch = plan.build(self.workers)
         self.ints[plan.encoder.thresholds:plan.encoder.thresholds + 256] = self.thresholds()
         self.decoding, self.once = (Decoding(d, plan.weights, self.mem, self.ints) for d in (plan.decoder, plan.once))
         self.training, self.evaluation = plan.training(), plan.evaluation()
-        self.whole = Whole(plan, self.mem, np.zeros(max(PARTS, 3)))
         layers = [f"{layer.name}.{part}" for layer in plan.layers for part in ("weight", "bias")]
         self.held = {prefix + name for prefix, _, _ in self.parts(TrainState({}, {}, None, 0)) for name in layers}
+        self.whole = Whole(plan, self.mem, rule, self.held)
 
     def load(self, state: TrainState):
         self.put_layers(state)
@@ -79,7 +77,7 @@ class Segmented(Panels):
         """Steps of one call of the workers; out [steps, 2]: their sums of cost and KL."""
         first, sizes = self.state.step, self.sizes(len(order))
         steps = [list(enumerate(sizes))] if self.split else [[(i, n)] for i, n in enumerate(sizes)]
-        self.put_scalars(first, steps)
+        put_scalars(self, first, steps)
         with self.team(self.training, len(sizes), self.dataset.train, order, first, int(not self.split),
                        (rng.BINARIZE, rng.LATENT)) as workers:
             for i, turns in enumerate(steps):
@@ -105,38 +103,19 @@ class Segmented(Panels):
         plan, keys = self.plan, np.array([self.recipe.seed, *streams], np.int64)
         return Workers(self.workers, program, steps, self.pace, (
             self.mem, self.ints, *self.images(images), order, plan.batch, step, trains, example, keys, plan.scalars,
-            self.scratch, plan.scratch_size, self.i_scratch, plan.i_scratch_size, self.whole.norms))
-
-    def put_scalars(self, first, steps):
-        """The scalars of all turns of some steps where the workers read them."""
-        at, rows = self.plan.scalars, sum(map(len, steps))
-        table = self.mem[at:at + rows * jobs.STEP_SCALARS].reshape(-1, jobs.STEP_SCALARS)
-        for i, turns in enumerate(steps):
-            now = describe.scalars(self.recipe, first + i, sum(n for _, n in turns)).update
-            numbers = self.numbers(now)
-            for turn, _ in turns:
-                table[turn, :len(numbers)] = numbers
-                table[turn, jobs.SCALE] = self.plan.frame.S         # the cost's own gradient, not that of its mean
-                table[turn, jobs.FACTOR], table[turn, jobs.RULE] = 1, self.rule if turn == turns[-1][0] else 0
-                table[turn, jobs.GRADIENT] = (jobs.KEPT if turn == turns[0][0] else jobs.ADDED) * self.plan.whole
-
-    def numbers(self, now):
-        """What the kernels' rule reads of the scalars of an update."""
-        if self.rule == jobs.ADAPTIVE:
-            return NUMBERS[self.spec.optimizer](*now)
-        return (now.rate, self.recipe.optimizer.momentum) if self.rule == jobs.MOMENTUM else ()
+            self.scratch, plan.scratch_size, self.i_scratch, plan.i_scratch_size, self.whole.squares))
 
     def one_step(self, workers, turns):
         """`npdvae.step.step` and the update in turns (index, examples) of the workers: the sums of cost and KL."""
-        now, parts, end = describe.scalars(self.recipe, self.state.step, sum(n for _, n in turns)), [], self.plan.end
+        now, end = describe.scalars(self.recipe, self.state.step, sum(n for _, n in turns)), self.plan.end
+        parts: list = []
         for turn, n in turns:
             parts.append(self.part(workers, turn * end, n, sum(part[-1] for part in parts), now))
             if self.plan.whole:
                 workers.run(turn * end + (D if turn == turns[-1][0] else E))
         sums, grads, state = together(parts)
-        if self.recipe.clip_norm is not None and self.rule != jobs.GIVEN:
-            grads = self.whole.clip(grads, self.recipe.clip_norm, turn)
-        self.update(workers, turn * end + end, self.after(self.state, grads, state, now.lr))
+        following = self.whole.after(self.recipe, self.model.latent, self.state, grads, state, now.lr, turn)
+        self.update(workers, turn * end + end, following)
         return sums
 
     def part(self, workers, turn, n, example, now):
@@ -179,19 +158,6 @@ class Segmented(Panels):
         finally:
             if workers.done == end // self.plan.end:
                 self.state = following
-
-    def after(self, s, grads, state, lr):
-        """The state behind the step, but for the layers; these too where the optimizer has no kernel."""
-        params, given = {**s.params, **learned(s.latent, grads)}, self.rule == jobs.GIVEN
-        if given:
-            params, grads = {**params, **self.whole.layers(0)}, {**grads, **self.whole.gradients()}
-            if self.recipe.clip_norm is not None:
-                grads = clip_norm(grads, self.recipe.clip_norm)
-        params, moments = self.recipe.optimizer.update(params, grads, s.moments, s.step + 1, lr)
-        if given:
-            self.whole.give(params)
-        state, params = take_back(state, {k: v for k, v in params.items() if k not in self.held})
-        return TrainState(self.model.latent.refresh(params, state), moments, state, s.step + 1)
 
     def params(self):
         """The parameters by name, as latent and likelihood see them."""

@@ -1,13 +1,42 @@
-"""Updates that need the gradient of all parameters first: clipping, microbatches, optimizers without a kernel of its
-own behind each gradient."""
+"""The update of a step in segments: its scalars, and what needs the gradient of all parameters first.
+
+That is clipping, microbatches, and optimizers that have no kernel behind each gradient.
+"""
 from __future__ import annotations
 
 import math
 
+import numpy as np
+
+from npdvae import describe
+from npdvae.backends.numba_backend import NUMBERS
+from npdvae.fused.frame import PARTS
 from npdvae.kernels.cpu import jobs
-from npdvae.state import merge
+from npdvae.optimizers.base import clip_norm
+from npdvae.state import TrainState, learned, merge, take_back
 
 RULES = {"adam": jobs.ADAPTIVE, "radam": jobs.ADAPTIVE, "sgd": jobs.MOMENTUM}     # of updates in kernels
+
+
+def put_scalars(engine, first, steps):
+    """The scalars of steps, numbered from `first`, where the workers read them; a step: its turns (index, examples)."""
+    plan, recipe, rule = engine.plan, engine.recipe, engine.whole.rule
+    for number, turns in enumerate(steps, first):
+        numbers = numbers_of(rule, recipe.optimizer, describe.scalars(recipe, number, sum(n for _, n in turns)).update)
+        for turn, _ in turns:
+            at = plan.scalars + turn * jobs.STEP_SCALARS
+            row = engine.mem[at:at + jobs.STEP_SCALARS]
+            row[:len(numbers)] = numbers
+            row[jobs.SCALE] = plan.frame.S      # the cost's own gradient, not that of its mean
+            row[jobs.GRADIENT] = (jobs.KEPT if turn == turns[0][0] else jobs.ADDED) if plan.whole else jobs.AT_ONCE
+            row[jobs.FACTOR], row[jobs.RULE] = 1, rule if turn == turns[-1][0] else jobs.NO_UPDATE
+
+
+def numbers_of(rule, optimizer, now):
+    """What the kernels' rule reads of the scalars of an update."""
+    if rule == jobs.ADAPTIVE:
+        return NUMBERS[optimizer.name](*now)
+    return (now.rate, optimizer.momentum) if rule == jobs.MOMENTUM else ()
 
 
 def together(parts):
@@ -20,29 +49,37 @@ def together(parts):
 
 
 class Whole:
-    """The gradient of all layers as the workers leave it, 3 span behind the parameters; norms: sums of its squares."""
+    """The gradient of all layers as the workers leave it, 3 span behind the parameters, and the sums of its squares.
 
-    def __init__(self, plan, mem, norms):
-        self.plan, self.mem, self.norms = plan, mem, norms
+    rule: of `jobs`; held: names of what lies in `mem`.
+    """
+
+    def __init__(self, plan, mem, rule, held):
+        self.plan, self.mem, self.rule, self.held, self.squares = plan, mem, rule, held, np.zeros(PARTS)
 
     def layers(self, base):
-        """Weights and biases by name, at an offset."""
+        """Weights and biases by name, or what lies at another offset."""
         found = {}
         for layer in self.plan.layers:
             found[f"{layer.name}.weight"], found[f"{layer.name}.bias"] = layer.get(self.mem, base)
         return found
 
-    def gradients(self):
-        return self.layers(3 * self.plan.span)
+    def after(self, recipe, latent, s, grads, state, lr, turn):
+        """The state behind the step `s`, but for the layers; the workers take these over in the last segment."""
+        params, given, limit = {**s.params, **learned(s.latent, grads)}, self.rule == jobs.GIVEN, recipe.clip_norm
+        if given:
+            params, grads = {**params, **self.layers(0)}, {**grads, **self.layers(3 * self.plan.span)}
+        if limit is not None:
+            grads = clip_norm(grads, limit) if given else self.clip(grads, limit, turn)
+        params, moments = recipe.optimizer.update(params, grads, s.moments, s.step + 1, lr)
+        for layer in self.plan.layers if given else ():
+            layer.put(self.mem, 3 * self.plan.span, params[f"{layer.name}.weight"], params[f"{layer.name}.bias"])
+        state, params = take_back(state, {k: v for k, v in params.items() if k not in self.held})
+        return TrainState(latent.refresh(params, state), moments, state, s.step + 1)
 
     def clip(self, grads, limit, turn):
-        """As `optimizers.base.clip_norm` for the layers' gradients and those in `grads`, which are returned."""
-        norm = math.sqrt(self.norms.sum() + sum(float((g.astype("f8") ** 2).sum()) for g in grads.values()))
+        """As `optimizers.base.clip_norm` for the gradients of layers and those in `grads`, which are returned."""
+        norm = math.sqrt(self.squares.sum() + sum(float((g.astype("f8") ** 2).sum()) for g in grads.values()))
         factor = limit / norm if norm > limit else 1
         self.mem[self.plan.scalars + turn * jobs.STEP_SCALARS + jobs.FACTOR] = factor
         return {k: g * g.dtype.type(factor) for k, g in grads.items()} if norm > limit else grads
-
-    def give(self, params):
-        """Updated layers, by name, in place of their gradient, for the workers to take over."""
-        for layer in self.plan.layers:
-            layer.put(self.mem, 3 * self.plan.span, params[f"{layer.name}.weight"], params[f"{layer.name}.bias"])
