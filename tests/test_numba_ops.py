@@ -117,6 +117,18 @@ def test_numba_op_passes_nan_on(name):
     assert np.isnan(getattr(NUMBA, name)(*(x, np.ones_like(x))[:2 if name == "bce" else 1])).any()
 
 
+@pytest.mark.parametrize("dtype", [f4, f8])
+def test_numba_adam_of_doubles_is_that_of_numpy_to_the_bit(dtype):
+    """Learned entries of a state are float64, their gradients of either type."""
+    p, m, g = normal(30, 7), normal(30, 7), normal(30, 7).astype(dtype)
+    v = uniform(30, 7) * 10.0 ** draw.integers(-20, 3, (30, 7))
+    for t in (1, 9):
+        found, expected = (ops.adam(p, g, m, v, t, 1e-3) for ops in (NUMBA, REFERENCE))
+        assert all(np.array_equal(y, x) and y.dtype == f8 for y, x in zip(found, expected, strict=True))
+    assert np.array_equal(NUMBA.adam(p.T, g.T, m.T, v.T, 9, 1e-3)[0], found[0].T)
+    assert NUMBA.adam(p[:, :1], g, m, v, 9, 1e-3)[0].shape == g.shape           # what repeats takes the formula
+
+
 def test_numba_op_takes_views_and_empty_arrays():
     x = normal(6, 8).astype(f4)
     assert np.array_equal(NUMBA.sigmoid(x[::2, ::3]), NUMBA.sigmoid(x)[::2, ::3])
