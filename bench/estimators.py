@@ -6,7 +6,7 @@ as many samples, and the same estimator in PyTorch where bench.peers has it. Res
 import argparse
 import time
 
-from bench import contest, tasks, turns
+from bench import contest, tables, tasks, turns
 from npdvae import estimators
 
 PEERS = ("straight_through_gumbel", "gumbel_softmax", "reinmax", "rebar", "disarm", "vimco")
@@ -34,6 +34,7 @@ def main():
                 results.add(row, name, one(row, name, servers, arguments))
     for server in servers.values():
         server.close()
+    tables.main()
 
 
 def one(row, name, servers, arguments):

@@ -6,7 +6,7 @@ kept after each latent.
 import argparse
 import time
 
-from bench import contest, tasks, turns
+from bench import contest, tables, tasks, turns
 
 LATENTS = ("gaussian", "vq", "fsq", "smoothing")
 OURS = 1e-4                                     # float32, pathwise
@@ -39,6 +39,7 @@ def main():
                 results.add(row, name, one(row, name, servers, arguments))
     for server in servers.values():
         server.close()
+    tables.main()
 
 
 def one(row, name, servers, arguments):

@@ -10,7 +10,6 @@ import numpy as np
 from bench.problem import LR, dataset
 from npdvae import build, config, estimators, rng
 from npdvae.data.dataset import Dataset
-from npdvae.fused import reason_unsupported
 from npdvae.step import step
 
 ROWS = {"small": (4, 8), "medium": (20, 10)}    # D, K
@@ -50,20 +49,14 @@ def reference(task):
     return task._replace(estimator="rloo", options=(("samples", S),))
 
 
-def job(task, engine=None, **settings):
-    """Our own: fused where there are kernels for the whole step, else segmented; or the engine that is asked for."""
+def job(task, engine="auto", **settings):
+    """Our own: fused where there are kernels for the whole step, else in segments; or the engine that is asked for."""
     fields = {k: v for k, v in task.options if k in config.FIELDS}
     rest = {k: v for k, v in task.options if k not in config.FIELDS}
-    c = config.Config(
+    return build.build(config.Config(
         data="mnist", data_dir=os.environ.get("NPDVAE_DATA"), binarize="dynamic", latent=task.latent, latents=task.D,
         categories=task.K or None, estimator=task.estimator, estimator_options=rest, lr=LR, batch_size=task.B,
-        engine=engine or "readable", **{"backend": "numba", **fields, **settings}).check()
-    made = build.build(c)
-    if engine:
-        return made
-    recipe = made.engine.recipe
-    wanted = "segmented" if reason_unsupported(made.model, recipe) else "auto"
-    return made._replace(engine=build.choose_engine(made.model, recipe, made.dataset, c.threads, wanted))
+        engine=engine, **{"backend": "numba", **fields, **settings}).check())
 
 
 @functools.cache

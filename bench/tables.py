@@ -1,0 +1,63 @@
+"""python -m bench.tables: redraw the tables of docs/performance.md from what bench.estimators and latent_steps found."""
+import json
+
+from bench.contest import RESULTS
+
+PAGE = RESULTS.parent.parent / "docs" / "performance.md"
+SIZES = {"small": "4 x 8", "medium": "20 x 10"}
+MAKES = ("npdvae", "torch", "torch.compile", "vector-quantize")
+
+
+def cells(entry):
+    """Milliseconds, the ratio to the fused reference, and PyTorch's milliseconds over ours."""
+    if entry is None:
+        return ["", "", ""]
+    peers = ", ".join(f"{r['median']:.2f}" for r in entry["to_peer"].values())
+    return [f"{entry['median']['npdvae']:.3g}", f"{entry['to_reference']['median']:.2f}", peers]
+
+
+def estimators(result):
+    """A line for each estimator: at either size its evaluations, time and ratios."""
+    rows = result["rows"]
+    head = "".join(f" {size}: evaluations | ms | of the reference | PyTorch / npdvae |" for size in SIZES.values())
+    lines = [f"| estimator | reference |{head}", "|---|---|" + "---|" * (4 * len(SIZES))]
+    for name in sorted(set().union(*rows.values())):
+        entries = [rows.get(row, {}).get(name) for row in SIZES]
+        found = [c for e in entries for c in ([str(e["evaluations"])] if e else [""]) + cells(e)]
+        lines.append(f"| {name} | {next(e for e in entries if e)['reference']} | " + " | ".join(found) + " |")
+    return lines
+
+
+def latent_steps(result):
+    """A line for each latent and size: milliseconds of each make."""
+    lines = [f"| latent | {' | '.join(MAKES)} | best peer / npdvae |", "|---|" + "---|" * (len(MAKES) + 1)]
+    for row, size in SIZES.items():
+        for name, e in result["rows"].get(row, {}).items():
+            times = [f"{e['median'][make]:.3g}" if make in e["median"] else "" for make in MAKES]
+            lines.append(f"| {name} {size} | {' | '.join(times)} | {e['best_ratio']:.2f} |")
+    return lines
+
+
+def text(name, draw):
+    """The table of a result with the machine it was taken on."""
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        return f"Not measured yet: `python -m bench.{name}`."
+    result = json.loads(path.read_text())
+    m = result["machine"]
+    where = f"{m['cores']} cores ({m['processor']}, {'AVX-512' if m['avx512'] else 'AVX2'}; torch {m['torch']})"
+    return "\n".join([*draw(result), "", f"Medians of alternating rounds, float32, {where}."])
+
+
+def main():
+    page = PAGE.read_text()
+    for name, draw in (("estimators", estimators), ("latent_steps", latent_steps)):
+        begin, end = f"<!-- {name}: python -m bench.tables -->", f"<!-- end of {name} -->"
+        head, rest = page.split(begin)
+        page = f"{head}{begin}\n{text(name, draw)}\n{end}{rest.split(end)[1]}"
+    PAGE.write_text(page)
+    print("wrote the tables of docs/performance.md")
+
+
+if __name__ == "__main__":
+    main()
