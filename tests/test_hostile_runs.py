@@ -8,6 +8,8 @@ import pytest
 
 from npdvae import checkpoint, evaluate, report, sample, train
 from npdvae.run import Run
+from npdvae.sweep import __main__ as sweep
+from npdvae.sweep import grid
 from tests import hostile
 
 posix = pytest.mark.skipif(os.name != "posix", reason="FIFOs need a POSIX system")
@@ -211,3 +213,10 @@ def test_a_damaged_config_is_named_and_the_checkpoints_settings_serve(run, capsy
     code = train.main(["--resume", str(run), "--epochs", "3"])
     out = capsys.readouterr()
     assert "config.toml" in out.out + out.err and code == (2 if content in (b"", b"latents = 7\n") else 0)
+
+
+def test_a_grid_names_no_code_unless_it_is_trusted(evil, tmp_path, capsys):
+    (tmp_path / "g.toml").write_text('[base]\nestimator = "evil:E"\n[grid]\nseed = [0]\n')
+    assert "--trust" in refused(capsys, sweep, tmp_path / "g.toml", "--out", tmp_path / "s")
+    assert not evil.exists()
+    assert [task.config.estimator for task in grid.read(str(tmp_path / "g.toml"), trust=True)] == ["evil:E"]

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from npdvae import plots
 from npdvae.cli import guarded
+from npdvae.process import SIGNALS, over
 from npdvae.sweep import figure, grid, local, lock, status, table, tasks
 
 ENGINES = ("local", "dask", "slurm")
@@ -24,6 +25,7 @@ def parser() -> argparse.ArgumentParser:
                                 "settings; what is there already is kept, and what was cut off goes on.")
     p.add_argument("grid", nargs="?", metavar="GRID.toml", help="[base] settings of all runs, [grid] lists of values, "
                    "[[also]] further settings at the grid's seeds")
+    p.add_argument("--trust", action="store_true", help="let the grid name code of your own (module:Class)")
     p.add_argument("--out", metavar="FOLDER", help="the sweep's folder (default: sweeps/GRID)")
     p.add_argument("--engine", choices=ENGINES, default="local", help="what runs the tasks (default: local)")
     p.add_argument("--jobs", type=int, metavar="N", help="tasks at a time (default: as many as there are cores)")
@@ -49,7 +51,7 @@ def main(argv=None) -> int:
     if args.task:
         if args.leash:
             tasks.leash()
-        return tasks.work(pathlib.Path(args.task), args.threads or 1)
+        return tasks.work(pathlib.Path(args.task), args.threads or 1, args.trust)
     if args.status:
         print("\n".join(status.lines(pathlib.Path(args.status))))
         return 0
@@ -60,7 +62,7 @@ def main(argv=None) -> int:
     for name in ("jobs", "threads"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise ValueError(f"--{name}: got {getattr(args, name)}, expected at least 1")
-    return sweep(args, grid.read(args.grid), f"python -m npdvae.sweep {shlex.join(argv)}")
+    return sweep(args, grid.read(args.grid, args.trust), f"python -m npdvae.sweep {shlex.join(argv)}")
 
 
 def sweep(args, found, again) -> int:
@@ -91,14 +93,14 @@ def planned(args, out, count) -> tasks.Plan:
         raise ValueError("--devices is for --engine local")
     if args.cluster != "local" and args.engine != "dask":
         raise ValueError("--cluster is for --engine dask")
-    return tasks.Plan(out, jobs, threads, args.retries, args.cluster, args.devices, args.sbatch)
+    return tasks.Plan(out, jobs, threads, args.retries, args.cluster, args.devices, args.sbatch, args.trust)
 
 
 def follow(ends, plan, total, names):
     """Show each task's end as it comes."""
     print(f"{total} tasks, {total - len(names)} done already" + (
         f"; {plan.jobs} at a time, {plan.threads} thread{'s' * (plan.threads > 1)} each" if plan.jobs else ""))
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in SIGNALS}
     try:
         with contextlib.closing(ends), tqdm(total=total, initial=total - len(names), unit="task", disable=None,
                                             dynamic_ncols=True) as bar:
@@ -108,7 +110,8 @@ def follow(ends, plan, total, names):
                           f"{name}  {tasks.state(plan.out / name)}: {tasks.last_line(plan.out / name)}")
                 bar.update()
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def finish(out) -> int:
@@ -131,4 +134,4 @@ def finish(out) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(over(main()))

@@ -26,7 +26,8 @@ def run(plan: tasks.Plan, names: list[str]) -> Iterator[str]:
         tries, out, here = tasks.Tries(plan), plan.out.resolve(), os.getcwd()
 
         def submit(name):
-            return client.submit(attempt, out / name, plan.threads, here, key=f"{name}-{os.urandom(4).hex()}")
+            key = f"{name}-{os.urandom(4).hex()}"
+            return client.submit(attempt, out / name, plan.threads, here, plan.trust, key=key)
 
         pending = {submit(name): name for name in names}
         ended = as_completed(pending)
@@ -47,9 +48,9 @@ def run(plan: tasks.Plan, names: list[str]) -> Iterator[str]:
                 client.run(stop_tasks)
 
 
-def attempt(folder: pathlib.Path, threads: int, here: str):
+def attempt(folder: pathlib.Path, threads: int, here: str, trust: bool = False):
     """On a worker: one attempt at a task, in a process of its own that ends with the worker."""
-    tasks.start(folder, threads, cwd=here).wait()
+    tasks.start(folder, threads, cwd=here, trust=trust).wait()
 
 
 def stop_tasks():

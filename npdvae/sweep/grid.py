@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from npdvae import build as building
 from npdvae.config import FIELDS, Config, with_defaults
-from npdvae.settings import OWNED, from_mapping, load_toml, resolve, to_toml
+from npdvae.settings import OWNED, from_mapping, load_toml, refuse_code, resolve, to_toml
 
 WHERE: dict[str, Any] = dict(out=None, seeds=None, threads=None, device=0, data_dir=None, figures=False,
                              tensorboard=False, checkpoint_every=None, keep_checkpoints=0)  # no part of what a run is
@@ -24,7 +24,7 @@ class Task(NamedTuple):
     config: Config
 
 
-def read(path: str) -> list[Task]:
+def read(path: str, trust: bool = False) -> list[Task]:
     """The tasks of a TOML file, each once, in its order; ValueError, one line, at the first wrong key or value."""
     table = load_toml(path)
     for key, value in table.items():
@@ -36,6 +36,8 @@ def read(path: str) -> list[Task]:
     base = {"figures": False, **checked(table.get("base", {}), f"{path} [base]")}
     tasks: dict[str, Task] = {}
     for source, point in points(table, path):
+        if not trust:
+            refuse_code({**base, **point}, source)
         try:
             config = settle(base, point)
         except ValueError as error:

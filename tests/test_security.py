@@ -1,0 +1,94 @@
+"""What SECURITY.md promises about the source, read from its syntax trees; a share of the campaign. Share: 40 s."""
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+FILES = sorted([*(ROOT / "npdvae").rglob("*.py"), *(ROOT / "kernels").rglob("*.py")])
+RUN_TEXT = {"eval", "exec", "compile", "__import__"}
+UNSAFE = {"pickle", "cPickle", "marshal", "shelve", "dill", "joblib", "cloudpickle", "yaml", "code", "codeop", "runpy"}
+IMPORTERS = {                                   # import by a name, and whose names they are
+    "npdvae/__init__.py": "its own parts", "npdvae/cli.py": "its own commands", "npdvae/registry.py": "typed or trusted",
+    "npdvae/backends/__init__.py": "its own backends", "npdvae/backends/cublas.py": "a constant",
+    "npdvae/backends/cuda_device.py": "a constant", "npdvae/sweep/__main__.py": "choices of an option"}
+OPENERS = {"open", "read_bytes", "read_text", "fromfile", "memmap", "loadtxt", "genfromtxt"}
+
+
+def calls(tree):
+    """(name, whether it is a method, node) of every call."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            f = node.func
+            yield (f.id, False, node) if isinstance(f, ast.Name) else (getattr(f, "attr", ""), True, node)
+
+
+def faults(name, tree):
+    """What a file does that no file may."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+            yield from (f"imports {n}" for n in names if n.split(".")[0] in UNSAFE)
+    for called, method, node in calls(tree):
+        if called in RUN_TEXT and not method:
+            yield f"calls {called}"
+        if called == "import_module" and name not in IMPORTERS:
+            yield "imports by a name"
+        keywords = {k.arg: k.value for k in node.keywords}
+        if called in ("load", "loads") and method and getattr(node.func.value, "id", "") == "np":
+            safe = keywords.get("allow_pickle")
+            if not (isinstance(safe, ast.Constant) and safe.value is False):
+                yield "np.load without allow_pickle=False"
+        if "allow_pickle" in keywords and getattr(keywords["allow_pickle"], "value", True) is not False:
+            yield "allows pickles"
+        if "shell" in keywords and getattr(keywords["shell"], "value", True) is not False:
+            yield "runs a shell"
+
+
+@pytest.mark.parametrize("source, found", [
+    ("eval(x)", ["calls eval"]), ("import pickle", ["imports pickle"]), ("np.load(f)", ["np.load without"]),
+    ("from marshal import loads", ["imports marshal"]), ("np.load(f, allow_pickle=True)", ["np.load without", "allows"]),
+    ("importlib.import_module(x)", ["imports by"]), ("re.compile(x)\nmodel.eval()\nnp.load(f, allow_pickle=False)", []),
+    ("subprocess.run(x, shell=True)", ["runs a shell"])])
+def test_faults_are_found(source, found):
+    named = list(faults("a.py", ast.parse(source)))
+    assert len(named) == len(found) and all(n.startswith(f) for n, f in zip(named, found)), named
+
+
+def test_no_file_runs_text_or_unpickles():
+    assert len(FILES) > 150
+    wrong = []
+    for path in FILES:
+        name = path.relative_to(ROOT).as_posix()
+        wrong += [f"{name}: {fault}" for fault in faults(name, ast.parse(path.read_text()))]
+    own = {"kernels/cpu/compiler.py: imports pickle"}               # the user's own cache, which no one else may write
+    assert set(wrong) <= own, wrong
+
+
+def test_readers_of_foreign_files_go_through_one_door():
+    """Runs, settings and data are opened by npdvae.files alone; what else opens a file is named here, with its reason."""
+    own = {"npdvae/files.py", "npdvae/metrics.py", "npdvae/evaluate.py", "npdvae/compare.py", "npdvae/process.py",
+           "npdvae/memory.py", "npdvae/data/download.py", "npdvae/lock.py"}     # what they write, or the system's own
+    for path in FILES:
+        name = path.relative_to(ROOT).as_posix()
+        if name in own or name.startswith(("npdvae/sweep/", "npdvae/verify/", "kernels/", "npdvae/backends/",
+                                           "npdvae/gpu/")):
+            continue
+        opened = [called for called, method, node in calls(ast.parse(path.read_text()))
+                  if called in OPENERS and not (called == "open" and method)]
+        assert not opened, f"{name}: {opened}"
+
+
+def test_the_page_says_where_to_report():
+    text = (ROOT / "SECURITY.md").read_text()
+    assert "security/advisories" in text and "--trust" in text and "reliability.md" in text
+
+
+def test_a_share_of_the_campaign_finds_nothing(capsys):
+    """Under a minute; python -m tests.campaign is the whole of it."""
+    pytest.importorskip("resource", reason="forks need a POSIX system")
+    from tests.campaign.__main__ import campaign
+    kinds = ("checkpoints", "data_files", "histories", "command_lines", "power_loss", "faults", "kills", "pairs")
+    found = campaign(kinds, 0.004, say=lambda *words, **_: None)
+    assert len(found) > 15 and sum(t.tried for t, _ in found) > 900
+    assert [f for t, _ in found for f in t.failures] == []
