@@ -119,6 +119,16 @@ class Unnormalised(Categorical):
         return super().log_ratio(params, q, z) + 0.1
 
 
+class ShortPrior(Categorical):
+    """The prior has 0.9 in all; q, as told by both, has one."""
+
+    def log_prior(self, params, codes, dtype=None):
+        return super().log_prior(params, codes, dtype) + np.log(0.9)
+
+    def log_ratio(self, params, q, z):
+        return super().log_ratio(params, q, z) + np.log(0.9)
+
+
 class HeavyKL(Categorical):
     def kl(self, params, kept, weights):
         return 1.01 * super().kl(params, kept, weights)
@@ -193,6 +203,7 @@ ONE, VECTORS = dict(latents=1), dict(latents=2, categories=3, size=2)
     (HalfSlope, ONE, {AT_NOISE, MEAN, DENSITY}), (WrongConstant, ONE, {KL}),
     (Unnormalised, dict(latents=2, categories=3, estimator="exact"), {"q and p sum to one", KL,
                                                                       "gradient = that of the enumerated bound"}),
+    (ShortPrior, dict(latents=2, categories=3, estimator="exact"), {"q and p sum to one", KL}),
     (HeavyKL, dict(latents=2, categories=3, estimator="exact"), {KL}),
     (FirstCode, dict(latents=2, categories=3, estimator="exact"), {"codes are drawn as often as q says"}),
     (HalfCommitment, VECTORS, {SURROGATE}), (CostToCodebook, dict(VECTORS, codebook="gradient"), {SURROGATE, NOTHING}),

@@ -8,7 +8,7 @@ import numpy as np
 
 from npdvae.types import Array, Params
 from npdvae.verify.latent_fixed import ROUNDING, by_complex_steps, by_parameter, fixed_noise, gap
-from npdvae.verify.latent_layer import Layer, Proof, proof
+from npdvae.verify.latent_layer import Layer, Proof, largest, proof
 from npdvae.verify.latent_noise import Nodes
 
 GRID = 2 ** 14                                  # midpoints of a uniform, for frequencies
@@ -41,13 +41,13 @@ def matches(layer: Layer, loss: Callable[[Array, Params], Any], fixed: tuple[str
     A parameter without a gradient has to have none: of the largest entry.
     """
     dh, grads = layer.gradients(layer.h, kl_weight=layer.kl_weight)
-    scale = max(float(np.abs(g).max()) for g in (dh, *grads.values()))
+    scale = largest(*map(np.abs, (dh, *grads.values())))
     pairs = [(dh, by_complex_steps(lambda h: loss(h, layer.params), layer.h))]
     pairs += [(grads.get(name, np.zeros(())), by_complex_steps(by_parameter(loss, layer, name), p))
               for name, p in layer.params.items() if name not in ("decoder.0.weight", *fixed)]
     if any(expected is None for _, expected in pairs):
         return float("nan")
-    return max(float(np.abs(g - expected).max()) for g, expected in pairs) / scale
+    return largest(*(np.abs(g - expected) for g, expected in pairs)) / scale
 
 
 def exact(layer: Layer) -> Proof:
@@ -61,8 +61,8 @@ def sums_to_one(layer: Layer) -> Proof:
     q = layer.latent.posterior(layer.params, layer.h)
     logs, _ = log_q(layer, q, layer.params)
     total = np.exp(layer.latent.log_prior(layer.params, layer.latent.codes())).sum()
-    return proof(layer, "q and p sum to one", "enumeration", max(np.abs(np.exp(logs).sum(0) - 1).max(),
-                                                                  abs(total - 1)), ROUNDING)
+    return proof(layer, "q and p sum to one", "enumeration", largest(abs(np.exp(logs).sum(0) - 1), abs(total - 1)),
+                 ROUNDING)
 
 
 def kl(layer: Layer) -> Proof:
@@ -90,14 +90,15 @@ def frequencies(layer: Layer) -> Proof:
 # ---- a point ---------------------------------------------------------------------------------------------------------
 
 def point(layer: Layer) -> Proof:
-    """q is one code, the nearest; its KL is -log p(code), and p sums to one."""
+    """q is one code, the nearest, in training as well but under dither; its KL is -log p(code), and p sums to one."""
     latent, params = layer.latent, layer.params
     q, codes = latent.posterior(params, layer.h), latent.codes()
     nearest = latent.distances(params, layer.h).argmin(-1)          # [B, D]
     index = (q.codes[:, None] == codes).all(-1).argmax(-1)          # [B]
     log_p = latent.log_prior(params, codes)                         # [C]
-    error = max(np.abs(q.kl.sum(-1) + log_p[index]).max(), abs(np.exp(log_p).sum() - 1),
-                float((nearest != q.codes).any()))
+    trained = q.codes if getattr(latent, "dither", False) else layer.forward(layer.h)[0][0]
+    error = largest(abs(q.kl.sum(-1) + log_p[index]), abs(np.exp(log_p).sum() - 1), nearest != q.codes,
+                    trained != q.codes)
     return proof(layer, "nearest code, KL = -log p(code)", "enumeration", error, ROUNDING)
 
 
@@ -113,7 +114,7 @@ def bounds(layer: Layer) -> Proof:
     ratio = soft.log_ratio(params, soft.posterior(params, layer.h), for_each(layer))     # [C, B]
     spread = (np.exp(log_p - ratio) * (cost - ratio)).sum(0)        # [B]
     slack = [float((values - exact).mean()) for values in (hard, spread)]
-    below = max(0.0, exact - hard.min(), exact - spread.min())
+    below = largest(0.0, exact - hard, exact - spread)
     return proof(layer, "bounds of -log p(x)", "enumeration", below, ROUNDING,
                  f"{slack[0]:.2g} nats above, {slack[1]:.2g} softened")
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from npdvae.types import Array, Params
 from npdvae.verify.gradients import complex_step, finite_differences
-from npdvae.verify.latent_layer import Layer, Proof, proof
+from npdvae.verify.latent_layer import Layer, Proof, largest, proof
 
 ROUNDING, DIFFERENCES = 1e-12, 1e-8                                 # tolerances, of the largest entry
 AGREE = 1e-6                                                        # of complex steps with differences, to be trusted
@@ -17,7 +17,7 @@ AGREE = 1e-6                                                        # of complex
 
 def gap(found: Array, expected: Array) -> float:
     """Largest difference relative to the largest expected entry."""
-    return float(np.abs(found - expected).max() / max(float(np.abs(expected).max()), 1e-300))
+    return largest(np.abs(found - expected)) / max(largest(np.abs(expected)), 1e-300)
 
 
 def by_complex_steps(f: Callable[[Array], Any], x: Array) -> Array | None:
@@ -46,12 +46,12 @@ def by_parameter(f: Callable[[Array, Params], Any], layer: Layer, name: str) -> 
 def fixed_noise(layer: Layer) -> Proof:
     """backward is the derivative of cost + weight * KL with the noise held fixed, by h and by every parameter."""
     dh, grads = layer.gradients(layer.h, kl_weight=layer.kl_weight)
-    scale = max(float(np.abs(g).max()) for g in (dh, *grads.values()))
+    scale = largest(*map(np.abs, (dh, *grads.values())))
 
     def loss(h: Array, params: Params) -> Any:
         return layer.loss(h, params, layer.kl_weight)
     found = [(dh, *jacobian(lambda h: loss(h, layer.params), layer.h))]
     found += [(g, *jacobian(by_parameter(loss, layer, name), layer.params[name])) for name, g in grads.items()]
-    worst = max(float(np.abs(g - expected).max()) for g, expected, _, _ in found) / scale
+    worst = largest(*(np.abs(g - expected) for g, expected, _, _ in found)) / scale
     _, _, method, tolerance = max(found, key=lambda each: each[3])  # of the least sharp
     return proof(layer, "gradient at fixed noise", method, worst, tolerance)

@@ -27,6 +27,11 @@ class Proof(NamedTuple):
     note: str
 
 
+def largest(*errors: Any) -> float:
+    """The largest of numbers or arrays; NaN where one is."""
+    return float(np.max([np.max(error) for error in errors]))
+
+
 def proof(layer: Layer, claim: str, method: str, error: float, tolerance: float, note: str = "") -> Proof:
     """The verdict on an error; NaN is BROKEN."""
     return Proof(layer.name, claim, layer.size, method, float(error), tolerance,
