@@ -20,8 +20,8 @@ OPS = ["test_activations", "test_bernoulli", "test_categorical", "test_entropy",
 VERIFY = ["test_verify_betting", "test_verify_claims", "test_verify_continuous", "test_verify_costs",
           "test_verify_enumeration", "test_verify_faults", "test_verify_findings", "test_verify_gradients",
           "test_verify_interval", "test_verify_knowledge", "test_verify_latent_parts", "test_verify_latents",
-          "test_verify_model_cost",
-          "test_verify_moments", "test_verify_quadrature", "test_verify_sequential", "test_verify_verdicts"]
+          "test_verify_model_cost", "test_verify_moments", "test_verify_quadrature", "test_verify_sequential",
+          "test_verify_verdicts"]
 ESTIMATORS = ["test_estimators", "test_estimators_coupled", "test_estimators_relaxed", "test_estimators_score",
               "test_estimators_identities", "test_estimators_defaults", "test_estimators_argmax",
               "test_estimators_coordinates", "test_estimators_redge", "test_estimators_smoothing", "test_forward_laws"]
