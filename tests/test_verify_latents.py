@@ -15,6 +15,7 @@ from npdvae.latents.location_scale import Gaussian, Uniform
 from npdvae.latents.quantiser import Quantiser
 from npdvae.latents.scalar import FSQ, LFQ
 from npdvae.latents.vq import VQ
+from npdvae.priors.autoregressive import Autoregressive
 from npdvae.verify.__main__ import latent_line, main
 from npdvae.verify.latent_layer import Layer
 from npdvae.verify.latents import proofs
@@ -167,6 +168,43 @@ class BatchCounts(VQ):
         return {}, {**new, "size": self.book.decay * state["size"] + len(kept.codes) * more}
 
 
+class UpdatedFirst(VQ):
+    """Quantises with the codebook of the next step."""
+
+    def forward(self, params, h, rng, state=None, context=None):
+        _, kept = super().forward(params, h, rng, state, context)
+        _, new = super().advance(params, kept, None, None, {**state, "size": 0.01 * state["size"]})
+        return super().forward(self.refresh(params, new), h, rng, state, context)
+
+
+class MeanOfSquares(VQ):
+    """The codebook loss as a mean over positions and numbers."""
+
+    def moved(self, kept):
+        return super().moved(kept) / kept.v[0].size
+
+
+class EachLevelOnce(VQ):
+    """dz for each of Q levels, as where residuals are not detached."""
+
+    def backward(self, params, kept, cost, dz, state=None, kl_weight=1.0, scale=1.0):
+        return super().backward(params, kept, cost, self.levels * dz, state, kl_weight, scale)
+
+
+class SeesItself(Autoregressive):
+    """The mask of the outputs with >= in place of >."""
+
+    def __init__(self, latents, categories, ops):
+        super().__init__(latents, categories, ops, hidden=4)
+        self.net.masks[1] = self.net.masks[1] | (self.net.masks[0].T & ~self.net.masks[1])
+
+
+class NoOrder(FSQ):
+    def __init__(self, latents, categories, ops=None):
+        super().__init__(latents, categories, ops, "autoregressive")
+        self.prior = SeesItself(latents, categories, self.ops)
+
+
 class FarthestCode(VQ):
     def distances(self, params, h):
         return -super().distances(params, h)
@@ -208,7 +246,9 @@ ONE, VECTORS = dict(latents=1), dict(latents=2, categories=3, size=2)
     (FirstCode, dict(latents=2, categories=3, estimator="exact"), {"codes are drawn as often as q says"}),
     (HalfCommitment, VECTORS, {SURROGATE}), (CostToCodebook, dict(VECTORS, codebook="gradient"), {SURROGATE, NOTHING}),
     (PriorToEncoder, dict(VECTORS, prior="learned"), {SURROGATE, NOTHING}), (BatchCounts, VECTORS, {EMA}),
-    (FarthestCode, VECTORS, {POINT}),
+    (FarthestCode, VECTORS, {POINT}), (UpdatedFirst, VECTORS, {SURROGATE, POINT}),
+    (MeanOfSquares, dict(VECTORS, codebook="gradient"), {SURROGATE}), (NoOrder, dict(latents=3, categories=3), {POINT}),
+    (EachLevelOnce, dict(VECTORS, levels=2), {SURROGATE}),
     (ConstantOnce, dict(latents=3), {POINT, BOUNDS}), (Optimistic, dict(latents=2, categories=5), {POINT, BOUNDS}),
     (Floored, dict(latents=2, categories=4, dither=True), {"E z = tanh h"})])
 def test_faults_are_found_where_they_are(cls, options, broken):
