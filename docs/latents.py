@@ -1,7 +1,8 @@
-"""python docs/latents.py [RUN ...]: latents beside each other on the digits; the table of docs/latents.md.
+"""python docs/latents.py [RUN ...]: latents beside each other, digits and MNIST; the tables of docs/latents.md.
 
 With run folders, their figures are first stored in docs/latents.json in place of what is there of the same settings
-and seed. Each run: python -m npdvae.train --epochs 100 --latent NAME --latents D ... --seeds 0 1 2.
+and seed. Each run: python -m npdvae.train --epochs 100 --latent NAME --latents D ... --seeds 0 1 2. Those on MNIST
+are of bench/latents.py and stored by it.
 """
 import json
 import pathlib
@@ -13,7 +14,8 @@ from npdvae.run import Run
 
 FOLDER = pathlib.Path(__file__).parent
 STORE, PAGE = FOLDER / "latents.json", FOLDER / "latents.md"
-BEGIN, END = "<!-- python docs/latents.py -->", "<!-- end -->"
+MNIST = FOLDER.parent / "bench/results/latents.json"
+BEGIN, BEGIN_MNIST, END = "<!-- python docs/latents.py -->", "<!-- python docs/latents.py: MNIST -->", "<!-- end -->"
 SAMPLES = 100                                   # of the importance-weighted bound
 REFERENCE = {                                   # the same runs in PyTorch, negative ELBO of the test split
     "gaussian D=2": "19.67 ± 0.08", "gaussian D=4": "18.41 ± 0.28", "gaussian D=16": "18.47 ± 0.07",
@@ -29,6 +31,15 @@ REFERENCE = {                                   # the same runs in PyTorch, nega
     "vq D=4 K=8, prior=autoregressive": "19.14, afterwards", "vq D=4 K=64, prior=autoregressive": "21.39, afterwards",
     "vq D=4 K=8, levels=2": "20.13 ± 0.13", "fsq D=4 K=8": "20.60 ± 0.3", "fsq D=6 K=4": "20.35 ± 0.3",
     "fsq D=16 K=5": "33.05 ± 0.2", "fsq D=12 K=2": "20.88 ± 0.2", "lfq D=12 K=2": "20.57 ± 0.3",
+    "categorical D=12 K=2, estimator=exact": "18.61 ± 0.10",
+    "categorical D=12 K=2, estimator=gumbel_softmax, temperature=1 to 0.5, steps=3000": "19.41 ± 0.18",
+    "categorical D=12 K=2, estimator=straight_through": "20.78 ± 0.09",
+    "categorical D=12 K=2, estimator=smoothing, samples=4, function=f1, beta=1 to 3, steps=3000": "20.30 ± 0.1",
+    "categorical D=12 K=2, estimator=smoothing, samples=4, function=f2, beta=1.2 to 4, steps=3000": "20.06 ± 0.1",
+    "categorical D=12 K=2, estimator=smoothing, samples=4, function=f3, beta=1.5 to 6, steps=1500": "21.42 ± 0.1",
+    "categorical D=12 K=2, estimator=smoothing, samples=1, function=f1, beta=2 to 8, steps=3000": "21.91 ± 0.3, to 10",
+    "categorical D=12 K=2, estimator=smoothing, samples=1, function=f2, beta=2 to 10, steps=3000": "20.77 ± 0.3",
+    "categorical D=12 K=2, estimator=smoothing, samples=1, function=f3, beta=2 to 10, steps=1500": "21.13 ± 0.3",
     "bsq D=12 K=2": "21.27 ± 0.3", "soft_vq D=4 K=8, estimator=gumbel_softmax": "18.83 ± 0.11",
 }
 
@@ -38,6 +49,12 @@ def label(config):
     options = {**config.given("prior", "estimator"), **config.estimator_arguments(), **config.latent_options}
     if config.likelihood != "bernoulli":
         options["likelihood"] = config.likelihood
+    if options.get("anneal") == "linear":
+        first, last, rate = (options.pop(k) for k in ("temperature", "anneal_min", "anneal_rate"))
+        smooth = config.estimator == "smoothing"
+        name, ends = ("beta", (1 / first, 1 / last)) if smooth else ("temperature", (first, last))
+        options |= {name: f"{ends[0]:.4g} to {ends[1]:.4g}", "steps": round((first - last) / rate)}
+        del options["anneal"]
     unset = {"prior": "uniform", "estimator": "rloo"}
     shown = [f"{k}={v}" for k, v in options.items() if unset.get(k) != v]
     return ", ".join([f"{config.latent} {config.sizes}", *shown])
@@ -65,8 +82,8 @@ def store(folders):
 
 
 def figures(values):
-    """Mean and, of several seeds, standard deviation; nothing where a latent has no such figure."""
-    if None in values:
+    """Mean and, of several seeds, standard deviation; nothing where there is no such figure."""
+    if not values or None in values:
         return ""
     spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.2f}{spread}"
@@ -83,19 +100,36 @@ def table(groups):
     return "\n".join(lines)
 
 
-def page():
-    """The page with the table of what is stored."""
+def grouped(path):
+    """What is stored in a file, by run."""
     groups = {}
-    for r in json.loads(STORE.read_text()):
+    for r in json.loads(path.read_text()):
         groups.setdefault(r["run"], []).append(r)
-    head, rest = PAGE.read_text().split(BEGIN)
-    return f"{head}{BEGIN}\n{table(groups)}\n{END}{rest.split(END)[1]}"
+    return groups
+
+
+def mnist_table(groups):
+    """Markdown: ours beside the sketch, test images after the last epoch."""
+    lines = ["| run | npdvae: seeds | bound | of it KL | PyTorch: seeds | bound | of it KL |",
+             "|---|---|---|---|---|---|---|"]
+    for name, runs in groups.items():
+        sides = [[r for r in runs if r["side"] == side] for side in ("npdvae", "torch")]
+        cells = [str(len(s)) if c is None else figures([r[c] for r in s]) for s in sides for c in (None, "test", "kl")]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def put(text, begin, lines):
+    """The text with these lines between a mark and the next end."""
+    head, rest = text.split(begin + "\n")
+    return f"{head}{begin}\n{lines}\n{END}{rest.split(END, 1)[1]}"
 
 
 def main(folders):
     if folders:
         store(folders)
-    PAGE.write_text(page())
+    text = put(PAGE.read_text(), BEGIN, table(grouped(STORE)))
+    PAGE.write_text(put(text, BEGIN_MNIST, mnist_table(grouped(MNIST))))
 
 
 if __name__ == "__main__":
