@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 
+from npdvae.sweep.tasks import last_line
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BASE = '[base]\nbackend = "numpy"\nhidden = [8]\nbatch_size = 250\n'
 
@@ -47,10 +49,10 @@ def until(ready, seconds=120):
 
 
 def at_work(out):
-    """The process of a task that is in its third epoch or later, and not near its end."""
+    """The process of a task that has done three epochs and goes on with the next, or None."""
     for held in out.glob("*/task.lock"):
         owner = re.match(r"process (\d+)", held.read_text())
-        begun = re.search("epoch +3/", (held.parent / "log.txt").read_text())
+        begun = re.match("epoch +([3-9]|[1-9][0-9]+)/", last_line(held.parent))
         if owner and begun and not (held.parent / "done.json").exists() and alive(int(owner[1])):
             return int(owner[1])
     return None

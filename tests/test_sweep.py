@@ -91,6 +91,18 @@ def test_what_is_wrong_in_a_grid_is_found_before_anything_runs(tmp_path, capsys,
     assert not (tmp_path / "a").exists()
 
 
+def test_code_of_ones_own_needs_trust(tmp_path, monkeypatch, capsys):
+    (tmp_path / "mine.py").write_text("from npdvae.estimators.rloo import RLOO\n\n\nclass Mine(RLOO):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    path = tmp_path / "grid.toml"
+    path.write_text(sweeps.BASE + 'epochs = 1\nestimator = "mine:Mine"\n')
+    arguments = [str(path), "--out", str(tmp_path / "a")]
+    assert command.main(arguments) == 2 and "give --trust" in capsys.readouterr().err
+    assert command.main([*arguments, "--trust"]) == 0
+    assert "Mine-seed0-" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("cores, jobs, threads, count, expected", [
     (2, None, None, 9, (2, 1)), (8, None, None, 2, (2, 4)), (8, 3, None, 9, (3, 2)), (8, None, 3, 9, (2, 3)),
     (4, None, 8, 9, None), (2, 3, None, 9, None), (8, 4, 3, 9, None), (1, None, None, 1, (1, 1))])
@@ -190,7 +202,7 @@ def test_killed_tasks_and_a_killed_sweep_end_in_the_same_tables(whole, tmp_path)
     sweep = sweeps.begin(path, tmp_path / "b", "--jobs", "2")
     killed = sweeps.until(lambda: sweeps.at_work(tmp_path / "b"))
     sweeps.kill(killed)
-    sweeps.until(lambda: not sweeps.alive(killed))
+    sweeps.until(lambda: [p for p in (tmp_path / "b").glob("*/log.txt") if "resuming" in p.read_text()])
     left = sweeps.until(lambda: sweeps.at_work(tmp_path / "b"))
     sweeps.kill(sweep.pid)
     sweep.communicate()
@@ -208,7 +220,7 @@ def test_ctrl_c_stops_the_tasks_cleanly_and_says_how_to_go_on(tmp_path):
     sweep = sweeps.begin(path, out, "--jobs", "1")
     pid = sweeps.until(lambda: sweeps.at_work(out))
     sweep.send_signal(signal.SIGINT)
-    told = sweeps.end(sweep, tasks.INTERRUPTED)
+    told = sweeps.end(sweep, 128 + signal.SIGINT)
     assert f"Go on with:\n  python -m npdvae.sweep {path} --out {out} --jobs 1\n" in told and "Traceback" not in told
     assert not sweeps.alive(pid)
     assert "interrupted; saved at step" in next(out.glob("rloo*/log.txt")).read_text()
@@ -230,7 +242,7 @@ def test_a_task_that_fails_is_reported_and_the_others_go_on(tmp_path):
 
 def test_each_job_has_its_device_and_its_threads(tmp_path, monkeypatch):
     said = "import os; print(os.environ['CUDA_VISIBLE_DEVICES'], os.environ['OMP_NUM_THREADS'])"
-    monkeypatch.setattr(tasks, "command", lambda folder, threads: [sys.executable, "-c", said])
+    monkeypatch.setattr(tasks, "command", lambda plan, folder: [sys.executable, "-c", said])
     for name in "abc":
         (tmp_path / name).mkdir()
     ends = local.run(tasks.Plan(tmp_path, jobs=3, threads=5, retries=0, devices=["4", "7"]), list("abc"))

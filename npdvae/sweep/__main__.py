@@ -6,14 +6,12 @@ import contextlib
 import importlib
 import pathlib
 import shlex
-import signal
 import sys
 
 from tqdm import tqdm
 
-from npdvae import plots
+from npdvae import plots, process
 from npdvae.cli import guarded
-from npdvae.process import SIGNALS, over
 from npdvae.sweep import figure, grid, local, lock, status, table, tasks
 
 ENGINES = ("local", "dask", "slurm")
@@ -25,7 +23,6 @@ def parser() -> argparse.ArgumentParser:
                                 "settings; what is there already is kept, and what was cut off goes on.")
     p.add_argument("grid", nargs="?", metavar="GRID.toml", help="[base] settings of all runs, [grid] lists of values, "
                    "[[also]] further settings at the grid's seeds")
-    p.add_argument("--trust", action="store_true", help="let the grid name code of your own (module:Class)")
     p.add_argument("--out", metavar="FOLDER", help="the sweep's folder (default: sweeps/GRID)")
     p.add_argument("--engine", choices=ENGINES, default="local", help="what runs the tasks (default: local)")
     p.add_argument("--jobs", type=int, metavar="N", help="tasks at a time (default: as many as there are cores)")
@@ -37,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
                    "as in --sbatch=--time=4:00:00; may be repeated")
     p.add_argument("--retries", type=int, default=3, metavar="N", help="times that a task is started again after it "
                    "was killed without having got any further (default: 3)")
+    p.add_argument("--trust", action="store_true", help="let the grid name code of your own (module:Class)")
     p.add_argument("--status", metavar="FOLDER", help="say how far a sweep is, and nothing else")
     p.add_argument("--task", metavar="FOLDER", help="work on one task of a sweep (what the engines call)")
     p.add_argument("--leash", action="store_true", help=argparse.SUPPRESS)
@@ -78,9 +76,9 @@ def sweep(args, found, again) -> int:
             (out / name / tasks.FAILED).unlink(missing_ok=True)
         try:
             follow(engine.run(plan, names), plan, len(found), names)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             print(f"interrupted; every task has saved. Go on with:\n  {again}")
-            return tasks.INTERRUPTED
+            return 128 + int(str(interrupt))
         return finish(out)
 
 
@@ -100,18 +98,18 @@ def follow(ends, plan, total, names):
     """Show each task's end as it comes."""
     print(f"{total} tasks, {total - len(names)} done already" + (
         f"; {plan.jobs} at a time, {plan.threads} thread{'s' * (plan.threads > 1)} each" if plan.jobs else ""))
-    before = {number: signal.signal(number, signal.default_int_handler) for number in SIGNALS}
-    try:
-        with contextlib.closing(ends), tqdm(total=total, initial=total - len(names), unit="task", disable=None,
-                                            dynamic_ncols=True) as bar:
-            for name in ends:
-                result = tasks.result(plan.out / name)
-                bar.write(f"{name}  test negative ELBO {result['test_negative_elbo']:.2f}" if result else
-                          f"{name}  {tasks.state(plan.out / name)}: {tasks.last_line(plan.out / name)}")
-                bar.update()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with process.signals(interrupt), contextlib.closing(ends), tqdm(
+            total=total, initial=total - len(names), unit="task", disable=None, dynamic_ncols=True) as bar:
+        for name in ends:
+            result = tasks.result(plan.out / name)
+            bar.write(f"{name}  test negative ELBO {result['test_negative_elbo']:.2f}" if result else
+                      f"{name}  {tasks.state(plan.out / name)}: {tasks.last_line(plan.out / name)}")
+            bar.update()
+
+
+def interrupt(number, frame):
+    """A signal's handler: leave, whatever is being done."""
+    raise KeyboardInterrupt(number)
 
 
 def finish(out) -> int:
@@ -134,4 +132,4 @@ def finish(out) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(over(main()))
+    sys.exit(process.over(main()))

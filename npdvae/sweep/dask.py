@@ -4,7 +4,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import pathlib
 import sys
 from collections.abc import Iterator
 
@@ -23,11 +22,10 @@ def run(plan: tasks.Plan, names: list[str]) -> Iterator[str]:
     patience = {"distributed.scheduler.allowed-failures": plan.retries}
     with dask.config.set(patience), cluster(plan) as address, Client(address) as client:
         print(f"dashboard {client.dashboard_link}")
-        tries, out, here = tasks.Tries(plan), plan.out.resolve(), os.getcwd()
+        tries, there, here = tasks.Tries(plan), plan._replace(out=plan.out.resolve()), os.getcwd()
 
         def submit(name):
-            key = f"{name}-{os.urandom(4).hex()}"
-            return client.submit(attempt, out / name, plan.threads, here, plan.trust, key=key)
+            return client.submit(attempt, there, name, here, key=f"{name}-{os.urandom(4).hex()}")
 
         pending = {submit(name): name for name in names}
         ended = as_completed(pending)
@@ -48,9 +46,9 @@ def run(plan: tasks.Plan, names: list[str]) -> Iterator[str]:
                 client.run(stop_tasks)
 
 
-def attempt(folder: pathlib.Path, threads: int, here: str, trust: bool = False):
+def attempt(plan: tasks.Plan, name: str, here: str):
     """On a worker: one attempt at a task, in a process of its own that ends with the worker."""
-    tasks.start(folder, threads, cwd=here, trust=trust).wait()
+    tasks.start(plan, name, cwd=here).wait()
 
 
 def stop_tasks():

@@ -25,7 +25,10 @@ class Task(NamedTuple):
 
 
 def read(path: str, trust: bool = False) -> list[Task]:
-    """The tasks of a TOML file, each once, in its order; ValueError, one line, at the first wrong key or value."""
+    """The tasks of a TOML file, each once, in its order; ValueError, one line, at the first wrong key or value.
+
+    A file names no code of one's own (module:Class) unless `trust`.
+    """
     table = load_toml(path)
     for key, value in table.items():
         kind = {"base": dict, "grid": dict, "also": list}.get(key)
@@ -36,10 +39,10 @@ def read(path: str, trust: bool = False) -> list[Task]:
     base = {"figures": False, **checked(table.get("base", {}), f"{path} [base]")}
     tasks: dict[str, Task] = {}
     for source, point in points(table, path):
-        if not trust:
-            refuse_code({**base, **point}, source)
         try:
             config = settle(base, point)
+            if not trust:
+                refuse_code(vars(config), path)
         except ValueError as error:
             raise ValueError(f"{source}, {show(point)}: {error}") from None
         tasks.setdefault(name_of(config), Task(name_of(config), config))

@@ -20,7 +20,7 @@ def run(plan: tasks.Plan, names: list[str]) -> Iterator[str]:
             while waiting and free:
                 name, slot = waiting.popleft(), free.pop(0)
                 device = plan.devices[slot % len(plan.devices)] if plan.devices else None
-                running[name] = slot, tasks.start(plan.out / name, plan.threads, device, trust=plan.trust)
+                running[name] = slot, tasks.start(plan, name, device)
             time.sleep(0.05)
             for name in [n for n, (_, process) in running.items() if process.poll() is not None]:
                 free.append(running.pop(name)[0])

@@ -8,6 +8,8 @@ import socket
 import time
 from typing import IO
 
+import npdvae.lock
+
 
 class Busy(ValueError):
     """Another process holds the lock; the message says which."""
@@ -40,13 +42,8 @@ def taken(path: pathlib.Path) -> bool:
 def take(file: IO[str]) -> bool:
     """Lock an open file at once, or not at all; closing it gives the lock back."""
     try:
-        if os.name == "nt":
-            import msvcrt
-            file.seek(2 ** 30)                  # locks are of bytes there: one that nobody reads
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)       # type: ignore[attr-defined]
-        else:
-            import fcntl
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
+        file.seek(2 ** 30)                      # on Windows locks are of bytes: one that nobody reads
+        npdvae.lock.take(file.fileno())
+    except OSError as error:
+        return error.errno in npdvae.lock.WITHOUT
     return True

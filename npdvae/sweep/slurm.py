@@ -61,7 +61,7 @@ def run(plan: tasks.Plan, names: list[str]) -> Iterator[str]:
 def script(plan: tasks.Plan, names: list[str]) -> str:
     """The array script for some tasks."""
     out, q = plan.out.resolve(), shlex.quote
-    command = tasks.command(pathlib.Path("FOLDER"), plan.threads, plan.trust)
+    command = tasks.command(plan, pathlib.Path("FOLDER"))
     return SCRIPT.format(
         last=len(names) - 1, limit=f"%{plan.jobs}" if plan.jobs else "", threads=plan.threads,
         log=q(str(out / "slurm.out")),

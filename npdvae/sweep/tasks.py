@@ -23,8 +23,7 @@ from npdvae.sweep import lock
 SETTINGS, LOG, LOCK, DONE, FAILED = "task.toml", "log.txt", "task.lock", "done.json", "failed"
 STATES = ("done", "running", "failed", "stopped", "waiting")
 POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-INTERRUPTED = 130                               # the exit code of a sweep that was told to stop
-TOLD = (130, 143)                               # those of a run that was told to stop, and saved: 128 + signal
+INTERRUPTED = 128                               # and the signal's number: the exit code of a run that was told to stop
 
 
 class Plan(NamedTuple):
@@ -37,7 +36,7 @@ class Plan(NamedTuple):
     cluster: str = "local"
     devices: list[str] | None = None            # CUDA devices, dealt out to the jobs
     sbatch: list[str] = []
-    trust: bool = False                         # whether settings may name code: module:Class
+    trust: bool = False                         # the grid may name code of one's own
 
 
 class Tries:
@@ -105,20 +104,20 @@ def last_line(folder: pathlib.Path) -> str:
     return text.splitlines()[-1].strip() if text else "nothing in its log"
 
 
-def command(folder: pathlib.Path, threads: int, trust: bool = False) -> list[str]:
+def command(plan: Plan, folder: pathlib.Path) -> list[str]:
     """The command that works on a task."""
-    words = [sys.executable, "-u", "-m", "npdvae.sweep", "--task", str(folder), "--threads", str(threads)]
-    return [*words, "--trust"] if trust else words
+    return [sys.executable, "-u", "-m", "npdvae.sweep", "--task", str(folder), "--threads", str(plan.threads),
+            *["--trust"] * plan.trust]
 
 
-def start(folder: pathlib.Path, threads: int, device: str | None = None, cwd: str | None = None,
-          trust: bool = False) -> subprocess.Popen:
+def start(plan: Plan, name: str, device: str | None = None, cwd: str | None = None) -> subprocess.Popen:
     """Start a task's process; it saves and stops when told to, or when the process that called this has died."""
-    environment = {**os.environ, **dict.fromkeys(POOLS, str(threads))}
+    folder = plan.out / name
+    environment = {**os.environ, **dict.fromkeys(POOLS, str(plan.threads))}
     if device is not None:
         environment["CUDA_VISIBLE_DEVICES"] = device
     with open(folder / LOG, "a") as log:
-        return subprocess.Popen([*command(folder, threads, trust), "--leash"], stdin=subprocess.PIPE, stdout=log,
+        return subprocess.Popen([*command(plan, folder), "--leash"], stdin=subprocess.PIPE, stdout=log,
                                 stderr=subprocess.STDOUT, env=environment, cwd=cwd, start_new_session=True)
 
 
@@ -149,13 +148,13 @@ def work(folder: pathlib.Path, threads: int, trust: bool = False) -> int:
         begun = (folder / "config.toml").is_file()
         where = ["--resume", str(folder)] if begun else ["--config", str(folder / SETTINGS), "--out", str(folder)]
         try:
-            code = train.main([*where, "--threads", str(threads), *(["--trust"] if trust else [])])
+            code = train.main([*where, "--threads", str(threads), *["--trust"] * trust])
         except Exception:
             traceback.print_exc()
             code = 1
         if code == 0:
             end = {k: v for k, v in metrics.read(folder)[-1].items() if not k.startswith("seconds")}
             metrics.write_text(folder / DONE, json.dumps(end) + "\n")
-        elif code not in TOLD:
+        elif code < INTERRUPTED:
             metrics.write_text(folder / FAILED, f"exit code {code}\n")
         return code
