@@ -125,7 +125,7 @@ class Host:
         (self.home / ".ssh" / "config").write_text(f"Host *\n  Port {port}\n")
         done = await asyncio.create_subprocess_exec(*command, stdout=-1, stderr=-2, cwd=sweeps.ROOT,
                                                     env={**os.environ, "HOME": str(self.home)})
-        return done, (await asyncio.wait_for(done.communicate(), 120))[0].decode()
+        return done, (await asyncio.wait_for(done.communicate(), 240))[0].decode()
 
 
 def test_machines_are_reached_by_ssh(whole, tmp_path):  # noqa: F811

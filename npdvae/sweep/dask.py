@@ -67,7 +67,12 @@ def cluster(plan: tasks.Plan):
     if kind not in makers or (kind == "local") == bool(rest) or (kind == "ssh" and not rest):
         raise ValueError(f"--cluster: got {plan.cluster!r}, expected local, tcp://HOST:PORT, ssh:HOST,HOST "
                          "or slurm:PARTITION")
-    return makers[kind](plan, rest)
+    try:
+        return makers[kind](plan, rest)
+    except (ValueError, OSError):
+        raise
+    except Exception as error:                  # asyncssh's and dask's own kinds
+        raise ConnectionError(f"--cluster {plan.cluster}: {type(error).__name__}: {error}") from error
 
 
 def local(plan, _):
