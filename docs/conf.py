@@ -1,4 +1,4 @@
-"""Settings of the built guide: python -m sphinx -W -n docs docs/_build; nothing is fetched, by the build or by a page."""
+"""Settings of the guide: python -m sphinx -W -n docs docs/_build; neither the build nor a page fetches anything."""
 import importlib.util
 import os
 import pathlib
@@ -15,7 +15,7 @@ project, author, release = "npdvae", "the npdvae developers", npdvae.__version__
 copyright = "the npdvae developers, MIT licence"
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx.ext.mathjax", "myst_nb", "sphinx_design",
               "api_pages", "docstrings", "project_links"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "jupyter_execute"]
 nitpicky = True
 
 html_theme = "furo"
@@ -29,7 +29,7 @@ myst_heading_anchors = 3
 myst_dmath_double_inline = True
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
-nb_execution_timeout = 300
+nb_execution_timeout = 1200
 nb_merge_streams = True
 nb_execution_show_tb = True
 

@@ -6,9 +6,10 @@ import re
 import textwrap
 
 import api_pages
-from npdvae.config import Config
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.nodes import make_refnode
+
+from npdvae.config import Config
 
 TEXT = re.compile(r"``.*?``|`[^`]*`|[^`]+|`", re.S)
 SPECIAL = re.compile(r"([*|\\_<>\[\]])")

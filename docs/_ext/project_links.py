@@ -1,4 +1,4 @@
-"""README, CONTRIBUTING, CHANGELOG and SECURITY as pages; files named in the text lead to their place in the API."""
+"""README, CONTRIBUTING and CHANGELOG as pages; files named in the text lead to their place in the API."""
 import ast
 import functools
 import re
@@ -6,9 +6,9 @@ import re
 from api_pages import ROOT, modules, write
 
 FOLDER = ROOT / "docs" / "project"
-PAGES = ("README", "CONTRIBUTING", "CHANGELOG", "SECURITY")
+PAGES = ("README", "CONTRIBUTING", "CHANGELOG")
 PLACE = re.compile(r"`(npdvae/[\w/]+)\.py(?::(\w+))?`")
-ABOVE = re.compile(r"\]\(\.\./(\w+)\.md")
+ABOVE = re.compile(rf"\]\((?:\.\./)+({'|'.join(PAGES)})\.md")
 FENCE = re.compile(r"^(`{3,}|~{3,}).*?^\1[ ]*$", re.M | re.S)
 
 
@@ -47,14 +47,10 @@ def outside_fences(change, text):
 
 
 def read(app, docname, source):
-    """Links to the API, on every Markdown page."""
+    """Links to the API, and to the pages of the repository's top, on every Markdown page."""
     if (ROOT / "docs" / f"{docname}.md").exists():
-        source[0] = outside_fences(lambda text: ABOVE.sub(beside, PLACE.sub(link, text)), source[0])
-
-
-def beside(match):
-    """A link from docs/ to a page of the repository's top, which stands in docs/project here."""
-    return f"](project/{match[1].lower()}.md" if match[1] in PAGES else match[0]
+        text = outside_fences(lambda text: PLACE.sub(link, text), source[0])
+        source[0] = ABOVE.sub(lambda match: f"](/project/{match[1].lower()}.md", text)
 
 
 def moved(text):
