@@ -206,6 +206,17 @@ def test_a_longer_resume_records_its_length_and_may_keep_more_checkpoints(tmp_pa
     assert "has done its 2 epochs" in capsys.readouterr().out
 
 
+def test_a_resume_on_another_engine_says_so(tmp_path, capsys):
+    run, small = str(tmp_path / "run"), ["--backend", "numba", "--hidden", "8", "--batch-size", "500", "--no-figures"]
+    assert train.main([*small, "--estimator", "darn", "--engine", "readable", "--epochs", "1", "--out", run]) == 0
+    for epochs, wanted, line in (("2", "readable", None), ("3", "auto", "'readable' trained this run so far, 'segm"),
+                                 ("4", "auto", None), ("5", "readable", "'segmented' trained this run so far, 'read")):
+        capsys.readouterr()
+        assert train.main(["--resume", run, "--engine", wanted, "--epochs", epochs]) == 0
+        said = capsys.readouterr().out
+        assert (line or "") in said and (line is not None) == ("trained this run so far" in said)
+
+
 def test_a_schedule_over_the_whole_run_refuses_another_length(tmp_path, capsys):
     assert trained(tmp_path / "a", "--epochs", "1", "--lr-schedule", "cosine") == 0
     assert train.main(["--resume", str(tmp_path / "a"), "--epochs", "3"]) == 2

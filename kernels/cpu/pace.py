@@ -28,8 +28,8 @@ def judge(pace, now):
     if pace[RESTING]:
         if now >= pace[UNTIL]:
             atomic_add(pace, RESTING, -1)
-    elif pace[OWN] < pace[ALL]:
-        alone = (pace[USED] - pace[SPUN]) / max(pace[OWN], 1) * pace[ALL]
+    elif 0 < pace[OWN] < pace[ALL]:
+        alone = (pace[USED] - pace[SPUN]) / pace[OWN] * pace[ALL]
         if pace[WALL] > alone:
             pace[LENGTH] = min(max(2 * pace[LENGTH], 1), LONGEST)
             pace[UNTIL] = now + pace[LENGTH] * pace[WALL]
