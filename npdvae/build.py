@@ -110,8 +110,11 @@ def choose_engine(model, recipe, dataset, threads=None, wanted="auto"):
 
     `wanted`: that, or "readable" or "segmented". ValueError where it cannot be had.
     """
+    if threads is not None and threads > cores():
+        print(f"--threads {threads} is more than this process has cores: {cores()} threads", file=sys.stderr)
+        threads = cores()
     if wanted == "readable":
-        return Readable(model, recipe, dataset, "as asked for")
+        return Readable(model, recipe, dataset, "as asked for", threads)
     if wanted == "segmented" and model.ops.name == "numpy":
         raise ValueError("--engine segmented is for the backends numba and cupy, not for numpy")
     if model.ops.name == "numba":
@@ -119,7 +122,7 @@ def choose_engine(model, recipe, dataset, threads=None, wanted="auto"):
     if model.ops.name == "cupy":
         from npdvae.gpu.engine import engine
         return engine(model, recipe, dataset, wanted=wanted)
-    return Readable(model, recipe, dataset, f"backend {model.ops.name} has no other")
+    return Readable(model, recipe, dataset, f"backend {model.ops.name} has no other", threads)
 
 
 def cpu_engine(model, recipe, dataset, threads, wanted):
@@ -130,10 +133,7 @@ def cpu_engine(model, recipe, dataset, threads, wanted):
     if unsegmented is not None and wanted == "segmented":
         raise ValueError(f"--engine segmented cannot run this: {unsegmented}")
     if unfused is not None and unsegmented is not None:
-        return Readable(model, recipe, dataset, "; ".join(dict.fromkeys([unfused, unsegmented])))
-    if threads is not None and threads > cores():
-        print(f"--threads {threads} is more than this process has cores: {cores()} threads", file=sys.stderr)
-        threads = cores()
+        return Readable(model, recipe, dataset, "; ".join(dict.fromkeys([unfused, unsegmented])), threads)
     return (Fused(model, recipe, dataset, threads) if unfused is None else
             Segmented(model, recipe, dataset, threads, unfused))
 

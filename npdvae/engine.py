@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from npdvae import describe, evaluation, rng
+from npdvae.backends import blas
 from npdvae.data.binarize import binarize
 from npdvae.describe import Recipe
 from npdvae.optimizers.base import clip_norm
@@ -30,13 +31,14 @@ def indices(order, images):
 class Readable:
     """`npdvae.step` and `npdvae.optimizers`, one batch at a time, on any op table.
 
-    `why`: what keeps a faster engine from serving, in a few words.
+    `why`: what keeps a faster engine from serving, in a few words. `threads`: of BLAS, all cores where None.
     """
 
     name = "readable"
 
-    def __init__(self, model, recipe: Recipe, dataset, why: str = ""):
+    def __init__(self, model, recipe: Recipe, dataset, why: str = "", threads: int | None = None):
         self.model, self.recipe, self.dataset, self.ops, self.why = model, recipe, dataset, model.ops, why
+        self.threads = threads
         self.state = TrainState({}, {}, None, 0)
         self.latent_rng = rng.Generator(recipe.seed, rng.LATENT, draw_uniform=self.ops.uniform)
         self.pixel_rng = rng.Generator(recipe.seed, rng.BINARIZE)
@@ -57,7 +59,8 @@ class Readable:
     def run(self, order) -> np.ndarray:
         """Steps over the images order [n], batch_size at a time: sums of cost and KL of each step, [steps, 2] nats."""
         size, order = self.recipe.batch_size, indices(order, len(self.dataset.train))
-        sums = [self.one(order[i:i + size]) for i in range(0, len(order), size)]
+        with blas.threads(self.threads):
+            sums = [self.one(order[i:i + size]) for i in range(0, len(order), size)]
         return np.array(sums).reshape(-1, 2)
 
     def one(self, batch):
@@ -88,4 +91,5 @@ class Readable:
         """Mean cost and KL of test rows with fresh z from q, in nats."""
         split = evaluation.Split(self.dataset, rows, self.recipe.binarize, self.recipe.seed,
                                  self.state.step if step is None else step, self.recipe.dtype)
-        return evaluation.cost_and_kl(self.model, self.state.params, split, samples)
+        with blas.threads(self.threads):
+            return evaluation.cost_and_kl(self.model, self.state.params, split, samples)

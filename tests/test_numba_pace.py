@@ -1,10 +1,13 @@
 """Workers beside other processes: who judges steps, who rests, and that no bit depends on it. Share: 15 s."""
+import contextlib
 import threading
 import time
 
 import numpy as np
 import pytest
 
+from npdvae.backends import blas
+from npdvae.engine import Readable
 from npdvae.kernels.cpu import pace, sync
 from npdvae.kernels.cpu.compiler import CONTRACT, kernel
 from npdvae.kernels.cpu.pace import ALL, ENTRIES, LENGTH, LONGEST, OWN, RESTING, SPUN, UNTIL, USED, WALL
@@ -84,6 +87,42 @@ def test_a_long_wait_sleeps_and_says_how_long_it_was_busy():
     waiter.join(5)
     assert time.process_time() - before < 0.06
     assert 0 < found[0] < 0.3e9
+
+
+def pool():
+    """Threads that BLAS may use."""
+    found = blas.calls()
+    return found[0]() if found else 1
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_blas_has_one_thread_between_segments_and_as_many_as_before_behind_them(monkeypatch, fails):
+    before, seen = pool(), []
+    for kind, threads in ((Segmented, 2), (Readable, 1)):
+        engine = make(kind, "f4", NUMBA, latent=squashed)
+        engine.threads = threads
+        backward = engine.model.latent.backward
+
+        def noted(*arguments, backward=backward):
+            seen.append(pool())
+            if fails:
+                raise RuntimeError("a latent's own")
+            return backward(*arguments)
+
+        monkeypatch.setattr(engine.model.latent, "backward", noted)
+        with pytest.raises(RuntimeError) if fails else contextlib.nullcontext():
+            engine.run(ORDER)
+        assert set(seen) == {1} and pool() == before
+
+
+def test_blas_keeps_its_threads_where_nothing_is_asked_for_or_it_is_another(monkeypatch):
+    before = pool()
+    for n in (None, before, before + 1):
+        with blas.threads(n):
+            assert pool() == before
+    monkeypatch.setattr(blas, "calls", lambda: None)
+    with blas.threads(1):
+        pass
 
 
 @pytest.mark.parametrize("kind", ["whole steps", "segments"])

@@ -51,7 +51,7 @@ class Panels(Readable):
     kinds = "mv"                                # of moments that lie there
 
     def __init__(self, model, recipe, dataset, threads=None, why=""):
-        super().__init__(model, recipe, dataset, why)
+        super().__init__(model, recipe, dataset, why, threads)
         self.spec = describe.describe(model, recipe)
         self.workers = 1 if config.DISABLE_JIT else min(threads or cores(), MOST_WORKERS)
         self.pace = np.zeros(ENTRIES, np.int64)

@@ -6,6 +6,7 @@ import contextlib
 import numpy as np
 
 from npdvae import describe, rng
+from npdvae.backends import blas
 from npdvae.engine import indices
 from npdvae.fused.decoding import Decoding, Misfit
 from npdvae.fused.memory import view
@@ -67,7 +68,8 @@ class Segmented(Panels):
         most, start, out = 1 if self.split else MOST_STEPS, self.state.step, np.zeros((-(-len(order) // size), 2))
         while (i := self.state.step - start) < len(out):
             try:
-                self.some_steps(order[i * size:(i + most) * size], out[i:i + most])
+                with blas.threads(1):           # in a latent's own code: it would spin beside the workers
+                    self.some_steps(order[i * size:(i + most) * size], out[i:i + most])
             except Misfit:
                 i = self.state.step - start
                 out[i] = self.readable_step(order[i * size:(i + 1) * size])
@@ -172,7 +174,7 @@ class Segmented(Panels):
         """As `Readable.evaluate`; with one sample in segments, batch by batch."""
         step, most = self.state.step if step is None else step, MOST_STEPS * self.plan.batch
         if samples == 1 and rows.dtype == self.dataset.train.dtype:
-            with contextlib.suppress(Misfit):
+            with contextlib.suppress(Misfit), blas.threads(1):
                 parts = [sums(self, rows[i:i + most], step, i) for i in range(0, len(rows), most)]
                 return np.sum(parts, 0) / len(rows)
         held, self.state = self.state, self.save()
