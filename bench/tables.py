@@ -1,4 +1,4 @@
-"""python -m bench.tables: redraw the tables of docs/performance.md from what bench.estimators and latent_steps found."""
+"""python -m bench.tables: redraw the tables of docs/performance.md from the results of estimators and latent_steps."""
 import json
 
 from bench.contest import RESULTS

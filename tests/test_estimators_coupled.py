@@ -182,7 +182,7 @@ def test_carms_joint_has_the_marginals_of_q_and_the_pairs_of_its_ratio(samples, 
     assert (joint >= 0).all() and close(pair.sum(-1), p, 1e-14) and close(pair.sum(-2), p, 1e-14)
     first, other = all_codes(np, 2, 4).T[:, :, None, None]          # [K**2, 1, 1] twice
     first, other = (np.broadcast_to(k, (16, 2, 2)) for k in (first, other))
-    rho = copula.ratio(ops, logits, first, other, samples)          # [K**2, B, D]
+    rho = copula.pair_ratio(ops, logits, first, other, samples)          # [K**2, B, D]
     for n, (z, z_other) in enumerate(all_codes(np, 2, 4)):
         if z != z_other:
             assert close(rho[n] * pair[..., z, z_other], p[..., z] * p[..., z_other], 1e-15)
@@ -213,8 +213,8 @@ def test_carms_has_less_variance_than_independent_samples():
 
 def test_carms_with_a_clipped_ratio_is_caught(monkeypatch):
     logits, cost = problem(2, 1, 4)
-    ratio = copula.ratio
-    monkeypatch.setattr(copula, "ratio", lambda *args: np.minimum(ratio(*args), 0.9))
+    ratio = copula.pair_ratio
+    monkeypatch.setattr(copula, "pair_ratio", lambda *args: np.minimum(ratio(*args), 0.9))
     assert not bias(estimators.get("carms"), logits, cost) <= 1e-3
 
 

@@ -11,14 +11,14 @@ import pytest
 
 from npdvae import backends
 from npdvae.backends import numba_formulas
-from npdvae.estimators import unordered_set
-from npdvae.estimators.parts import binary_tree, distinct_codes, gumbel_noise, surrogate
+from npdvae.estimators import arsm, unordered_set
+from npdvae.estimators.parts import binary_tree, copula, distinct_codes, gumbel_noise, score, surrogate
 
 f4, f8 = np.float32, np.float64
 NUMPY, NUMBA = backends.load("numpy"), backends.load("numba")
 EPS = float(np.finfo(f4).eps)
 draw = np.random.default_rng(5)
-MODULES = (gumbel_noise, binary_tree, distinct_codes, unordered_set, surrogate)
+MODULES = (gumbel_noise, binary_tree, distinct_codes, unordered_set, surrogate, score, copula, arsm)
 
 
 def normal(*shape):
@@ -71,6 +71,11 @@ CASES = {
     "log_outside": [pair for pair in SETS],
     "draw_outside": [(p, z, distinct_codes.log_outside(NUMPY, p, z)[1], uniform(*z.shape[1:])) for p, z in SETS],
     "chances": [(NUMPY.log_prob(p, z), distinct_codes.log_outside(NUMPY, p, z)[0]) for p, z in SETS[1:5]],
+    "weighted_score": [(normal(4, 3), codes(4, n, 2, K=5), NUMPY.softmax(normal(3, 2, 5))) for n in (3, 1)],
+    "antithetic_codes": [(normal(3, 2, K), uniform(M, 3, 2, K - 1)) for K, M in ((2, 2), (5, 3), (4, 5))],
+    "pair_ratio": [(normal(3, 2, K), codes(4, n, 2, K=K), codes(4, n, 2, K=K), M)
+                   for K, M, n in ((1, 2, 1), (2, 2, 3), (5, 3, 1), (6, 5, 3))],
+    "swapped_winners": [(normal(3, 2, 3), np.round(normal(3, 2, 3)), np.array([[0, 1, 2], [1, 0, 2], [2, 1, 0]]))],
     "surrogate": [(normal(2, 3, 1), normal(2, 3, 4), *NET)],
     "surrogate_backward": [(normal(2, 1, 4, 2), normal(2, 3, 1), normal(2, 3, 4), *NET[:3]),
                            (normal(300, 2), normal(300), normal(300), *NET[:3])],

@@ -90,9 +90,9 @@ def test_conditional_gumbels_without_their_gradient_are_caught(module, name, mon
 
 def test_a_clipped_importance_ratio_is_caught(monkeypatch):
     logits, cost, true = problem()
-    ratio = carms_module.copula.ratio
+    ratio = carms_module.copula.pair_ratio
     assert np.abs(moments(CARMS(samples=2), logits, cost)[0] - true).max() <= 1e-12
-    monkeypatch.setattr(carms_module.copula, "ratio", lambda *arguments: np.maximum(ratio(*arguments), 0.8))
+    monkeypatch.setattr(carms_module.copula, "pair_ratio", lambda *arguments: np.maximum(ratio(*arguments), 0.8))
     mean, _ = moments(CARMS(samples=2), logits, cost)
     assert np.abs(mean - true).max() > 1e-2 * np.abs(true).max()
     assert judge("carms", {"samples": 2}, 2, 3, "decoder", 0).verdict == "BROKEN"

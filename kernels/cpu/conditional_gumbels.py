@@ -76,8 +76,9 @@ def straight_through(dcodes, log_p, codes, v, tau, dlogits):
             for k in range(K):
                 total += draw[k]
                 inner += draw[k] * g[k]
-            inner /= total
+            scale = f4(1) / total
+            inner *= scale
             for k in range(K):
-                out[k] += draw[k] / total * (g[k] - inner)
+                out[k] += draw[k] * scale * (g[k] - inner)
         for k in range(K):
             out[k] /= draws * tau

@@ -4,8 +4,9 @@ from __future__ import annotations
 import numpy as np
 
 from npdvae.kernels.cpu import conditional_gumbels as conditional
+from npdvae.kernels.cpu import copula, pair_surrogate, swapped, tree_pair
 from npdvae.kernels.cpu import distinct_codes as distinct
-from npdvae.kernels.cpu import pair_surrogate, tree_pair
+from npdvae.kernels.cpu import weighted_score as scores
 
 f4 = np.float32
 FORMULAS: dict = {}
@@ -32,6 +33,7 @@ def rows(a, axes=1):
 
 def given(log_p, codes, v):
     """Rows of log_p that repeat along those of v, codes [N], v [N, k K]; the shape of the result."""
+    check_codes("conditional_gumbels", codes, log_p.shape[-1])
     shape = np.broadcast_shapes(codes.shape, v.shape[:-1])
     lead = log_p.shape[:-1]
     if shape[len(shape) - len(lead):] != lead:
@@ -90,11 +92,53 @@ def leaf_pair(a, left, right, u):
 @formula
 def leaf_pair_backward(half, codes, a, slope, left, right):
     B, D, _, K = slope.shape
+    check_codes("leaf_pair_backward", codes, K)
     dlogits = np.empty((B, D, K), f4)
     codes = np.ascontiguousarray(np.broadcast_to(codes, (2, B, D))).reshape(2, -1)
     tree_pair.leaf_pair_backward(np.repeat(half, D), codes, rows(a), rows(slope, 2), rows(left, 2), rows(right, 2),
                                  rows(dlogits))
     return dlogits
+
+
+@formula
+def weighted_score(coefficient, codes, p):
+    codes = np.broadcast_to(codes, (*coefficient.shape, p.shape[1]))
+    check_codes("weighted_score", codes, p.shape[-1])
+    dlogits = np.empty(p.shape, f4)                                 # [B, D, K]
+    scores.weighted_score(np.ascontiguousarray(coefficient), np.ascontiguousarray(codes), np.ascontiguousarray(p),
+                          dlogits)
+    return dlogits
+
+
+def check_codes(name, codes, categories):
+    """Raise ValueError where a code is no category: kernels index without a check."""
+    if codes.min() < 0 or codes.max() >= categories:
+        raise ValueError(f"{name}: codes must be in [0, {categories}), got {codes.min()} to {codes.max()}")
+
+
+@formula
+def antithetic_codes(logits, u):
+    codes = np.empty(u.shape[:-1], np.int64)                        # [M, B, D]
+    copula.antithetic_codes(rows(logits), np.ascontiguousarray(u).reshape(len(u), -1, u.shape[-1]),
+                            codes.reshape(len(u), -1))
+    return codes
+
+
+@formula
+def pair_ratio(logits, first, other, samples):
+    rho = np.empty((len(first), *logits.shape[:2]), f4)             # [N, B, D]
+    for codes in (first, other):
+        check_codes("pair_ratio", codes, logits.shape[-1])
+    first, other = (np.ascontiguousarray(np.broadcast_to(k, rho.shape)).reshape(len(rho), -1) for k in (first, other))
+    copula.pair_ratio(rows(logits), first, other, samples, rho.reshape(len(rho), -1))
+    return rho
+
+
+@formula
+def swapped_winners(log_e, logits, orders):
+    codes = np.empty((len(orders), *logits.shape[:-1]), np.int64)   # [S, B, D]
+    swapped.swapped_winners(rows(log_e), rows(logits), np.ascontiguousarray(orders), codes.reshape(len(orders), -1))
+    return codes
 
 
 @formula
@@ -118,6 +162,8 @@ def without_replacement(log_p, u):
 @formula
 def log_outside(log_p, codes):
     (B, D, K), total = log_p.shape, np.empty(len(log_p), f4)
+    if codes.size:
+        check_codes("log_outside", codes, K)
     tables = np.empty((D, len(codes), B, K), f4)
     distinct.log_outside(np.ascontiguousarray(log_p), np.ascontiguousarray(codes), tables, total)
     return total, tables

@@ -3,9 +3,17 @@ import itertools
 
 from npdvae.estimators import register
 from npdvae.estimators.base import Draw, Estimator
+from npdvae.estimators.parts.kernelled import kernelled
 from npdvae.estimators.parts.simplex_cells import nodes, swaps
 
 MOST_CATEGORIES = 4                             # beyond, the regions of the noise are too many to enumerate
+
+
+@kernelled
+def swapped_winners(ops, log_e, logits, orders):
+    """argmin_i (log_e_order(i) - phi_i): log_e and logits [B, D, K], orders int [S, K] -> [S, B, D]."""
+    swapped = ops.xp.moveaxis(log_e[..., orders], 2, 0)             # [S, B, D, K]
+    return (swapped - logits).argmin(-1)
 
 
 @register
@@ -26,9 +34,8 @@ class ARSM(Estimator):
     def sample(self, logits, rng, state=None, context=None):
         xp, (B, D, K) = self.ops.xp, logits.shape
         log_e = -self.ops.gumbel(rng.uniform((1, B, D, K), logits.dtype)[0])    # log of exponentials: [B, D, K]
-        orders = xp.asarray(swaps(K))                               # [S, K]
-        swapped = xp.moveaxis(log_e[..., orders], 2, 0)             # [S, B, D, K]
-        return Draw((swapped - logits).argmin(-1), logits, {"w": self.ops.softmax(log_e)})
+        codes = swapped_winners(self.ops, log_e, logits, xp.asarray(swaps(K)))      # [S, B, D]
+        return Draw(codes, logits, {"w": self.ops.softmax(log_e)})
 
     def outcomes(self, logits, state=None, context=None):
         """Nodes of a quadrature, exact for mean and covariance; None for more than 4 categories."""

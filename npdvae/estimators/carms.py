@@ -31,7 +31,7 @@ class CARMS(Estimator):
     def sample(self, logits, rng, state=None, context=None):
         B, D, K = logits.shape
         u = rng.uniform((self.samples, B, D, K - 1), logits.dtype)  # [S, B, D, K-1]
-        return Draw(copula.sample(self.ops, logits, u), logits)
+        return Draw(copula.antithetic_codes(self.ops, logits, u), logits)
 
     def outcomes(self, logits, state=None, context=None):
         xp, (B, D, K) = self.ops.xp, logits.shape
@@ -45,6 +45,6 @@ class CARMS(Estimator):
         first, other = xp.asarray(list(itertools.combinations(range(self.samples), 2))).T   # int [N] twice
         codes = xp.broadcast_to(draw.codes, (self.samples, *draw.logits.shape[:2]))    # [S, B, D]
         z = self.ops.one_hot(codes, draw.logits.shape[-1], cost.dtype)  # [S, B, D, K]
-        rho = copula.ratio(self.ops, draw.logits, codes[first], codes[other], self.samples)     # [N, B, D]
+        rho = copula.pair_ratio(self.ops, draw.logits, codes[first], codes[other], self.samples)     # [N, B, D]
         factor = ((cost[first] - cost[other]) / 2)[..., None] * rho     # [N, B, D]
         return (factor[..., None] * (z[first] - z[other])).mean(0)  # [B, D, K]

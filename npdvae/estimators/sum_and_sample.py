@@ -4,6 +4,7 @@ from npdvae.estimators.base import Draw, Estimator
 from npdvae.estimators.parts.distinct_codes import draw_outside, log_outside, most_probable
 from npdvae.estimators.parts.log_sum_exp import LOG_ZERO
 from npdvae.estimators.parts.outcomes import all_codes, codes_log_prob
+from npdvae.estimators.parts.score import weighted_score
 
 BASELINES = ("summed", "none")
 
@@ -72,8 +73,7 @@ class SumAndSample(Estimator):
         if self.baseline == "summed" and len(cost) > 1:
             share = self.ops.softmax(self.log_q(draw)[:-1].T).T     # [k-1, B], q / q(C)
             cost = cost - (share * cost[:-1]).sum(0)                # [k, B]
-        z = self.ops.one_hot(draw.codes, p.shape[-1], p.dtype)      # [k, B, D, K]
-        return ((weights * cost)[..., None, None] * (z - p)).sum(0)   # [B, D, K]
+        return weighted_score(self.ops, weights * cost, draw.codes, p)      # [B, D, K]
 
     def log_q(self, draw):
         return self.ops.log_prob(self.ops.log_softmax(draw.logits), draw.codes)   # [k, B]

@@ -8,6 +8,7 @@ from npdvae.estimators.parts.distinct_codes import log_outside, without_replacem
 from npdvae.estimators.parts.kernelled import kernelled
 from npdvae.estimators.parts.log_sum_exp import LOG_ZERO, log_sum_exp
 from npdvae.estimators.parts.outcomes import all_codes, codes_log_prob
+from npdvae.estimators.parts.score import weighted_score
 
 MOST_DRAWN = 10                                 # the recursion visits 2**k subsets
 
@@ -60,8 +61,7 @@ class UnorderedSet(Estimator):
         p, kept = self.ops.softmax(draw.logits), draw.kept          # [B, D, K]
         others = (kept["second"] * cost).sum(1)                     # [k, B]
         coefficient = kept["first"] * kept["left"] * (cost - others)   # [k, B]
-        z = self.ops.one_hot(draw.codes, p.shape[-1], p.dtype)      # [k, B or 1, D, K]
-        return (coefficient[..., None, None] * (z - p)).sum(0)      # [B, D, K]
+        return weighted_score(self.ops, coefficient, draw.codes, p)     # [B, D, K]
 
 
 @kernelled

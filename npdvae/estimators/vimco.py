@@ -3,6 +3,7 @@ from npdvae.estimators import register
 from npdvae.estimators.parts.hard_codes import HardCodes
 from npdvae.estimators.parts.log_sum_exp import log_sum_exp
 from npdvae.estimators.parts.outcomes import draw_log_prob
+from npdvae.estimators.parts.score import weighted_score
 
 
 @register
@@ -39,5 +40,4 @@ class VIMCO(HardCodes):
         replaced = xp.where(itself, geometric[:, None], log_w)      # [S, S, B]
         signal = log_sum_exp(xp, log_w, 0) - log_sum_exp(xp, replaced, 1)   # [S, B], L - L_-s
         coefficient = signal - self.weigh(draw, cost)               # [S, B]
-        score = self.rows(draw) - self.ops.softmax(draw.logits)     # [S, B, D, K]
-        return -(coefficient[..., None, None] * score).sum(0)       # [B, D, K]
+        return -weighted_score(self.ops, coefficient, draw.codes, self.ops.softmax(draw.logits))    # [B, D, K]

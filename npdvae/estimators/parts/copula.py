@@ -7,6 +7,8 @@ the last, which stops what is left. Every pair of different categories is then p
 """
 from math import comb
 
+from npdvae.estimators.parts.kernelled import kernelled
+
 
 def sticks(ops, logits):
     """Categories in ascending order int [B, D, K], and the sticks theta [B, D, K-1], each <= 1/2."""
@@ -24,7 +26,8 @@ def repelling_uniforms(xp, u):
     return (others / e.sum(0)) ** (len(u) - 1)
 
 
-def sample(ops, logits, u):
+@kernelled
+def antithetic_codes(ops, logits, u):
     """Coupled categories: logits [B, D, K], u [M, B, D, K-1] in (0, 1) -> int [M, B, D]."""
     xp, (order, theta) = ops.xp, sticks(ops, logits)
     stops = repelling_uniforms(xp, u) < theta                       # [M, B, D, K-1]
@@ -39,7 +42,8 @@ def all_below(xp, theta, n, samples):
     return xp.maximum(1 - n * (1 - theta ** (1 / (samples - 1))), 0) ** (samples - 1)
 
 
-def ratio(ops, logits, first, other, samples):
+@kernelled
+def pair_ratio(ops, logits, first, other, samples):
     """rho = q(z) q(z') / P(z, z') of pairs: logits [B, D, K], int [N, B or 1, D] twice -> [N, B, D]; 1 where z = z'.
 
     (1 - theta)^2 / P(both pass) for every stick that both pass, theta (1 - theta) / P(one stops) at the first stop.
