@@ -4,10 +4,11 @@ With a = log(E_j / p_j) - log E_i for the winner i: log p_j + G~_j = G~_i - soft
 """
 import numpy as np
 
-from npdvae.kernels.cpu.compiler import CONTRACT, SUMS, kernel
+from npdvae.kernels.cpu.compiler import CONTRACT, SUMS, helper, kernel
 from npdvae.kernels.cpu.elementary import exp_minus, log, sigmoid, softplus
 
 f4 = np.float32
+LANES = 16
 
 
 @kernel(CONTRACT)
@@ -56,29 +57,69 @@ def backward(dnoisy, log_p, codes, v, dlog_p):
             dlog_p[n, c * K + codes[n]] = f4(0)
 
 
+@helper
+def turned(a, rows, columns, first, x):
+    """Columns first.. of LANES rows of a, a row a lane: x [columns, LANES]."""
+    for lane in range(LANES):
+        row = a[rows[lane]]
+        for k in range(columns):
+            x[k, lane] = row[first + k]
+
+
+@helper
+def relaxed(x, log_p, codes, tau, winner):
+    """exp((G~ - G~_i) / tau) in place of uniforms x [K, LANES], 1 for the winners codes [LANES]; winner: room."""
+    y = x.ravel()
+    for i in range(y.size):
+        y[i] = log(-log(y[i]))
+    for lane in range(LANES):
+        winner[lane] = x[codes[lane], lane]
+    for k in range(len(x)):
+        for lane in range(LANES):
+            x[k, lane] -= log_p[k, lane] + winner[lane]
+    for i in range(y.size):
+        y[i] = exp_minus(softplus(y[i]) / tau)
+    for lane in range(LANES):
+        x[codes[lane], lane] = f4(1)
+
+
 @kernel(SUMS)
 def straight_through(dcodes, log_p, codes, v, tau, dlogits):
-    """Mean over k of J(y) g / tau, y = softmax((log p + G~) / tau) ~ exp(-softplus(a) / tau): [N, K]."""
+    """Mean over k of J(y) g / tau, y = softmax((log p + G~) / tau) ~ exp(-softplus(a) / tau): [N, K].
+
+    LANES rows side by side, so that every loop is over whole vectors however few categories there are.
+    """
     N, K = dcodes.shape
-    draws, y = v.shape[1] // K, np.empty_like(v)
-    ratios(log_p, codes, v, y, np.empty((N, draws), f4))
-    x = y.ravel()
-    for i in range(x.size):
-        x[i] = exp_minus(softplus(x[i]) / tau)
-    for n in range(N):
-        g, out = dcodes[n], dlogits[n]
+    draws, rows, won = v.shape[1] // K, np.empty(LANES, np.int64), np.empty(LANES, np.int64)
+    x, p = np.empty((K, LANES), f4), np.empty((K, LANES), f4)
+    g, out = np.empty((K, LANES), f4), np.empty((K, LANES), f4)
+    total, inner, winner = np.empty(LANES, f4), np.empty(LANES, f4), np.empty(LANES, f4)
+    for start in range(0, N, LANES):
+        for lane in range(LANES):
+            n = min(start + lane, N - 1)
+            won[lane], rows[lane] = codes[n], n % len(log_p)
+        turned(log_p, rows, K, 0, p)
+        for lane in range(LANES):
+            rows[lane] = min(start + lane, N - 1)
+        turned(dcodes, rows, K, 0, g)
         for k in range(K):
-            out[k] = f4(0)
+            for lane in range(LANES):
+                out[k, lane] = f4(0)
         for c in range(draws):
-            draw = y[n, c * K:(c + 1) * K]
-            draw[codes[n]] = f4(1)
-            total, inner = f4(0), f4(0)
+            turned(v, rows, K, c * K, x)
+            relaxed(x, p, won, tau, winner)
+            for lane in range(LANES):
+                total[lane] = inner[lane] = f4(0)
             for k in range(K):
-                total += draw[k]
-                inner += draw[k] * g[k]
-            scale = f4(1) / total
-            inner *= scale
+                for lane in range(LANES):
+                    total[lane] += x[k, lane]
+                    inner[lane] += x[k, lane] * g[k, lane]
+            for lane in range(LANES):
+                total[lane] = f4(1) / total[lane]
+                inner[lane] *= total[lane]
             for k in range(K):
-                out[k] += draw[k] * scale * (g[k] - inner)
-        for k in range(K):
-            out[k] /= draws * tau
+                for lane in range(LANES):
+                    out[k, lane] += x[k, lane] * total[lane] * (g[k, lane] - inner[lane])
+        for lane in range(min(LANES, N - start)):
+            for k in range(K):
+                dlogits[start + lane, k] = out[k, lane] / (draws * tau)
