@@ -58,7 +58,7 @@ def node_logits(logits, left, right, a, slope):
                 on += e[k] if here[k] else f4(0)
                 off += e[k] if there[k] else f4(0)
             total[j, 0], total[j, 1] = on, off
-            up, down = f4(1) / on, f4(1) / off
+            up, down = (f4(1) / on, f4(1) / off) if min(on, off) > LEAST else (f4(0), f4(0))
             for k in range(K):
                 out[k] = e[k] * ((up if here[k] else f4(0)) - (down if there[k] else f4(0)))
         for j in range(J):
