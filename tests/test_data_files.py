@@ -273,3 +273,14 @@ def test_from_arrays_takes_arrays_in_memory():
     dataset = arrays.from_arrays(IMAGES / 255, IMAGES[:2] / 255)
     assert dataset.train.shape == (7, 6) and dataset.test.shape == (2, 6) and dataset.levels == 1
     refused(lambda: arrays.from_arrays(IMAGES * 1.0), "train: pixel")
+
+
+def test_npz_with_a_name_that_is_no_text_is_named(tmp_path):
+    """The flag for UTF-8 names, and a name that is none."""
+    stream = io.BytesIO()
+    np.savez(stream, images=IMAGES)
+    entry = stream.getvalue().rindex(b"PK\x01\x02")
+    content = bytearray(stream.getvalue())
+    content[entry + 9] |= 8
+    content[entry + 46] = 0xFF
+    refused(lambda: data.load(write(tmp_path / "a.npz", content)), "a.npz: damaged or unsupported")

@@ -7,7 +7,8 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FILES = sorted([*(ROOT / "npdvae").rglob("*.py"), *(ROOT / "kernels").rglob("*.py")])
 RUN_TEXT = {"eval", "exec", "compile", "__import__"}
-UNSAFE = {"pickle", "cPickle", "marshal", "shelve", "dill", "joblib", "cloudpickle", "yaml", "code", "codeop", "runpy"}
+UNSAFE = {"pickle", "cPickle", "marshal", "shelve", "dill", "joblib", "cloudpickle", "yaml", "code", "codeop",
+          "runpy"}
 IMPORTERS = {                                   # import by a name, and whose names they are
     "npdvae/__init__.py": "its own parts", "npdvae/cli.py": "its own commands", "npdvae/registry.py": "typed or trusted",
     "npdvae/backends/__init__.py": "its own backends", "npdvae/backends/cublas.py": "a constant",
@@ -47,7 +48,8 @@ def faults(name, tree):
 
 @pytest.mark.parametrize("source, found", [
     ("eval(x)", ["calls eval"]), ("import pickle", ["imports pickle"]), ("np.load(f)", ["np.load without"]),
-    ("from marshal import loads", ["imports marshal"]), ("np.load(f, allow_pickle=True)", ["np.load without", "allows"]),
+    ("from marshal import loads", ["imports marshal"]),
+    ("np.load(f, allow_pickle=True)", ["np.load without", "allows"]),
     ("importlib.import_module(x)", ["imports by"]), ("re.compile(x)\nmodel.eval()\nnp.load(f, allow_pickle=False)", []),
     ("subprocess.run(x, shell=True)", ["runs a shell"])])
 def test_faults_are_found(source, found):
@@ -66,7 +68,7 @@ def test_no_file_runs_text_or_unpickles():
 
 
 def test_readers_of_foreign_files_go_through_one_door():
-    """Runs, settings and data are opened by npdvae.files alone; what else opens a file is named here, with its reason."""
+    """Runs, settings and data are opened by npdvae.files alone; what else opens a file is named here."""
     own = {"npdvae/files.py", "npdvae/metrics.py", "npdvae/evaluate.py", "npdvae/compare.py", "npdvae/process.py",
            "npdvae/memory.py", "npdvae/data/download.py", "npdvae/lock.py"}     # what they write, or the system's own
     for path in FILES:

@@ -6,7 +6,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs" / "api"
 TOP = {                                         # modules of npdvae/ itself, by what they are for
     "train": ("Configure and train", ("config", "settings", "presets", "build", "describe", "trainer", "train",
-                                      "schedules", "metrics", "checkpoint", "state")),
+                                      "schedules", "metrics", "checkpoint", "state", "saved", "files", "lock", "memory",
+                                      "process")),
     "runs": ("Use a run", ("run", "evaluation", "evaluate", "sample", "report", "page", "plots", "compare",
                            "comparison", "comparison_plots", "cli")),
     "model": ("Model and step", ("model", "mlp", "step", "engine", "rng", "types", "registry")),

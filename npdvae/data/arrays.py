@@ -101,7 +101,8 @@ def read_zip(stream, size, path):
                                  f"got {', '.join(sorted(members)[:9]) or 'none':.200}")
             check_inflated(sum(members[key].file_size for key in keys), size, path)
             return [(_member(archive, members[key], size, f"{path}: {key}"), f"{path}: {key}") for key in keys]
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as fault:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError,
+            UnicodeDecodeError) as fault:
         raise ValueError(f"{path}: damaged or unsupported .npz file ({fault})") from None
 
 
