@@ -1,4 +1,4 @@
-"""README, CONTRIBUTING and CHANGELOG as pages; files named in the text lead to their place in the API."""
+"""README and what else stands at the top as pages; files named in a text lead to their place in the API."""
 import ast
 import functools
 import re
@@ -6,7 +6,7 @@ import re
 from api_pages import ROOT, modules, write
 
 FOLDER = ROOT / "docs" / "project"
-PAGES = ("README", "CONTRIBUTING", "CHANGELOG")
+PAGES = tuple(sorted(path.stem for path in ROOT.glob("*.md")))
 PLACE = re.compile(r"`(npdvae/[\w/]+)\.py(?::(\w+))?`")
 ABOVE = re.compile(rf"\]\((?:\.\./)+({'|'.join(PAGES)})\.md")
 FENCE = re.compile(r"^(`{3,}|~{3,}).*?^\1[ ]*$", re.M | re.S)
