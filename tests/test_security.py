@@ -10,7 +10,8 @@ RUN_TEXT = {"eval", "exec", "compile", "__import__"}
 UNSAFE = {"pickle", "cPickle", "marshal", "shelve", "dill", "joblib", "cloudpickle", "yaml", "code", "codeop",
           "runpy"}
 IMPORTERS = {                                   # import by a name, and whose names they are
-    "npdvae/__init__.py": "its own parts", "npdvae/cli.py": "its own commands", "npdvae/registry.py": "typed or trusted",
+    "npdvae/__init__.py": "its own parts", "npdvae/cli.py": "its own commands",
+    "npdvae/registry.py": "typed or trusted",
     "npdvae/backends/__init__.py": "its own backends", "npdvae/backends/cublas.py": "a constant",
     "npdvae/backends/cuda_device.py": "a constant", "npdvae/sweep/__main__.py": "choices of an option"}
 OPENERS = {"open", "read_bytes", "read_text", "fromfile", "memmap", "loadtxt", "genfromtxt"}
