@@ -96,10 +96,13 @@ class Layer(NamedTuple):
         if weight.shape != (self.inputs, self.outputs) or bias.shape != (self.outputs,):
             raise ValueError(f"{self.name}: weight {list(weight.shape)} and bias {list(bias.shape)} do not fit "
                              f"{self.inputs} inputs and {self.outputs} outputs")
-        wide = np.zeros((self.rows, self.panels * self.panel), np.float32)
-        wide[:self.inputs, :self.outputs] = weight
-        at = base + self.weight
-        mem[at:at + self.size] = wide.reshape(self.rows, self.panels, self.panel).transpose(1, 0, 2).reshape(-1)
+        at, full = base + self.weight, self.outputs // self.panel    # whole panels
+        panels, wide = mem[at:at + self.size].reshape(self.panels, self.rows, self.panel), full * self.panel
+        panels[:, self.inputs:] = 0
+        panels[:full, :self.inputs] = weight[:, :wide].reshape(self.inputs, full, self.panel).transpose(1, 0, 2)
+        if full < self.panels:
+            panels[full, :, self.outputs - wide:] = 0
+            panels[full, :self.inputs, :self.outputs - wide] = weight[:, wide:]
         mem[base + self.bias:base + self.bias + self.outputs] = bias
 
     def get(self, mem, base):

@@ -37,12 +37,13 @@ class Segmented(Panels):
             raise ValueError(f"the segmented engine cannot run this: {reason}")
         rows = rows_of(model)
         assert not isinstance(rows, str)        # or it were unsupported
-        spec, self.split = self.spec, self.spec.microbatch is not None
-        whole, size = whole_gradient(spec) is not None, recipe.microbatch if self.split else recipe.batch_size
+        spec = self.spec
+        whole, size = whole_gradient(spec) is not None, spec.microbatch or recipe.batch_size
         self.costs = spec.likelihood in LIKELIHOODS and len(spec.decoder) > 2
         mode, levels, sparse = self.pixels()
+        self.turns = -(-recipe.batch_size // size)                  # of the workers, for a step
         self.plan = plan = SegmentPlan(model, size, rows, self.costs, mode, levels, sparse, whole,
-                                       max(MOST_STEPS, -(-recipe.batch_size // size)))
+                                       max(MOST_STEPS, self.turns))
         rule = RULES.get(spec.optimizer, jobs.GIVEN)
         self.kinds = "" if rule == jobs.GIVEN else recipe.optimizer.kinds
         self.mem, self.ints, self.scratch, self.i_scratch = plan.build(self.workers)
@@ -65,7 +66,9 @@ class Segmented(Panels):
 
     def run(self, order) -> np.ndarray:
         size, order = self.recipe.batch_size, indices(order, len(self.dataset.train))
-        most, start, out = 1 if self.split else MOST_STEPS, self.state.step, np.zeros((-(-len(order) // size), 2))
+        even = size == self.turns * self.plan.batch                 # else a turn may end within a call's images
+        most, start = max(1, MOST_STEPS // self.turns) if even else 1, self.state.step
+        out = np.zeros((-(-len(order) // size), 2))
         while (i := self.state.step - start) < len(out):
             try:
                 with blas.threads(1):           # in a latent's own code: it would spin beside the workers
@@ -77,10 +80,10 @@ class Segmented(Panels):
 
     def some_steps(self, order, out):
         """Steps of one call of the workers; out [steps, 2]: their sums of cost and KL."""
-        first, sizes = self.state.step, self.sizes(len(order))
-        steps = [list(enumerate(sizes))] if self.split else [[(i, n)] for i, n in enumerate(sizes)]
+        first, turns = self.state.step, list(enumerate(self.sizes(len(order))))
+        steps = [turns[i:i + self.turns] for i in range(0, len(turns), self.turns)]
         put_scalars(self, first, steps)
-        with self.team(self.training, len(sizes), self.dataset.train, order, first, int(not self.split),
+        with self.team(self.training, len(turns), self.dataset.train, order, first, self.turns,
                        (rng.BINARIZE, rng.LATENT)) as workers:
             for i, turns in enumerate(steps):
                 out[i] = self.one_step(workers, turns)
