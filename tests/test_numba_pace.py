@@ -37,9 +37,9 @@ def measured(state, wall, used, spun=0, own=5, all_=10):
 def test_a_step_longer_than_alone_sends_the_peers_to_rest_and_bad_ones_in_a_row_for_longer():
     state, now = np.zeros(ENTRIES, np.int64), 10_000
     for length in (1, 2, 4, 8, 16, 32, LONGEST, LONGEST):
-        measured(state, 2001, 1100, 100)                            # alone: 2 (1100 - 100)
+        measured(state, 2501, 1100, 100)                            # alone: 2 (1100 - 100)
         judge(state, now)
-        assert state[RESTING] == 1 and state[LENGTH] == length and state[UNTIL] == now + length * 2001
+        assert state[RESTING] == 1 and state[LENGTH] == length and state[UNTIL] == now + length * 2501
         assert not state[WALL:].any()
         measured(state, 10 ** 9, 1, own=10)                         # while they rest nothing is judged
         judge(state, state[UNTIL] - 1)
@@ -50,7 +50,7 @@ def test_a_step_longer_than_alone_sends_the_peers_to_rest_and_bad_ones_in_a_row_
 
 
 @pytest.mark.parametrize("wall, used, spun, own, after", [
-    (1999, 1100, 100, 5, 4), (10 ** 9, 1, 0, 10, 8), (1000, 10 ** 6, 10 ** 6 - 1, 0, 8)])
+    (2499, 1100, 100, 5, 4), (10 ** 9, 1, 0, 10, 8), (1000, 10 ** 6, 10 ** 6 - 1, 0, 8)])
 def test_a_good_step_halves_the_next_rest_and_one_without_peers_says_nothing(wall, used, spun, own, after):
     """The last: worker 0 had no chunk, so that nothing says how long one takes."""
     state = np.zeros(ENTRIES, np.int64)

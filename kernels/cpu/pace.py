@@ -24,13 +24,13 @@ def rest(pace, sync, done, quit, step):
 
 @helper
 def judge(pace, now):
-    """After a step: a bad one was longer than worker 0 would have taken for all of its chunks."""
+    """After a step: a bad one was longer, by a quarter, than worker 0 would have taken for all of its chunks."""
     if pace[RESTING]:
         if now >= pace[UNTIL]:
             atomic_add(pace, RESTING, -1)
     elif 0 < pace[OWN] < pace[ALL]:
         alone = (pace[USED] - pace[SPUN]) / pace[OWN] * pace[ALL]
-        if pace[WALL] > alone:
+        if pace[WALL] > 1.25 * alone:
             pace[LENGTH] = min(max(2 * pace[LENGTH], 1), LONGEST)
             pace[UNTIL] = now + pace[LENGTH] * pace[WALL]
             atomic_add(pace, RESTING, 1)
