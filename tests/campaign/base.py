@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 MOST_SECONDS = 5.0                              # of processor time to refuse an input of under 10 MB
 MOST_MB = 512
-PATIENCE = 120                                  # seconds by the clock after which a child hangs
+PATIENCE = 900                                  # seconds by the clock after which a child hangs, on a busy machine
 
 
 class Outcome(NamedTuple):

@@ -56,7 +56,7 @@ def mutated(place, name, content, tries, seed) -> Tally:
 def bombs(place, large) -> Tally:
     """Files of under 10 MB that promise much; `large` ones are made too."""
     tally = Tally("data files under 10 MB that promise gigabytes: seconds and megabytes to refuse them")
-    size = 640 if large else 192
+    size = 640 if large else 128
     for name, make in BOMBS.items():
         path = place / f"{name}.npz"
         make(path, size)
@@ -97,8 +97,8 @@ def many(path, megabytes):
 BOMBS = {
     "honest": lambda path, m: zipped(path, hostile.npy((m, 1024, 1024)), m),
     "header": lambda path, m: zipped(path, b"\x93NUMPY\x02\x00" + struct.pack("<I", m * MB), m),
-    "lzma": lambda path, m: zipped(path, hostile.npy((m, 1024, 1024)), min(m, 64), zipfile.ZIP_LZMA),
-    "bzip2": lambda path, m: zipped(path, hostile.npy((m, 1024, 1024)), min(m, 64), zipfile.ZIP_BZIP2),
+    "lzma": lambda path, m: zipped(path, hostile.npy((m, 1024, 1024)), m // 10, zipfile.ZIP_LZMA),
+    "bzip2": lambda path, m: zipped(path, hostile.npy((m, 1024, 1024)), m // 10, zipfile.ZIP_BZIP2),
     "within the limit, then out of range": lambda path, m: zipped(
         path, hostile.npy((90, 512, 1024), "<f2", b"\xff" * 64), 90),
     "many members": many,
