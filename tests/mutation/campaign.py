@@ -24,7 +24,8 @@ VERIFY = ["test_verify_betting", "test_verify_claims", "test_verify_continuous",
           "test_verify_verdicts"]
 ESTIMATORS = ["test_estimators", "test_estimators_coupled", "test_estimators_relaxed", "test_estimators_score",
               "test_estimators_identities", "test_estimators_defaults", "test_estimators_argmax",
-              "test_estimators_coordinates", "test_estimators_redge", "test_estimators_smoothing", "test_forward_laws"]
+              "test_estimators_coordinates", "test_estimators_redge", "test_estimators_smoothing",
+              "test_estimators_concrete", "test_forward_laws"]
 STEMS = [*OPS, *ESTIMATORS, *VERIFY]
 KERNELS = ["test_numba_ops", "test_kernels_elementary"]
 TOO_SLOW = 2.0                                  # seconds: tests above are not asked
