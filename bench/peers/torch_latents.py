@@ -83,7 +83,7 @@ class F2(nn.Module):
         kl = (p * F.logsigmoid(a) + (1 - p) * F.logsigmoid(-a) + math.log(2)).sum(1)
         u = torch.rand(self.S if train else 1, *p.shape)                        # [S, B, D]
         if train:
-            log_s = (u.log() - F.logsigmoid(a)).clamp(max=0)                    # u / p has no gradient where p underflows
+            log_s = (u.log() - F.logsigmoid(a)).clamp(max=0)                    # finite where p underflows
             zeta = 1 - (log_s / self.tau).exp()
         else:
             zeta = (u < p).to(p.dtype)
