@@ -16,6 +16,7 @@ from npdvae.latents.quantiser import Quantiser
 from npdvae.latents.scalar import FSQ, LFQ
 from npdvae.latents.vq import VQ
 from npdvae.priors.autoregressive import Autoregressive
+from npdvae.verify import code_claims
 from npdvae.verify.__main__ import latent_line, main
 from npdvae.verify.latent_layer import Layer
 from npdvae.verify.latents import proofs
@@ -140,6 +141,18 @@ class FirstCode(Categorical):
         return np.minimum(super().sample(params, q, rng, samples), 1)
 
 
+class Shifted(Categorical):
+    """Uniforms that are a few points of the grid too large."""
+
+    def __init__(self, points, **options):
+        super().__init__(latents=2, categories=3, estimator="exact", **options)
+        self.points = points
+
+    def sample(self, params, q, rng, samples):
+        u = rng.uniform((samples, *q.log_q.shape[:2])) + self.points / code_claims.GRID
+        return self.ops.inverse_cdf(np.exp(q.log_q), np.minimum(u, 1))
+
+
 class HalfCommitment(VQ):
     def backward(self, params, kept, cost, dz, state=None, kl_weight=1.0, scale=1.0):
         dh, grads = super().backward(params, kept, cost, dz, state, kl_weight, scale)
@@ -230,6 +243,30 @@ class Floored(FSQ):
         return super().shift(rng, y) + 0.5
 
 
+class Raised(FSQ):
+    """Dither from -1 to 0."""
+
+    def shift(self, rng, y):
+        return super().shift(rng, y) - 0.5
+
+
+class Deaf(FSQ):
+    """The cost does not reach the encoder."""
+
+    def squash_backward(self, dy, kept):
+        return 0 * dy
+
+
+class ShortCodes(FSQ):
+    """Codes of 0.9 in all."""
+
+    def terms(self, params, codes):
+        return super().terms(params, codes) + np.log(0.9) / self.latents
+
+    def log_prior(self, params, codes, dtype=None):
+        return super().log_prior(params, codes, dtype) + np.log(0.9)
+
+
 ONE, VECTORS = dict(latents=1), dict(latents=2, categories=3, size=2)
 
 
@@ -250,11 +287,23 @@ ONE, VECTORS = dict(latents=1), dict(latents=2, categories=3, size=2)
     (MeanOfSquares, dict(VECTORS, codebook="gradient"), {SURROGATE}), (NoOrder, dict(latents=3, categories=3), {POINT}),
     (EachLevelOnce, dict(VECTORS, levels=2), {SURROGATE}),
     (ConstantOnce, dict(latents=3), {POINT, BOUNDS}), (Optimistic, dict(latents=2, categories=5), {POINT, BOUNDS}),
-    (Floored, dict(latents=2, categories=4, dither=True), {"E z = tanh h"})])
+    (Floored, dict(latents=2, categories=4, dither=True), {"E z = tanh h"}),
+    (Raised, dict(latents=2, categories=4, dither=True), {"E z = tanh h"}),
+    (Deaf, dict(latents=2, categories=4), {SURROGATE, NOTHING}), (ShortCodes, dict(latents=2, categories=4), {POINT})])
 def test_faults_are_found_where_they_are(cls, options, broken):
     found = verify.check_latent(latents.get(f"{HERE}:{cls.__name__}", **options))
     assert {row.claim for row in found if row.verdict == "BROKEN"} == broken, found
     assert {row.verdict for row in found} == {"holds", "BROKEN"}
+
+
+@pytest.mark.parametrize("points", [-4, -1, 0, 1, 4])
+def test_frequencies_are_counted_to_a_point_at_either_end(points):
+    found = code_claims.frequencies(Layer(Shifted(points)))
+    assert found.verdict == ("holds" if abs(points) <= 1 else "BROKEN") and found.tolerance == 2 / 2 ** 14
+    assert abs(found.error - abs(points) / 2 ** 14) <= 1 / 2 ** 14
+    u = code_claims.midpoints(3)
+    assert u.shape == (2 ** 14, 3) and (u[:, :1] == u).all() and u[0, 0] == 2.0 ** -15 and u[-1, 0] == 1 - 2.0 ** -15
+    assert (np.diff(u[:, 0]) == 2.0 ** -14).all()
 
 
 def test_a_quantiser_of_ones_own_says_its_surrogate():

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from npdvae.types import Array, Params
-from npdvae.verify.latent_fixed import ROUNDING, by_complex_steps, by_parameter, fixed_noise, gap
+from npdvae.verify.latent_fixed import ROUNDING, SMALLEST, by_complex_steps, by_parameter, fixed_noise, gap
 from npdvae.verify.latent_layer import Layer, Proof, largest, proof
 from npdvae.verify.latent_noise import Nodes
 
 GRID = 2 ** 14                                  # midpoints of a uniform, for frequencies
+COUNTED = 2 / GRID                              # of an interval, one at either end may be counted or not
 
 
 # ---- a posterior over codes ------------------------------------------------------------------------------------------
@@ -41,7 +42,7 @@ def matches(layer: Layer, loss: Callable[[Array, Params], Any], fixed: tuple[str
     A parameter without a gradient has to have none: of the largest entry.
     """
     dh, grads = layer.gradients(layer.h, kl_weight=layer.kl_weight)
-    scale = largest(*map(np.abs, (dh, *grads.values())))
+    scale = max(largest(*map(np.abs, (dh, *grads.values()))), SMALLEST)
     pairs = [(dh, by_complex_steps(lambda h: loss(h, layer.params), layer.h))]
     pairs += [(grads.get(name, np.zeros(())), by_complex_steps(by_parameter(loss, layer, name), p))
               for name, p in layer.params.items() if name not in ("decoder.0.weight", *fixed)]
@@ -79,12 +80,16 @@ def kl(layer: Layer) -> Proof:
 def frequencies(layer: Layer) -> Proof:
     """Codes drawn by a grid of uniforms come as often as q says, latent by latent."""
     latent, D, K = layer.latent, layer.latent.latents, layer.latent.categories
-    u = np.repeat(((np.arange(GRID) + 0.5) / GRID)[:, None], D, 1)  # [N, D]
     q = latent.posterior(layer.params, np.repeat(layer.h[:1], GRID, 0))
-    codes = latent.sample(layer.params, q, Nodes(u), 1)[0]          # [N, D]
+    codes = latent.sample(layer.params, q, Nodes(midpoints(D)), 1).reshape(GRID, D)
     found = (codes[..., None] == np.arange(K)).mean(0)              # [D, K]
     return proof(layer, "codes are drawn as often as q says", "enumeration",
-                 np.abs(found - latent.readout(q)[0]).max(), 2 / GRID)
+                 largest(abs(found - latent.readout(q).mean(0))), COUNTED)
+
+
+def midpoints(D: int) -> Array:
+    """A grid of (0, 1), the same for each latent: [N, D]."""
+    return np.repeat(((np.arange(GRID) + 0.5) / GRID)[:, None], D, 1)
 
 
 # ---- a point ---------------------------------------------------------------------------------------------------------
@@ -96,7 +101,7 @@ def point(layer: Layer) -> Proof:
     nearest = latent.distances(params, layer.h).argmin(-1)          # [B, D]
     index = (q.codes[:, None] == codes).all(-1).argmax(-1)          # [B]
     log_p = latent.log_prior(params, codes)                         # [C]
-    trained = q.codes if getattr(latent, "dither", False) else layer.forward(layer.h)[0][0]
+    trained = q.codes if getattr(latent, "dither", False) else layer.forward(layer.h)[0].reshape(q.codes.shape)
     error = largest(abs(q.kl.sum(-1) + log_p[index]), abs(np.exp(log_p).sum() - 1), nearest != q.codes,
                     trained != q.codes)
     return proof(layer, "nearest code, KL = -log p(code)", "enumeration", error, ROUNDING)
@@ -109,7 +114,7 @@ def bounds(layer: Layer) -> Proof:
     log_p = latent.log_prior(params, codes)[:, None]                # [C, 1]
     exact = -np.log(np.exp(log_p - cost).sum())
     q = latent.posterior(params, layer.h)
-    hard = layer.cost(latent.rows(params, q.codes[None]))[0] + q.kl.sum(-1)     # [B]
+    hard = layer.cost(latent.rows(params, q.codes[None])) + q.kl.sum(-1)        # [1, B]
     soft = latent.soft(0.5)
     ratio = soft.log_ratio(params, soft.posterior(params, layer.h), for_each(layer))     # [C, B]
     spread = (np.exp(log_p - ratio) * (cost - ratio)).sum(0)        # [B]
@@ -120,16 +125,15 @@ def bounds(layer: Layer) -> Proof:
 
 
 def nothing(layer: Layer) -> Proof:
-    """The cost never reaches codebook and prior, -log p(code) never the encoder: not a bit differs."""
+    """The cost reaches the encoder, never codebook and prior; -log p(code) never the encoder: not a bit differs."""
     with_cost, grads = layer.gradients(layer.h)
     without, still = layer.gradients(layer.h, cost_weight=0.0)
-    other = layer.with_params({**layer.params, **{k: 2 * v for k, v in layer.params.items() if ".prior" in k}})
-    same = all(np.array_equal(grads[k], still[k]) for k in grads) and np.array_equal(other.gradients(layer.h)[0],
-                                                                                    with_cost)
-    reached = float(np.abs(with_cost - without).max())              # the cost does reach the encoder
+    other = layer.with_params({**layer.params, **{k: -v for k, v in layer.params.items() if ".prior" in k}})
+    differ = [not np.array_equal(grads[k], still[k]) for k in grads]
+    differ += [not np.array_equal(other.gradients(layer.h)[0], with_cost), np.array_equal(with_cost, without)]
     names = " and ".join(sorted({k.split(".")[1] for k in grads})) or "nothing"
-    return proof(layer, "no cost to codebook, no prior to encoder", "bit by bit", 0.0 if same and reached > 0 else 1.0,
-                 0.0, f"learns by gradient: {names}")
+    return proof(layer, "no cost to codebook, no prior to encoder", "bit by bit", largest(*differ), 0.0,
+                 f"learns by gradient: {names}")
 
 
 def moving_average(layer: Layer) -> Proof:
@@ -145,10 +149,9 @@ def moving_average(layer: Layer) -> Proof:
 
 def dither(layer: Layer) -> Proof:
     """E z = tanh h under dither, so straight-through is exact for an affine cost."""
-    u = np.repeat(((np.arange(GRID) + 0.5) / GRID)[:, None], layer.latent.latents, 1)
-    codes, _ = layer.forward(np.repeat(layer.h[:1], GRID, 0), Nodes(u))
-    found = layer.latent.level(codes[0], np.dtype(float)).mean(0)   # [D]
-    return proof(layer, "E z = tanh h", "enumeration", np.abs(found - np.tanh(layer.h[0])).max(), 2 / GRID)
+    codes, _ = layer.forward(np.repeat(layer.h[:1], GRID, 0), Nodes(midpoints(layer.latent.latents)))
+    found = layer.latent.level(codes, np.dtype(float)).mean((0, 1)) # [D]
+    return proof(layer, "E z = tanh h", "enumeration", largest(abs(found - np.tanh(layer.h[:1]))), COUNTED)
 
 
 def over_codes(layer: Layer) -> Iterator[Callable[[Layer], Proof]]:

@@ -12,12 +12,13 @@ from npdvae.verify.gradients import complex_step, finite_differences
 from npdvae.verify.latent_layer import Layer, Proof, largest, proof
 
 ROUNDING, DIFFERENCES = 1e-12, 1e-8                                 # tolerances, of the largest entry
+SMALLEST = 1e-300                                                   # of a largest entry, where all are zero
 AGREE = 1e-6                                                        # of complex steps with differences, to be trusted
 
 
 def gap(found: Array, expected: Array) -> float:
     """Largest difference relative to the largest expected entry."""
-    return largest(np.abs(found - expected)) / max(largest(np.abs(expected)), 1e-300)
+    return largest(np.abs(found - expected)) / max(largest(np.abs(expected)), SMALLEST)
 
 
 def by_complex_steps(f: Callable[[Array], Any], x: Array) -> Array | None:
@@ -46,7 +47,7 @@ def by_parameter(f: Callable[[Array, Params], Any], layer: Layer, name: str) -> 
 def fixed_noise(layer: Layer) -> Proof:
     """backward is the derivative of cost + weight * KL with the noise held fixed, by h and by every parameter."""
     dh, grads = layer.gradients(layer.h, kl_weight=layer.kl_weight)
-    scale = largest(*map(np.abs, (dh, *grads.values())))
+    scale = max(largest(*map(np.abs, (dh, *grads.values()))), SMALLEST)
 
     def loss(h: Array, params: Params) -> Any:
         return layer.loss(h, params, layer.kl_weight)
