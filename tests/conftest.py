@@ -21,7 +21,7 @@ ALLOWED_SKIPS = {                               # pattern of the skip's reason: 
     r"cupy|CUDA|GPU|nvrtc": "needs a CUDA device or compiler; those tests run where there is one (pytest -m gpu)",
     r"POSIX": "signals, file-size limits and folder fsync have no counterpart on Windows",
     r"vector_quantize_pytorch": "a peer to compare with; .ci/run installs it for its last stage",
-    r"distributed|dask_jobqueue|asyncssh": "an engine of sweeps; .ci/run installs it for its last stage",
+    r"distributed|dask_jobqueue": "an engine of sweeps; .ci/run installs it for its last stage",
     r"Debian": "SLURM's packages come from Debian's mirror (pytest -m long)",
     r"mnist": "the MNIST files are not shipped and tests never touch the network; set NPDVAE_DATA to run these",
 }

@@ -2,8 +2,6 @@
 
 pip install ".[sweep]"
 """
-import asyncio
-import os
 import re
 import signal
 import subprocess
@@ -93,49 +91,6 @@ def test_ctrl_c_stops_the_tasks_of_a_scheduler_of_others(tmp_path):
         assert "Go on with" in told and "Traceback" not in told
         assert not sweeps.alive(task)
         assert sweeps.at_work(tmp_path / "b") is None
-
-
-class Host:
-    """An SSH server of our own on 127.0.0.1, which lets everybody in, and a home folder whose user goes there."""
-
-    def __init__(self, home):
-        import asyncssh
-        self.home = home
-        (home / ".ssh").mkdir()
-        key = asyncssh.generate_private_key("ssh-ed25519")
-
-        class Open(asyncssh.SSHServer):
-            def begin_auth(self, username):
-                return False
-
-        self.server = asyncssh.create_server(Open, "127.0.0.1", 0, server_host_keys=[key], encoding=None,
-                                             process_factory=self.execute)
-        self.key = key.export_public_key().decode()
-
-    async def execute(self, process):
-        pipe = asyncio.subprocess.PIPE
-        shell = await asyncio.create_subprocess_shell(process.command, cwd=self.home, stdin=pipe, stdout=pipe,
-                                                      stderr=pipe)
-        await process.redirect(stdin=shell.stdin, stdout=shell.stdout, stderr=shell.stderr)
-        process.exit(await shell.wait())
-
-    async def run(self, *command):
-        port = (await self.server).get_port()
-        (self.home / ".ssh" / "known_hosts").write_text(f"[127.0.0.1]:{port} {self.key}")
-        (self.home / ".ssh" / "config").write_text(f"Host *\n  Port {port}\n")
-        done = await asyncio.create_subprocess_exec(*command, stdout=-1, stderr=-2, cwd=sweeps.ROOT,
-                                                    env={**os.environ, "HOME": str(self.home)})
-        return done, (await asyncio.wait_for(done.communicate(), 240))[0].decode()
-
-
-def test_machines_are_reached_by_ssh(whole, tmp_path):  # noqa: F811
-    pytest.importorskip("asyncssh")
-    out, path, _ = whole
-    done, told = asyncio.run(Host(tmp_path).run(
-        sys.executable, "-m", "npdvae.sweep", str(path), "--out", str(tmp_path / "b"), "--engine", "dask",
-        "--cluster", "ssh:127.0.0.1,127.0.0.1", "--jobs", "2"))
-    assert done.returncode == 0, told
-    assert sweeps.tables(tmp_path / "b") == sweeps.tables(out)
 
 
 @pytest.mark.parametrize("cluster", ["here", "ssh:", "local:2", "tpc://a:1"])
