@@ -17,7 +17,6 @@ extensions = ["sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx.ext.mathjax",
               "api_pages", "docstrings", "project_links"]
 exclude_patterns = ["_build", "jupyter_execute"]
 nitpicky = True
-suppress_warnings = ["toc.empty_glob"]                # of pages that index.md does not name yet
 
 html_theme = "furo"
 html_title = "npdvae"

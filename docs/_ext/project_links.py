@@ -46,11 +46,20 @@ def outside_fences(change, text):
     return "".join([*parts, change(text[last:])])
 
 
+def others(match, text):
+    """The pages of a folder that the index does not name, for a line `folder/*` of it."""
+    pages = sorted((ROOT / "docs" / match[1]).glob("*.md"))
+    return "\n".join(f"{match[1]}{p.stem}" for p in pages if p.stem != "index" and not re.search(
+        rf"^{match[1]}{p.stem}$|<{match[1]}{p.stem}>", text, re.M))
+
+
 def read(app, docname, source):
     """Links to the API, and to the pages of the repository's top, on every Markdown page."""
     if (ROOT / "docs" / f"{docname}.md").exists():
         text = outside_fences(lambda text: PLACE.sub(link, text), source[0])
         source[0] = ABOVE.sub(lambda match: f"](/project/{match[1].lower()}.md", text)
+    if docname == "index":
+        source[0] = re.sub(r"^((?:[a-z]+/)?)\*$", lambda match: others(match, source[0]), source[0], flags=re.M)
 
 
 def moved(text):
