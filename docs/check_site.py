@@ -1,4 +1,4 @@
-"""python docs/check_site.py [FOLDER]: inner links of the built pages, anchors too; nothing may come from a network."""
+"""python docs/check_site.py [FOLDER]: inner links and anchors of the built pages, figures in chapters, no network."""
 import html.parser
 import pathlib
 import sys
@@ -10,7 +10,7 @@ class Page(html.parser.HTMLParser):
 
     def __init__(self, path):
         super().__init__()
-        self.names, self.links, self.loads = set(), [], []
+        self.names, self.links, self.loads, self.figures = set(), [], [], 0
         self.feed(path.read_text())
 
     def handle_starttag(self, tag, attributes):
@@ -18,6 +18,7 @@ class Page(html.parser.HTMLParser):
         self.names |= {given[key] for key in ("id", "name") if given.get(key)}
         if tag == "a" and given.get("href"):
             self.links.append(given["href"])
+        self.figures += tag == "img"
         if tag in ("img", "script", "link", "source", "iframe"):
             self.loads += [given[key] for key in ("src", "href") if given.get(key)]
 
@@ -25,6 +26,7 @@ class Page(html.parser.HTMLParser):
 def faults(folder):
     """Lines that say what is wrong, of every page."""
     pages = {path: Page(path) for path in sorted(folder.rglob("*.html"))}
+    yield from (f"{path}: no figure" for path in pages if path.parent.name == "guide" and not pages[path].figures)
     for path, page in pages.items():
         for target in page.links + page.loads:
             parts = urllib.parse.urlsplit(target)

@@ -7,6 +7,7 @@ import sys
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]
 
+os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"    # whatever is set outside: figures are output
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")      # chapters run small products, where threads only wait
 
 import npdvae  # noqa: E402
@@ -36,6 +37,7 @@ nb_execution_show_tb = True
 autodoc_member_order = "bysource"
 autodoc_inherit_docstrings = False
 autodoc_typehints_format = "short"
+python_use_unqualified_type_names = True
 autodoc_default_options = {"members": True, "ignore-module-all": True}
 autodoc_type_aliases = {name: f"npdvae.types.{name}" for name in ("Array", "DType", "Params", "State", "Cost")}
 

@@ -59,6 +59,8 @@ def test_links_that_lead_nowhere_and_loads_from_a_network_are_found(tmp_path):
     assert list(faults(tmp_path)) == []
     (tmp_path / "b.html").write_text('<a href="gone.html">a</a><a href="#away">b</a>'
                                      '<script src="https://example.org/x.js"></script>')
+    (tmp_path / "guide").mkdir()
+    (tmp_path / "guide" / "c.html").write_text("text alone")
     found = [line.split(": ", 1)[1] for line in faults(tmp_path)]
-    assert found == ["gone.html: no such file", "#away: no such anchor", "loads https://example.org/x.js",
+    assert found == ["no figure", "gone.html: no such file", "#away: no such anchor", "loads https://example.org/x.js",
                      "b.html#here: no such anchor"]

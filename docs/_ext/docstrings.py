@@ -57,6 +57,13 @@ def add_field_comments(app):
             analyzer.attr_docs.setdefault(key, [text, ""])
 
 
+def skip(app, what, name, obj, skipped, options):
+    """Leave out what a module has imported from another package."""
+    if what == "module" and (inspect.isclass(obj) or inspect.isroutine(obj)):
+        return True if not (getattr(obj, "__module__", None) or "").startswith("npdvae") else None
+    return None
+
+
 def signature(app, what, name, obj, options, signature, returns):
     """Arguments and result as the source spells them: `Array` and not what it stands for."""
     if what == "class":
@@ -73,8 +80,25 @@ def signature(app, what, name, obj, options, signature, returns):
     places = node.args.posonlyargs + node.args.args
     if places and places[0].arg in ("self", "cls") and what in ("class", "method"):
         (node.args.posonlyargs or node.args.args).pop(0)
+    named = Named(getattr(inspect.unwrap(obj), "__globals__", {}))
     shown = node.returns if what != "class" else None
-    return f"({ast.unparse(node.args)})", shown and ast.unparse(shown)
+    for argument in ast.walk(node.args):
+        if isinstance(argument, ast.arg) and argument.annotation:
+            argument.annotation = named.visit(argument.annotation)
+    return f"({ast.unparse(node.args)})", shown and ast.unparse(named.visit(shown))
+
+
+class Named(ast.NodeTransformer):
+    """Classes of the package in an annotation by their full names, shown short: several are called Layer."""
+
+    def __init__(self, names):
+        self.names = names
+
+    def visit_Name(self, node):
+        found = self.names.get(node.id)
+        if inspect.isclass(found) and found.__module__.startswith("npdvae.") and "<" not in found.__qualname__:
+            return ast.UnaryOp(ast.Invert(), ast.Name(f"{found.__module__}.{found.__qualname__}", ast.Load()))
+        return node
 
 
 def resolve(app, env, node, contnode):
@@ -95,6 +119,7 @@ def resolve(app, env, node, contnode):
 def setup(app):
     app.connect("autodoc-process-docstring", process)
     app.connect("autodoc-process-signature", signature)
+    app.connect("autodoc-skip-member", skip)
     app.connect("builder-inited", add_field_comments)
     app.connect("missing-reference", resolve)
     return {"parallel_read_safe": True}
