@@ -125,11 +125,16 @@ def put(text, begin, lines):
     return f"{head}{begin}\n{lines}\n{END}{rest.split(END, 1)[1]}"
 
 
+def page():
+    """docs/latents.md with its tables from what is stored."""
+    text = put(PAGE.read_text(), BEGIN, table(grouped(STORE)))
+    return put(text, BEGIN_MNIST, mnist_table(grouped(MNIST)))
+
+
 def main(folders):
     if folders:
         store(folders)
-    text = put(PAGE.read_text(), BEGIN, table(grouped(STORE)))
-    PAGE.write_text(put(text, BEGIN_MNIST, mnist_table(grouped(MNIST))))
+    PAGE.write_text(page())
 
 
 if __name__ == "__main__":

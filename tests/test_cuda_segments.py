@@ -56,7 +56,16 @@ def test_every_estimator_in_segments_is_the_readable_step(ops, key):
     assert found.capturing and len(found.graphs) == 5                # encode, decode, their adjoints, the update
 
 
-@pytest.mark.parametrize("name", CASES)
+UNSERVED = [name for name, options in CASES.items() if "microbatch" in options or ":" in options.get("optimizer", "")]
+
+
+@pytest.mark.parametrize("name", UNSERVED)
+def test_microbatches_and_rules_without_a_kernel_are_left_to_the_readable_engine(ops, name):
+    with pytest.raises(ValueError, match="microbatches are added up|optimizer .* has no captured kernel"):
+        make(Segmented, f8, ops, **CASES[name])
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name not in UNSERVED])
 def test_segments_serve_every_layer_likelihood_prior_and_part_of_ones_own(ops, name):
     expected, found = (make(kind, f8, table, **CASES[name]) for kind, table in ((Readable, NUMPY), (Segmented, ops)))
     agree(found, expected, f8, ORDER)

@@ -160,7 +160,7 @@ def make(kind, dtype, ops, estimator="rloo", latent=None, likelihood=None, pixel
     params = {k: v.astype(dtype) for k, v in params.items()}
     state = part.init_state(rng.Generator(1), pixels)
     state = {k: v.astype(dtype) if v.dtype.kind == "f" else v for k, v in state.items()} if state else None
-    engine.load(TrainState(params, {k: np.asarray(v) for k, v in rule.init(params).items()}, state, 4))
+    engine.load(TrainState(params, optimizers.get(optimizer).init(params), state, 4))
     return engine
 
 

@@ -30,7 +30,8 @@ class Codebook:
             base = np.sqrt(-2 * np.log(u[0]) / C) * np.cos(2 * math.pi * u[1])      # [T, K, C], Box and Muller
             w = (2 * rng.uniform((1, T, C, C))[0] - 1) / math.sqrt(C)               # [T, C, C]
             return {"latent.base": base.astype(dtype), "latent.transform": w.astype(dtype)}
-        return {"latent.codebook": self.placed((2 * u[0] - 1) / K).astype(dtype)}
+        e = (2 * u[0] - 1) / K                                      # [T, K, C], on the host like all first parameters
+        return {"latent.codebook": (e / np.linalg.norm(e, axis=-1, keepdims=True) if self.cosine else e).astype(dtype)}
 
     def placed(self, e):
         """Codes where they may lie: on the unit sphere where the distance is the cosine."""
