@@ -35,6 +35,7 @@ nb_merge_streams = True
 nb_execution_show_tb = True
 
 autodoc_member_order = "bysource"
+viewcode_follow_imported_members = False        # an alias of dict has no source to show
 autodoc_inherit_docstrings = False
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
