@@ -51,6 +51,28 @@ def test_kl_weight_scales_the_kl_part_alone():
     assert np.abs(at[1] - at[0]).max() > 0.01
 
 
+def through(options, scale):
+    """Gumbel-Softmax in the layer: its estimator, the draw, (dh, grads), and the arguments of the backward."""
+    noise, estimator = np.random.default_rng(3), estimators.get("gumbel_softmax", **options)
+    latent = Categorical(2, 3, estimator, OPS)
+    h, cost, dz = noise.normal(size=(4, 6)), noise.normal(size=(1, 4)), noise.normal(size=(1, 4, 6))
+    state = latent.init_state(rng.Generator(1), 5)
+    _, kept = latent.forward({}, h, rng.Generator(0), state)
+    found = latent.backward({}, kept, cost, dz, state, kl_weight=0.3, scale=scale)
+    return estimator, kept.draw, found, (cost, dz.reshape(1, 4, 2, 3), state)
+
+
+def test_a_kl_of_the_estimators_own_joins_its_gradient():
+    estimator, draw, (dh, grads), arguments = through({"kl": "concrete"}, 0.25)
+    expected = estimator.backward(draw, *arguments) + 0.3 * estimator.rows_kl_backward(draw)
+    assert np.abs(dh - 0.25 * expected.reshape(4, 6)).max() <= 1e-14 * np.abs(expected).max() and grads == {}
+
+
+def test_learned_entries_have_their_gradients_by_name():
+    estimator, draw, (_, grads), arguments = through({"anneal": "learned"}, 0.5)        # 4 examples, half of each
+    assert grads == {"estimator.log_temperature": 2.0 * estimator.learn(draw, *arguments)["log_temperature"]}
+
+
 @pytest.mark.parametrize("arguments, message", [
     ((0, 3), "latents must be at least 1"), ((2, 0), "categories must be at least 1"),
     ((2, 3, "gauss"), "unknown prior"),
