@@ -76,7 +76,7 @@ def test_a_peer_rests_until_it_is_over_or_its_step_is_done_or_all_is():
 
 
 def test_a_long_wait_sleeps_and_says_how_long_it_was_busy():
-    """0.3 s of which the processor sees less than a fifth: 0.1 ms of turns, then naps."""
+    """0.3 s of which the processor sees less than half: 0.1 ms of turns, then naps, which cost a call each."""
     counters, found = np.zeros(1, np.int64), []
     assert wait_for(counters, 0, 0) == 0
     waiter = threading.Thread(target=lambda: found.append(wait_for(counters, 0, 1)), daemon=True)
@@ -85,7 +85,7 @@ def test_a_long_wait_sleeps_and_says_how_long_it_was_busy():
     time.sleep(0.3)
     counters[0] = 1
     waiter.join(5)
-    assert time.process_time() - before < 0.06
+    assert time.process_time() - before < 0.15
     assert 0 < found[0] < 0.3e9
 
 
