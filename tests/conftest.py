@@ -6,6 +6,7 @@ matches no line of ALLOWED_SKIPS then fails the run.
 """
 import os
 import re
+import signal
 
 for pool in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):    # before NumPy is imported: products
     os.environ.setdefault(pool, "1")            # are small here, and a second thread of BLAS would only spin
@@ -30,8 +31,13 @@ skipped = []
 
 
 def pytest_configure(config):
-    """A dropped imaginary part is an error. Said here and not in pyproject.toml, which would import NumPy too early."""
+    """A dropped imaginary part is an error. Said here and not in pyproject.toml, which would import NumPy too early.
+
+    A shell's background job ignores Ctrl-C, and so would everything that tests of signals start.
+    """
     config.addinivalue_line("filterwarnings", "error::numpy.exceptions.ComplexWarning")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def note_skip(report):
