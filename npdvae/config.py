@@ -72,7 +72,8 @@ class Config:
     engine: str = option("auto", "auto takes the fused or captured engine where it can, else the segmented one, which "
                          "runs any latent's and estimator's own code between compiled layers, else the readable one",
                          choices=("auto", "readable", "segmented"))
-    threads: int | None = option(None, "threads of the CPU backends (default, and at most: all cores)", metavar="N")
+    threads: int | None = option(None, "workers of the compiled CPU engines, OpenBLAS threads of the "
+                                "readable one (default, and at most: all cores)", metavar="N")
     device: int = option(0, "CUDA device of the cupy backend", metavar="N")
     matmul_precision: str = option("float32", "matrix products of the cupy backend", choices=("float32", "tf32"))
     dtype: str = option("float32", "precision of parameters and arithmetic", choices=("float32", "float64"))

@@ -31,8 +31,8 @@ class Recipe(NamedTuple):
 class StepSpec:
     """Everything that a step's numbers depend on but the data, the parameters and the scalars of the step.
 
-    A name is that of the registered class; one of the user's own, or a subclass, is "module:Class": no engine but the
-    readable one knows it. None: the latent has no such part.
+    A name is that of the registered class; one of the user's own, or a subclass, is "module:Class": no engine of
+    whole steps knows it. None: the latent has no such part.
     """
 
     network: str                                # "mlp", of encoder and decoder

@@ -18,7 +18,7 @@ from npdvae.state import TrainState
 
 
 def reason_unsupported(model, recipe) -> str | None:
-    """Why the readable engine must serve on this machine, in a few words, or None where the fused one can."""
+    """Why whole steps cannot be fused on this machine, in a few words, or None where they can."""
     return target.reason_unfit() or unsupported(describe.describe(model, recipe))
 
 

@@ -2,7 +2,8 @@
 
     A pixels, encoder | B decoder, cost | C decoder backward | W weights of rows | D encoder backward, update
 
-Where the update needs the whole gradient first, D keeps that, and E is the update.
+Where the latent reads no gradient at its rows, C is empty and W is the decoder's backward. Where the update needs the
+whole gradient first, D keeps that, and E is the update.
 """
 from __future__ import annotations
 

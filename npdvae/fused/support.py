@@ -1,4 +1,4 @@
-"""What the fused engine can run, decided from the description of a step."""
+"""What the engines of this folder can run, decided from the description of a step."""
 from __future__ import annotations
 
 from npdvae.backends.numba_backend import NUMBERS
@@ -65,7 +65,7 @@ def unsegmented(spec: StepSpec) -> str | None:
 
 
 def unsupported(spec: StepSpec) -> str | None:
-    """Why the readable engine must serve, in a few words, or None where the fused one can."""
+    """Why whole steps cannot be fused, in a few words, or None where they can."""
     if reason := unfit(spec) or whole_gradient(spec):
         return reason
     if len(spec.encoder) < 3:

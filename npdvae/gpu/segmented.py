@@ -11,7 +11,7 @@ from npdvae.state import LEARNED, TrainState, learned, take_back
 
 
 class Segmented(Replayed):
-    """Any latent, estimator, prior and likelihood, on one stream; only a microbatch is the readable engine's.
+    """Any latent, estimator, prior and likelihood; no microbatches, no network or optimizer of one's own.
 
     An exception leaves the state of the last whole step. Raises ValueError for what `support.unsegmented` names.
     """

@@ -1,4 +1,4 @@
-"""What the captured engine can run, decided from the description of a step."""
+"""What the engines of this folder can run, decided from the description of a step."""
 from __future__ import annotations
 
 import functools
