@@ -14,9 +14,10 @@ from npdvae import backends, data, latents, likelihoods, memory, optimizers, rng
 from npdvae.config import Config, with_defaults
 from npdvae.data.binarize import prepare
 from npdvae.describe import Recipe
-from npdvae.engine import Readable, cores
+from npdvae.engine import Readable
 from npdvae.evaluation import Split
 from npdvae.model import DiscreteVAE
+from npdvae.process import cores
 from npdvae.state import TrainState
 
 

@@ -1,7 +1,6 @@
 """Engines run many steps at a time; this is the readable one, the reference that the fast ones are tested against."""
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -13,11 +12,6 @@ from npdvae.describe import Recipe
 from npdvae.optimizers.base import clip_norm
 from npdvae.state import TrainState, learned, merge, take_back
 from npdvae.step import step
-
-
-def cores():
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def indices(order, images):

@@ -1,4 +1,4 @@
-"""What a process needs that runs a command: a signal ends it with one line at any instant, its streams are there.
+"""What a process has: its cores; and, where it runs a command, one line for a signal at any instant, and its streams.
 
 Nothing here acts in a program that only imports the package.
 """
@@ -21,6 +21,11 @@ class Interrupted(Exception):
     def __init__(self, number: int = signal.SIGINT):
         super().__init__(f"interrupted by {signal.Signals(number).name}")
         self.code = 128 + number
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def is_command() -> bool:

@@ -17,16 +17,17 @@ import pytest
 
 from npdvae import backends, build, estimators, latents, likelihoods, optimizers, rng
 from npdvae.describe import Recipe
-from npdvae.engine import Readable, cores
+from npdvae.engine import Readable
 from npdvae.fused import Segmented, reason_unsegmented, support, workers
 from npdvae.fused.segments import A, B, C, D, E, W
 from npdvae.latents.base import Latent
 from npdvae.latents.categorical import Categorical
-from npdvae.likelihoods.bernoulli import Bernoulli
 from npdvae.model import DiscreteVAE
 from npdvae.optimizers.base import Optimizer
+from npdvae.process import cores
 from npdvae.state import TrainState
 from tests.test_numba_fused import TOLERANCE, images
+from tests.test_own_parts import TenthOfBCE
 
 NUMPY, NUMBA = backends.load("numpy"), backends.load("numba")
 f4 = np.float32
@@ -116,17 +117,6 @@ class Choice(Latent):
     def sample(self, params, q, rng, samples):
         u = rng.uniform((samples, *q.z.shape), q.z.dtype)           # [S, B, D, K]
         return (q.z + u).argmax(-1)
-
-
-class TenthOfBCE(Bernoulli):
-    """A tenth of the binary cross-entropy."""
-
-    def forward(self, params, a, x):
-        return 0.1 * super().forward(params, a, x)
-
-    def backward(self, params, dcost, a, x, weights=None):
-        da, grads = super().backward(params, dcost, a, x)
-        return 0.1 * da, grads
 
 
 class Lars(Optimizer):

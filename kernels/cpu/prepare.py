@@ -19,6 +19,7 @@ from numba import config, types
 from npdvae.kernels.cpu import calls, store
 from npdvae.kernels.cpu.fused_worker import work
 from npdvae.kernels.cpu.interrupt import noted
+from npdvae.process import cores
 
 MOST = 4                                        # helpers: each takes some 150 MB
 FEW = 2                                         # kernels that are compiled sooner than helpers start
@@ -109,11 +110,10 @@ def kill(processes):
 
 def count(kernels):
     """How many helpers compile; this process, if none."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     interpreter = pathlib.Path(sys.executable or "").name.lower().startswith("python")
-    if min(cores, kernels - FEW) < 2 or store.folder() is None or not interpreter or os.name != "posix":
+    if min(cores(), kernels - FEW) < 2 or store.folder() is None or not interpreter or os.name != "posix":
         return 0
-    return min(cores, MOST, kernels // 2)
+    return min(cores(), MOST, kernels // 2)
 
 
 def feed(process, todo, progress):

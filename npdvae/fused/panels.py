@@ -8,10 +8,11 @@ import numpy as np
 from numba import config
 
 from npdvae import describe
-from npdvae.engine import Readable, cores
+from npdvae.engine import Readable
 from npdvae.kernels.cpu import jobs
 from npdvae.kernels.cpu.pace import ENTRIES
 from npdvae.kernels.cpu.prepare import ready
+from npdvae.process import cores
 
 DENSITY = 0.3                                   # share of ones where adding rows costs as much as a dense product
 MOST_WORKERS = 64

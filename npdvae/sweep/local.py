@@ -1,12 +1,12 @@
 """The engine that needs nothing: one process per task on this machine, so many at a time."""
 from __future__ import annotations
 
-import os
 import subprocess
 import time
 from collections import deque
 from collections.abc import Iterator
 
+from npdvae.process import cores
 from npdvae.sweep import tasks
 
 
@@ -30,11 +30,6 @@ def run(plan: tasks.Plan, names: list[str]) -> Iterator[str]:
                     yield name
     finally:
         tasks.stop([process for _, process in running.values()])
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def share(jobs: int | None, threads: int | None, count: int) -> tuple[int, int]:
