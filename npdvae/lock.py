@@ -25,21 +25,22 @@ def held(folder: pathlib.Path):
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise ValueError(f"{folder / NAME}: not a regular file")
-        try:
-            take(descriptor)
-        except OSError as error:
-            if error.errno not in WITHOUT:
-                raise ValueError(f"{folder}: another process is writing to this run") from None
+        if not take(descriptor):
+            raise ValueError(f"{folder}: another process is writing to this run")
         yield
     finally:
         os.close(descriptor)                    # and with it the lock
 
 
-def take(descriptor: int):
-    """Lock an open file for this process, or raise OSError at once."""
-    if sys.platform == "win32":
-        import msvcrt
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+def take(descriptor: int) -> bool:
+    """Lock an open file for this process, at once; False where another has it."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in WITHOUT
+    return True

@@ -41,9 +41,5 @@ def taken(path: pathlib.Path) -> bool:
 
 def take(file: IO[str]) -> bool:
     """Lock an open file at once, or not at all; closing it gives the lock back."""
-    try:
-        file.seek(2 ** 30)                      # on Windows locks are of bytes: one that nobody reads
-        npdvae.lock.take(file.fileno())
-    except OSError as error:
-        return error.errno in npdvae.lock.WITHOUT
-    return True
+    file.seek(2 ** 30)                          # on Windows locks are of bytes: one that nobody reads
+    return npdvae.lock.take(file.fileno())
