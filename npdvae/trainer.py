@@ -147,9 +147,8 @@ class Trainer:
         reached = {name: metrics.elbo(line, name) for name in ("train", "test", "validation")
                    if name != "validation" or job.validation is not None}
         better = "validation" in reached and reached["validation"].negative_elbo < self.best
-        if better:
+        if better:                              # saved first: a checkpoint that knows of it never stands without it
             self.best = reached["validation"].negative_elbo
-        if better:                              # first: a checkpoint that knows of it never stands without it
             self.save(self.folder / "best.safetensors")
         path = self.save()
         held = f"  validation {reached['validation'].negative_elbo:.2f}" if "validation" in reached else ""
