@@ -14,6 +14,9 @@ for pool in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):    #
 import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
+from npdvae import backends  # noqa: E402
+from tests.cuda.places import PLACES, place  # noqa: E402
+
 settings.register_profile("npdvae", derandomize=True, deadline=None, print_blob=False,
                           suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 settings.load_profile("npdvae")
@@ -70,6 +73,19 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.section("skips that tests/conftest.py does not allow")
         for line in refused_skips:
             terminalreporter.line(line)
+
+
+@pytest.fixture(scope="module", params=PLACES)
+def cupy(request):
+    """CuPy of a place where CUDA tests run, one after the other."""
+    with place(request.param) as module:
+        yield module
+
+
+@pytest.fixture(scope="module")
+def ops(cupy):
+    """The op table of that place."""
+    return backends.load("cupy")
 
 
 @pytest.fixture(scope="session")

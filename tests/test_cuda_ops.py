@@ -6,22 +6,10 @@ from npdvae import backends, rng
 from npdvae.kernels.cuda import launch
 from tests import test_numba_ops
 from tests.cuda import emulator
-from tests.cuda.places import PLACES, place
 
 f4, f8 = np.float32, np.float64
 EPS = float(np.finfo(f4).eps)
 REFERENCE = backends.load("numpy")
-
-
-@pytest.fixture(scope="module", params=PLACES)
-def cupy(request):
-    with place(request.param) as module:
-        yield module
-
-
-@pytest.fixture(scope="module")
-def ops(cupy):
-    return backends.load("cupy")
 
 
 draw = np.random.default_rng(11)

@@ -10,7 +10,6 @@ from npdvae.engine import Readable
 from npdvae.gpu.segmented import Segmented
 from tests import strategies
 from tests.cuda import cupy_stand_in, emulator, problem
-from tests.cuda.places import PLACES, place
 from tests.test_cuda_step import Uncapturable, gap
 from tests.test_numba_segments import CASES, ORDER, Squashed, assert_same_bits, make
 
@@ -18,17 +17,6 @@ f4, f8 = np.float32, np.float64
 NUMPY = backends.load("numpy")
 # Of the largest entry: rounding over 6 to 10 steps; float32 by test_cuda_step, float64 by its sums in another order.
 TOLERANCE = {f4: 1e-4, f8: 1e-11}
-
-
-@pytest.fixture(scope="module", params=PLACES)
-def cupy(request):
-    with place(request.param) as module:
-        yield module
-
-
-@pytest.fixture(scope="module")
-def ops(cupy):
-    return backends.load("cupy")
 
 
 def agree(found, expected, dtype, *orders):

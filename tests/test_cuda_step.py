@@ -14,21 +14,9 @@ from npdvae.gpu.streams import Streams
 from npdvae.kernels.cuda import launch
 from tests import strategies
 from tests.cuda import cupy_stand_in, emulator, problem
-from tests.cuda.places import PLACES, place
 
 f4, f8 = np.float32, np.float64
 NUMPY = backends.load("numpy")
-
-
-@pytest.fixture(scope="module", params=PLACES)
-def cupy(request):
-    with place(request.param) as module:
-        yield module
-
-
-@pytest.fixture(scope="module")
-def ops(cupy):
-    return backends.load("cupy")
 
 
 # estimator, its options, other settings: every kernel, every branch of the plan
