@@ -16,6 +16,7 @@ import time
 
 import numpy as np
 import pytest
+from numba.core.compiler import CompileResult
 from safetensors.numpy import load_file
 
 from npdvae.kernels.cpu import calls, interrupt, jobs, prepare, store, target
@@ -321,9 +322,11 @@ def test_a_kernel_shows_nothing_but_itself():
     """No copy of what it calls can be taken for another's."""
     prepare.compile_one("report")
     kernel, signature = prepare.unit("report")
-    library = kernel._compiler.compile(signature.args, signature.return_type).library
-    seen = [f.name for f in library._final_module.functions if not f.is_declaration and f.linkage.name != "internal"]
-    assert seen and set(seen) <= library.own
+    match kernel._compiler.compile(signature.args, signature.return_type):
+        case CompileResult(library=code):
+            functions = code._final_module.functions
+    seen = [f.name for f in functions if not f.is_declaration and f.linkage.name != "internal"]
+    assert seen and set(seen) <= code.own
 
 
 def test_addresses_are_those_of_the_kinds_asked_for():

@@ -8,6 +8,7 @@ import inspect
 import numpy as np
 from numba import config, types
 from numba.core import cgutils
+from numba.core.compiler import CompileResult
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
@@ -51,8 +52,9 @@ def address(kind):
     """Of the machine code of a kind of job, which is compiled or loaded where it must be."""
     made, types_ = JOBS[kind], signature(JOBS[kind], OF_JOB)
     made.compile(types_)
-    result = made.overloads[types_.args]
-    return result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
+    match made.overloads[types_.args]:
+        case CompileResult(library=code, fndesc=function):
+            return code.get_pointer_to_function(function.llvm_func_name)
 
 
 def alike():
