@@ -6,7 +6,7 @@ as many samples, and the same estimator in PyTorch where bench.peers has it. Res
 import argparse
 import time
 
-from bench import contest, tables, tasks, turns
+from bench import tables, tasks, turns
 from npdvae import estimators
 
 PEERS = ("straight_through_gumbel", "gumbel_softmax", "reinmax", "rebar", "disarm", "vimco")
@@ -27,13 +27,7 @@ def main():
     arguments = parser.parse_args()
     names = [n for n in estimators.names() if n not in ELSEWHERE and n in (arguments.only or estimators.names())]
     results = turns.Results("estimators", "ms/step", fresh=not (arguments.resume or arguments.only))
-    servers = {name: contest.Contestant(name, module="bench.server") for name in ["npdvae", *arguments.peers]}
-    for row in arguments.rows:
-        for name in names:
-            if not (arguments.resume and results.has(row, name)):
-                results.add(row, name, one(row, name, servers, arguments))
-    for server in servers.values():
-        server.close()
+    turns.all_of(arguments.rows, names, one, results, arguments)
     tables.main()
 
 
@@ -43,13 +37,8 @@ def one(row, name, servers, arguments):
     entrants = [turns.Entrant("npdvae", servers["npdvae"], task),
                 turns.Entrant("reference", servers["npdvae"], tasks.reference(task))]
     entrants += [turns.Entrant(peer, servers[peer], task) for peer in arguments.peers if name in PEERS]
-    for e in entrants:
-        e.ask("open")
     bounds = {"npdvae": OURS, "reference": REFERENCE, **dict.fromkeys(arguments.peers, PEER)}
-    errors = {} if arguments.no_check else turns.held_against(entrants, bounds)
-    found = turns.times(entrants, arguments.rounds, arguments.seconds)
-    for e in entrants:
-        e.ask("close")
+    errors, found = turns.measured(entrants, None if arguments.no_check else bounds, arguments)
     S = estimators.get(name).evaluations(task.D, task.K)
     entry = {"D": task.D, "K": task.K, "evaluations": S, "reference": entrants[1].task.estimator,
              "validation_error": errors, "rounds": found, "median": {n: turns.median(t) for n, t in found.items()},

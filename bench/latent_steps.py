@@ -32,13 +32,7 @@ def main():
     arguments = parser.parse_args()
     fresh = not arguments.resume and set(arguments.only) == set(LATENTS)
     results = turns.Results("latent_steps", "ms/step", fresh)
-    servers = {name: contest.Contestant(name, module="bench.server") for name in ["npdvae", *arguments.peers]}
-    for row in arguments.rows:
-        for name in arguments.only:
-            if not (arguments.resume and results.has(row, name)):
-                results.add(row, name, one(row, name, servers, arguments))
-    for server in servers.values():
-        server.close()
+    turns.all_of(arguments.rows, arguments.only, one, results, arguments)
     tables.main()
 
 
@@ -47,12 +41,7 @@ def one(row, name, servers, arguments):
     began, task = time.perf_counter(), task_of(row, name)
     entrants = [turns.Entrant(make, server, task) for make, server in servers.items()
                 if name == "vq" or make != "vector-quantize"]
-    for e in entrants:
-        e.ask("open")
-    errors = turns.held_against(entrants, BOUNDS)
-    found = turns.times(entrants, arguments.rounds, arguments.seconds)
-    for e in entrants:
-        e.ask("close")
+    errors, found = turns.measured(entrants, BOUNDS, arguments)
     entry = {"D": task.D, "K": task.K, "validation_error": errors, "rounds": found, **contest.summary(found)}
     medians = "  ".join(f"{make} {ms:.3g}" for make, ms in entry["median"].items())
     print(f"{row:7}{name:10} {medians} ms; {entry['best_ratio']:.2f} times the best peer ({entry['best_peer']})  "

@@ -51,6 +51,28 @@ def ratio(above, below):
     return {"median": middle, "low": low, "high": high}
 
 
+def measured(entrants, bounds, arguments):
+    """Errors by `bounds`, none where they are None, and times by the rounds and seconds of a command's arguments."""
+    for e in entrants:
+        e.ask("open")
+    errors = {} if bounds is None else held_against(entrants, bounds)
+    found = times(entrants, arguments.rounds, arguments.seconds)
+    for e in entrants:
+        e.ask("close")
+    return errors, found
+
+
+def all_of(rows, names, one, results, arguments):
+    """Add what `one(row, name, servers, arguments)` finds to the results, but for what they hold on --resume."""
+    servers = {name: contest.Contestant(name, module="bench.server") for name in ["npdvae", *arguments.peers]}
+    for row in rows:
+        for name in names:
+            if not (arguments.resume and results.has(row, name)):
+                results.add(row, name, one(row, name, servers, arguments))
+    for server in servers.values():
+        server.close()
+
+
 class Results:
     """bench/results/NAME.json, written whole after every entry; `fresh` drops what an earlier run has left."""
 

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from bench import tasks
+from bench.peers.torch_peer import TorchPeer
 from bench.problem import LR, dataset
 from npdvae import rng
 
@@ -40,12 +41,7 @@ class TorchModel:
     def after(self):
         """What follows the update of the layers."""
 
-    def mlp(self, name, x):
-        for i in range(self.layers):
-            x = F.linear(x, self.params[f"{name}.{i}.weight"].T, self.params[f"{name}.{i}.bias"])
-            if i < self.layers - 1:
-                x = F.relu(x)
-        return x
+    mlp = TorchPeer.mlp
 
     def cost(self, rows, x):
         """-log p(x | rows): [..., B, F] -> [..., B]."""
