@@ -2,32 +2,20 @@
 from __future__ import annotations
 
 import argparse
-import math
 import pathlib
 import statistics
 import sys
 from dataclasses import replace
 
-from npdvae import backends, checkpoint, lock, metrics, plots, report, saved, schedules
 from npdvae import build as building
+from npdvae import checkpoint, lock, metrics, plots, report, resuming
 from npdvae.cli import guarded
-from npdvae.config import FIELDS, PARTS, Config, with_defaults
+from npdvae.config import Config, with_defaults
 from npdvae.presets import PRESETS
 from npdvae.process import Interrupted, over
-from npdvae.settings import (
-    add_arguments,
-    from_mapping,
-    load_toml,
-    own_code,
-    refuse_code,
-    refuse_idle,
-    resolve,
-    to_toml,
-)
+from npdvae.settings import add_arguments, own_code, refuse_idle, resolve, to_toml
 from npdvae.trainer import Trainer
 
-MAY_CHANGE = ("epochs", "backend", "engine", "threads", "device", "checkpoint_every", "keep_checkpoints", "tensorboard",
-              "figures", "data_dir")                # none of these changes the trajectory, but to rounding
 MANY_CODES = 2 ** 16                            # decoded at every step
 
 
@@ -112,57 +100,17 @@ def resume(folder: pathlib.Path, arguments, file, preset, trust=False) -> int:
     if file is not None:
         raise ValueError("--resume goes on with the run's own settings: drop --config")
     with lock.held(folder):
-        return resume_held(folder, arguments, trust)
-
-
-def resume_held(folder: pathlib.Path, arguments, trust) -> int:
-    """The same, the folder held."""
-    found, refused = saved.load(folder) if checkpoint.listing(folder) else (None, [])
-    for line in refused:
-        print(f"{line}; going on from {found.path.name}" if found else line)
-    kept = settings_of(folder, found)
-    if not trust:
-        refuse_code(vars(kept), folder, allowed=[n for n in PARTS if arguments.get(n) == getattr(kept, n)])
-    kept = with_defaults(kept)
-    wanted = with_defaults(resolve({**vars(kept), **arguments}) if arguments else kept)
-    refuse_idle(arguments, wanted)
-    for name in FIELDS:
-        if name not in MAY_CHANGE and getattr(wanted, name) != getattr(kept, name):
-            raise ValueError(f"--resume {folder}: {kept.flag(name)} is {getattr(kept, name)} in the run and "
-                             f"{getattr(wanted, name)} here; the run can only go on as it began")
-    if wanted.epochs != kept.epochs and wanted.lr_schedule in schedules.OVER_THE_RUN:
-        raise ValueError(f"--resume {folder}: --epochs is {kept.epochs} in the run and {wanted.epochs} here, but its "
-                         f"{wanted.lr_schedule} learning rate falls over the whole run: another length is another run")
-    if found is not None:                       # before anything of the size that the settings claim is made
-        saved.fit(found, building.build_model(wanted, math.prod(found.shape), backends.load("numpy")))
-    trainer = Trainer(ready(wanted), folder)
-    trainer.resume(found)
-    step, total = trainer.engine.state.step, wanted.epochs * trainer.job.steps_per_epoch
-    if step >= total:
-        done = step // trainer.job.steps_per_epoch
-        print(f"nothing to do: {folder} has done its {done} epochs; give more with --epochs")
-        return 0
-    metrics.write_text(folder / "config.toml", to_toml(wanted))     # its new length, so that it can be resumed again
-    print(f"resuming {folder} at step {step} of {total}")
-    return finish(trainer)
-
-
-def settings_of(folder: pathlib.Path, found: saved.Saved | None) -> Config:
-    """The settings in config.toml; where it is damaged or gone, those in the checkpoint, and that is said."""
-    path = folder / "config.toml"
-    try:
-        config = Config(**from_mapping(load_toml(path), str(path))).check()
-    except (ValueError, OSError) as error:
-        if found is None:
-            raise
-        print(f"{error}; going on with the settings in {found.path.name}")
-        return found.config
-    if found is not None:
-        for name in FIELDS:
-            if name not in MAY_CHANGE and getattr(config, name) != getattr(found.config, name):
-                raise ValueError(f"{path}: {name} is {getattr(config, name)!a:.80}, and {found.path.name} has "
-                                 f"{getattr(found.config, name)!a:.80}")
-    return config
+        config, found = resuming.agreed(folder, arguments, trust)
+        trainer = Trainer(ready(config), folder)
+        trainer.resume(found)
+        step, total = trainer.engine.state.step, config.epochs * trainer.job.steps_per_epoch
+        if step >= total:
+            done = step // trainer.job.steps_per_epoch
+            print(f"nothing to do: {folder} has done its {done} epochs; give more with --epochs")
+            return 0
+        metrics.write_text(folder / "config.toml", to_toml(config))     # its new length, to be resumed again
+        print(f"resuming {folder} at step {step} of {total}")
+        return finish(trainer)
 
 
 def finish(trainer: Trainer) -> int:
