@@ -7,6 +7,9 @@ import sys
 
 import pytest
 
+from tests.campaign import __main__ as campaign
+from tests.campaign.base import Tally
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FILES = sorted([*(ROOT / "npdvae").rglob("*.py"), *(ROOT / "kernels").rglob("*.py")])
 RUN_TEXT = {"eval", "exec", "compile", "__import__"}
@@ -99,3 +102,10 @@ def test_a_share_of_the_campaign_finds_nothing():
     tried, failed = re.search(r"^(\d+) tries, (\d+) failed", done.stdout, re.M).groups()
     assert (done.returncode, int(failed)) == (0, 0), done.stdout + done.stderr
     assert int(tried) > 900
+
+
+def test_a_part_of_the_campaign_takes_the_place_of_its_own_rows_alone():
+    page = "\n" + campaign.table([(Tally("one", 3, 1, [], "said"), 0), (Tally("two (b)", 1000, 0, [("", "")]), 0)])
+    new = campaign.table([(Tally("two (b)", 2000), 0), (Tally("three", 1), 0)], campaign.rows_of(page))
+    assert new.splitlines()[2:] == ["| one | 3 | 1 | 0 | said |", "| two (b) | 2,000 |  | 0 |  |",
+                                    "| three | 1 |  | 0 |  |"]

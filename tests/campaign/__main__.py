@@ -22,7 +22,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--share", type=float, default=1.0, help="of every count (default: 1; the suite runs 0.004)")
     p.add_argument("--only", nargs="+", choices=KINDS, default=KINDS, metavar="KIND", help=", ".join(KINDS))
     p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--write", action="store_true", help="put the table into docs/reliability.md")
+    p.add_argument("--write", action="store_true",
+                   help="put the table into docs/reliability.md; with --only: these kinds' rows, beside what is there")
     return p
 
 
@@ -44,13 +45,18 @@ def campaign(kinds, share=1.0, seed=0, say=print) -> list[tuple[Tally, float]]:
     return found
 
 
-def table(found) -> str:
-    """The tallies as a page shows them."""
-    lines = ["| attack | tried | refused | failed |", "|---|---|---|---|"]
+def table(found, rows=None) -> str:
+    """The tallies as a page shows them, in place of earlier rows {attack: line} of the same attacks."""
+    rows = dict(rows or {})
     for t, _ in found:
-        name, refused = f"{t.name} ({t.note})" if t.note else t.name, f"{t.refused:,}" if t.refused else ""
-        lines.append(f"| {name} | {t.tried:,} | {refused} | {len(t.failures)} |")
-    return "\n".join(lines) + "\n"
+        refused = f"{t.refused:,}" if t.refused else ""
+        rows[t.name] = f"| {t.name} | {t.tried:,} | {refused} | {len(t.failures)} | {t.note} |"
+    return "\n".join(["| attack | tried | refused | failed | |", "|---|---|---|---|---|", *rows.values()]) + "\n"
+
+
+def rows_of(page: str) -> dict[str, str]:
+    """The rows of a table: {attack: line}."""
+    return {line[2:].split(" | ")[0]: line for line in page.splitlines()[3:] if line.startswith("| ")}
 
 
 def main(argv=None) -> int:
@@ -62,7 +68,9 @@ def main(argv=None) -> int:
     print(f"\n{tried} tries, {failed} failed, {seconds:.0f} s\n\n{table(found)}")
     if arguments.write:
         head, _, rest = PAGE.read_text().partition(BEGIN)
-        PAGE.write_text(head + BEGIN + "\n" + table(found) + "\n" + END + rest.partition(END)[2])
+        before, _, rest = rest.partition(END)
+        kept = {} if set(arguments.only) == set(KINDS) else rows_of(before)
+        PAGE.write_text(head + BEGIN + "\n" + table(found, kept) + "\n" + END + rest)
     return 1 if failed else 0
 
 

@@ -1,4 +1,4 @@
-"""SIGKILL at random instants, of trainings and of compiling ones, and resume to the bits of an undisturbed run."""
+"""SIGKILL at random instants, of trainings, first runs and sweeps, and resume to the bits of an undisturbed run."""
 from __future__ import annotations
 
 import os
@@ -11,7 +11,7 @@ import sys
 import time
 
 from npdvae import checkpoint, process, train
-from tests import hostile
+from tests import hostile, sweeps
 from tests.campaign.base import Child, Tally, child, quiet
 from tests.campaign.faults import bits
 
@@ -95,9 +95,11 @@ def killed(place, backend, kills, seed, number=signal.SIGKILL) -> Tally:
 
 
 def compiling(place, kills, seed) -> Tally:
-    """A first start with an empty cache, killed while it compiles, then left alone."""
-    tally = Tally("SIGKILL while the kernels are compiled into an empty cache, then resumed or begun again")
-    r = random.Random(seed)
+    """A first start with an empty cache, killed while it compiles, then left alone: the bits of a warm run."""
+    tally = Tally("SIGKILL during a first run that compiles into an empty cache, then resumed or begun again: "
+                  "the bits of a later run")
+    r, later = random.Random(seed), place / "later"
+    child(train.main, [*words("numba"), "--out", str(later)])
     for case in range(kills):
         cache, run = place / f"cache{case}", place / f"cold{case}"
         environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "PYTHONPATH": str(ROOT)}
@@ -109,14 +111,45 @@ def compiling(place, kills, seed) -> Tally:
         if (run / "config.toml").exists():
             command = [sys.executable, "-m", "npdvae.train", "--resume", str(run)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        tally.add(f"--only kills --seed {seed}, compile kill {case}",
-                  None if done.returncode == 0 and "Traceback" not in done.stderr else done.stderr[-300:])
+        good = done.returncode == 0 and "Traceback" not in done.stderr
+        fault = None if good and bits(run) == bits(later) else "other bits at its end" if good else done.stderr[-300:]
+        tally.add(f"--only kills --seed {seed}, compile kill {case}", fault)
         shutil.rmtree(cache, ignore_errors=True)
     return tally
 
 
+def disturbed(sweep, out, seconds):
+    """A sweep that is killed after so many seconds, or one of its tasks at work."""
+    sweeps.until(out.exists)
+    if seconds is None:
+        sweeps.kill(sweeps.until(lambda: sweeps.at_work(out)))
+    else:
+        time.sleep(seconds)
+        sweeps.kill(sweep.pid)
+    sweep.communicate()
+
+
+def sweeping(place, kills, seed) -> Tally:
+    """A sweep whose process or one of whose tasks is killed, then started again: the tables of an undisturbed one."""
+    tally = Tally("SIGKILL to a sweep or one of its tasks at a random instant, then started again: the same tables")
+    r, whole = random.Random(seed), place / "whole"
+    place.mkdir()
+    grid = sweeps.grid(place, 30)
+    sweeps.end(sweeps.begin(grid, whole))
+    for case in range(kills):
+        out = place / f"sweep{case}"
+        disturbed(sweeps.begin(grid, out), out, r.uniform(0, 5) if case % 2 else None)
+        done = sweeps.begin(grid, out)
+        said = done.communicate()[0]
+        good = done.returncode == 0 and "Traceback" not in said
+        fault = None if good and sweeps.tables(out) == sweeps.tables(whole) else said[-300:]
+        tally.add(f"--only kills --seed {seed}, sweep {case}", fault)
+    return tally
+
+
 def attacks(place, share, seed):
-    """200 kills, by their share: 150 and 45 of warm runs, 5 of cold starts; and 20 signals of each kind and place."""
+    """210 kills, by their share: 150 and 45 of warm runs, 5 of cold starts, 10 of sweeps; and 20 signals of each kind
+    and place."""
     yield killed(place, "numpy", max(5, round(150 * share)), seed)
     for number in (signal.SIGINT, signal.SIGTERM):
         yield killed(place, "numpy", max(3, round(20 * share)), seed, number)
@@ -124,3 +157,4 @@ def attacks(place, share, seed):
     if share >= 0.1:
         yield killed(place, "numba", round(45 * share), seed)
         yield compiling(place, max(1, round(5 * share)), seed)
+        yield sweeping(place / "sweeps", max(2, round(10 * share)), seed)
