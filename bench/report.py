@@ -23,7 +23,7 @@ def table(result):
     for row in result["rows"].values():
         times = " | ".join(f"{row['median'][n]:.3g}" if n in row["median"] else "" for n in NAMES)
         spread = row["ratio"][row["best_peer"]]
-        busy = f"{row['busy']['best_ratio']:.2f}" if "busy" in row else ""
+        busy = f"{row['busy']['1']['best_ratio']:.2f}" if "1" in row.get("busy", {}) else ""
         lines.append(f"| {row['label']} | {times} | **{row['best_ratio']:.2f}** "
                      f"({spread['low']:.2f} to {spread['high']:.2f}) | {busy} |")
     return "\n".join(lines)

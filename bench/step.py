@@ -10,7 +10,8 @@ def main():
     parser.add_argument("--peers", nargs="+", default=["torch", "torch.compile", "jax.jit", "jax.scan"])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=1.0, help="about how long one turn lasts")
-    parser.add_argument("--no-busy", action="store_true", help="leave out the rounds beside a busy process")
+    parser.add_argument("--busy", nargs="*", type=int, default=[1, 3], metavar="N",
+                        help="again beside so many busy processes, one number after the other")
     arguments = parser.parse_args()
     gflops, bandwidth = peaks.gflops(), peaks.bandwidth()
     print(f"peaks: {gflops:.0f} GFLOP/s, {bandwidth:.0f} GB/s")
@@ -21,7 +22,7 @@ def main():
 
 
 def one(row, arguments, gflops, bandwidth):
-    """Validate, time in turns, and again beside a busy process."""
+    """Validate, time in turns, and again beside busy processes."""
     p = problem.ROWS[row]
     contestants = [contest.Contestant(name, row) for name in ["npdvae", *arguments.peers]]
     errors = {c.name: c.ask("check") for c in contestants}
@@ -31,20 +32,24 @@ def one(row, arguments, gflops, bandwidth):
     floor, flops = peaks.floor(p, problem.dataset(p.data).pixels, gflops, bandwidth)
     own = found["median"]["npdvae"]
     found |= {"floor": floor, "times_floor": own / floor, "gflops": flops / own / 1e6}
-    if not arguments.no_busy:
-        load = contest.busy()
-        try:
-            beside = contest.summary(contest.rounds(contestants, turns, arguments.rounds))
-        finally:
-            load.kill()
-        slowdown = {name: beside["median"][name] / found["median"][name] for name in found["median"]}
-        found["busy"] = {**beside, "slowdown": slowdown}
+    found["busy"] = {str(n): beside(n, contestants, turns, arguments.rounds, found["median"]) for n in arguments.busy}
     for c in contestants:
         c.close()
     medians = "  ".join(f"{name} {ms:.3g}" for name, ms in found["median"].items())
     print(f"{p.label}: {medians} ms; {found['best_ratio']:.2f} times the best peer ({found['best_peer']}); "
           f"{own / floor:.2f} floors", flush=True)
     return found
+
+
+def beside(n, contestants, turns, rounds, quiet):
+    """The same turns beside n busy processes, and how much slower each is than when quiet."""
+    loads = [contest.busy() for _ in range(n)]
+    try:
+        found = contest.summary(contest.rounds(contestants, turns, rounds))
+    finally:
+        for load in loads:
+            load.kill()
+    return {**found, "slowdown": {name: ms / quiet[name] for name, ms in found["median"].items()}}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""python -m bench.tables: redraw the tables of docs/performance.md from the results of estimators and latent_steps."""
+"""python -m bench.tables: redraw the tables of docs/performance.md from bench/results."""
 import json
 
 from bench.contest import RESULTS
@@ -38,6 +38,35 @@ def latent_steps(result):
     return lines
 
 
+def busy(result):
+    """A line for each problem: how much slower than when quiet beside busy processes, ours and each peer's."""
+    rows = result["rows"].values()
+    counts = sorted({n for row in rows for n in row["busy"]}, key=int)
+    heads = [f"beside {n}: npdvae | peers" for n in counts]
+    lines = [f"| step | {' | '.join(heads)} |", "|---|" + "---|---|" * len(counts)]
+    for row in rows:
+        cells = []
+        for n in counts:
+            slower = dict(row["busy"][n]["slowdown"])
+            own = slower.pop("npdvae")
+            cells += [f"{own:.2f}", ", ".join(f"{name} {x:.2f}" for name, x in slower.items())]
+        lines.append(f"| {row['label']} | {' | '.join(cells)} |")
+    return lines
+
+
+def first_run(result):
+    """A line for each command: seconds with nothing compiled and with everything."""
+    lines = ["| `python -m npdvae.train` | nothing compiled: seconds, of processors | everything compiled |",
+             "|---|---|---|"]
+    for words, e in result["commands"].items():
+        cells = [f"{e[kind]['seconds']:.1f}, {e[kind]['processor']:.1f}" for kind in ("cold", "warm")]
+        lines.append(f"| {words} | {' | '.join(cells)} |")
+    return lines
+
+
+TABLES = {"estimators": estimators, "latent_steps": latent_steps, "step": busy, "first_run": first_run}
+
+
 def text(name, draw):
     """The table of a result with the machine it was taken on."""
     path = RESULTS / f"{name}.json"
@@ -46,12 +75,12 @@ def text(name, draw):
     result = json.loads(path.read_text())
     m = result["machine"]
     where = f"{m['cores']} cores ({m['processor']}, {'AVX-512' if m['avx512'] else 'AVX2'}; torch {m['torch']})"
-    return "\n".join([*draw(result), "", f"Medians of alternating rounds, float32, {where}."])
+    return "\n".join([*draw(result), "", f"Medians of rounds, float32, {where}."])
 
 
 def main():
     page = PAGE.read_text()
-    for name, draw in (("estimators", estimators), ("latent_steps", latent_steps)):
+    for name, draw in TABLES.items():
         begin, end = f"<!-- {name}: python -m bench.tables -->", f"<!-- end of {name} -->"
         head, rest = page.split(begin)
         page = f"{head}{begin}\n{text(name, draw)}\n{end}{rest.split(end)[1]}"
