@@ -12,7 +12,7 @@ from numba.core.compiler import CompileResult
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
-from npdvae.kernels.cpu.compiler import UNWRAPPED, kernel
+from npdvae.kernels.cpu.compiler import UNCOUNTED, UNWRAPPED, kernel
 from npdvae.kernels.cpu.jobs import KINDS
 from npdvae.kernels.cpu.vectors import I64, constant, data, load
 
@@ -37,7 +37,7 @@ def names(function):
 def job(fastmath):
     """Decorator: the kernel of the kind of job that has its name."""
     def decorate(function):
-        JOBS[function.__name__] = made = kernel(fastmath, **UNWRAPPED)(function)
+        JOBS[function.__name__] = made = kernel(fastmath, **UNWRAPPED, **UNCOUNTED)(function)
         return made
     return decorate
 

@@ -19,7 +19,9 @@ def probabilities(mem, ints, first, last, D, index, qt, q, ld):
     for c in range(first, last):
         row = mem[q + c * ld:q + c * ld + ld]
         at = qt + ints[index + c * D] * ld
-        row[:] = mem[at:at + ld]
+        first_factor = mem[at:at + ld]
+        for b in range(ld):
+            row[b] = first_factor[b]
         for d in range(1, D):
             at = qt + ints[index + c * D + d] * ld
             factor = mem[at:at + ld]

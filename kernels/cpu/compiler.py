@@ -18,6 +18,8 @@ from npdvae.kernels.cpu import store
 CONTRACT = {"contract"}                         # a*b + c as one fused operation; keeps every comparison and NaN
 SUMS = {"contract", "reassoc", "nsz"}           # sums may be reordered, so that they vectorise; keeps NaN and infinity
 REFUSAL = ctypes.cast(ctypes.pythonapi.PyErr_BadArgument, ctypes.c_void_p).value    # raises TypeError
+# references to arrays are counted, in counters that workers share, only by what makes or reshapes arrays
+COUNTED, UNCOUNTED = dict(_nrt=True), dict(_nrt=False)
 UNWRAPPED = dict(no_cpython_wrapper=True, no_cfunc_wrapper=True)    # nothing but kernels calls it
 
 
@@ -127,10 +129,10 @@ def kernel(fastmath, **options):
     return decorate
 
 
-def inner(fastmath):
+def inner(fastmath, **options):
     """Decorator of a function that only kernels call: compiled with each of them."""
     def decorate(function):
-        return compiled(function, fastmath, IntoPart, **UNWRAPPED)
+        return compiled(function, fastmath, IntoPart, **{**UNWRAPPED, **UNCOUNTED, **options})
     return decorate
 
 

@@ -4,7 +4,7 @@ With a = log(E_j / p_j) - log E_i for the winner i: log p_j + G~_j = G~_i - soft
 """
 import numpy as np
 
-from npdvae.kernels.cpu.compiler import CONTRACT, SUMS, helper, kernel
+from npdvae.kernels.cpu.compiler import CONTRACT, COUNTED, SUMS, helper, inner, kernel
 from npdvae.kernels.cpu.elementary import exp_minus, log, sigmoid, softplus
 
 f4 = np.float32
@@ -66,7 +66,7 @@ def turned(a, rows, columns, first, x):
             x[k, lane] = row[first + k]
 
 
-@helper
+@inner(CONTRACT, **COUNTED)
 def relaxed(x, log_p, codes, tau, winner):
     """exp((G~ - G~_i) / tau) in place of uniforms x [K, LANES], 1 for the winners codes [LANES]; winner: room."""
     y = x.ravel()

@@ -30,9 +30,10 @@ def code_latent_backward(c, a, mem, ints, examples, scalars, scratch):
         return
     mean, away, some = (mem[scratch:scratch + G], mem[scratch + G:scratch + 2 * G],
                         mem[scratch + 2 * G:scratch + 3 * G])
-    sums = scratch + 3 * G
+    sums, start = scratch + 3 * G, mem[f + first:f + first + G]
     mem[sums:sums + D * K * G] = f4(0)
-    mean[:] = mem[f + first:f + first + G]
+    for i in range(G):
+        mean[i] = start[i]
     for _ in range(2):                          # from the cost of the first code, which may be far off, then from there
         away[:] = f4(0)
         for r in range(0, codes, PART):

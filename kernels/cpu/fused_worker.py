@@ -18,7 +18,7 @@ from npdvae.kernels.cpu import (
 )
 from npdvae.kernels.cpu.calls import do
 from npdvae.kernels.cpu.clocks import used, wall
-from npdvae.kernels.cpu.compiler import SUMS, kernel
+from npdvae.kernels.cpu.compiler import SUMS, UNCOUNTED, kernel
 from npdvae.kernels.cpu.pace import ALL, OWN, SPUN, USED, WALL, judge, rest
 from npdvae.kernels.cpu.sync import (
     FLUSH,
@@ -42,7 +42,7 @@ def counters(stages, steps):
     return FIRST + 2 * STRIDE * stages * steps
 
 
-@kernel(SUMS)
+@kernel(SUMS, **UNCOUNTED)
 def work(worker, turn, end, workers, table, stages, segments, mem, ints, images, grey_images, order, batch, first_step,
          trains, start, keys, scalars, scratch, scratch_size, i_scratch, i_scratch_size, running, out, sync, pace,
          addresses):

@@ -1,13 +1,13 @@
 """Softmax and log-softmax of rows [N, K], float32."""
 import numpy as np
 
-from npdvae.kernels.cpu.compiler import SUMS, inner, kernel
+from npdvae.kernels.cpu.compiler import COUNTED, SUMS, inner, kernel
 from npdvae.kernels.cpu.elementary import exp, log
 
 f4 = np.float32
 
 
-@inner(SUMS)
+@inner(SUMS, **COUNTED)
 def shifted_exp(logits, shifted, e):
     """shifted = logits - max of the row, e = exp(shifted); [N, K]."""
     N, K = logits.shape
