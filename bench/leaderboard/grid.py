@@ -4,6 +4,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pathlib
+import re
 from typing import Any, NamedTuple
 
 from npdvae import backends, build, latents
@@ -75,8 +76,8 @@ class Run(NamedTuple):
     @property
     def folder(self):
         """The name of its run folder."""
-        words = "".join(c if c.isalnum() else "-" for c in self.key)
-        return f"{self.task.name}-{words}-{'pilot-' if self.pilot else ''}{self.digest}"
+        words = [*re.findall(r"[\w.]+", self.key), *["pilot"] * self.pilot, self.digest]
+        return "-".join([self.task.name, *words])
 
     def config(self) -> Config:
         """Checked, with one checkpoint and no figures."""
