@@ -6,5 +6,6 @@ kernels = ["npdvae.kernels" + p.removeprefix("kernels") for p in find_packages(i
 setup(
     packages=find_packages(include=["npdvae", "npdvae.*"]) + kernels,
     package_dir={"npdvae": "npdvae", "npdvae.kernels": "kernels"},
-    package_data={"npdvae": ["py.typed", "data/*.npz"], "npdvae.kernels": ["cuda/*.cu", "cuda/*.cuh"]},
+    package_data={"npdvae": ["py.typed", "data/*.npz", "explore/assets/*"],
+                  "npdvae.kernels": ["cuda/*.cu", "cuda/*.cuh"]},
 )

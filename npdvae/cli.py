@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate": "ELBO, importance-weighted bound, exact log p(x), KL and use of the code of a run",
     "sample": "draw images from a run",
     "report": "figures and one self-contained HTML page of a run",
+    "explore": "one HTML page of a run that answers to the hand: decoder, codes, drawing, exact posterior",
     "verify": "prove what every estimator and every latent claims",
     "compare": "estimators against the exact gradient on a model",
     "sweep": "train every combination of a grid of settings, on one machine or many",
@@ -63,5 +64,5 @@ def main(argv=None):
     if argv[0] not in COMMANDS:
         print(f"npdvae: error: unknown command {argv[0]!r}, expected one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    name = f"npdvae.{argv[0]}.__main__" if argv[0] in ("verify", "sweep") else f"npdvae.{argv[0]}"
+    name = f"npdvae.{argv[0]}.__main__" if argv[0] in ("explore", "verify", "sweep") else f"npdvae.{argv[0]}"
     return over(importlib.import_module(name).main(argv[1:]))

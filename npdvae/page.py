@@ -46,6 +46,12 @@ def table(rows, header=None):
             + "".join("<tr>" + "".join(cell(v) for v in row) + "</tr>" for row in rows) + "</table></div>")
 
 
+def pointer(text, target, command):
+    """A line that leads to a page beside this one, or, where there is none (None), names the command that writes it."""
+    end = f"<code>{escape(command)}</code>" if target is None else f'<a href="{escape(target)}">{escape(target)}</a>'
+    return f'<p class="soft">{escape(text)}{end}</p>'
+
+
 def folded(summary, text):
     """Text that opens on a click."""
     return f"<details><summary>{escape(summary)}</summary><pre>{escape(text)}</pre></details>"

@@ -36,7 +36,8 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="python -m npdvae.report", description="Draw a run: ELBO curves, "
                                 "reconstructions, latent traversals, prior samples, use of the code or KL of each "
                                 "latent; PNG files in "
-                                "RUN/figures and one self-contained page RUN/report.html.")
+                                "RUN/figures and one self-contained page RUN/report.html, which links to "
+                                "RUN/explore.html where npdvae.explore has written that.")
     p.add_argument("run", metavar="RUN", help="run folder")
     p.add_argument("--trust", action="store_true", help="let the run name code of your own (module:Class)")
     p.add_argument("--checkpoint", default="last", metavar="last|best|FILE", help="which checkpoint (default: last)")
@@ -73,8 +74,8 @@ def main(argv=None) -> int:
     images = draw(run, dataset, figures, lines, args.images, args.seed)
     for name, content in images.items():
         write_durably(folder / "figures" / f"{name}.png", content)
-    path = folder / "report.html"
-    write_durably(path, write(run, figures, lines, images).encode())
+    path, beside = folder / "report.html", (folder / "explore.html").is_file()
+    write_durably(path, write(run, figures, lines, images, "explore.html" if beside else None).encode())
     print(f"{path} ({path.stat().st_size / 1000:.0f} kB); figures in {folder / 'figures'}: {', '.join(images)}")
     return 0
 
@@ -151,8 +152,8 @@ def traversal(run, image, kl):
     return images, framed, latents, np.arange(images.shape[1])
 
 
-def write(run, f, lines, images):
-    """The page as text."""
+def write(run, f, lines, images, explorer=None):
+    """The page as text, with a link to the `explorer` where there is one."""
     c, epochs = run.config, lines[-1]["epoch"] if lines else 0
     bound, samples = evaluation.bounds(f)
     rows = [
@@ -183,7 +184,8 @@ def write(run, f, lines, images):
                 1e3 * line["seconds_per_step"]) for line in some]
     titles = {"elbo": "Training", "reconstructions": "Reconstructions", "traversals": "Latent traversals",
               "prior": "Prior samples", "code_use": "Use of the code", "kl": "KL of each latent"}
-    sections = [("Test split, nats per image", [page.table(rows)])]
+    sections = [("Test split, nats per image", [page.table(rows), page.pointer(
+        "Explore it by hand: ", explorer, f"python -m npdvae.explore {run.folder}")])]
     for name, content in images.items():
         blocks = [page.picture(content, caption(run, name, f))]
         if name == "elbo":

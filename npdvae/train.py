@@ -137,7 +137,8 @@ def finish(trainer: Trainer) -> int:
     trust = ["--trust"] if set(own_code(vars(c))) - {"estimator", "optimizer"} else []
     words = " ".join([str(trainer.folder), *trust])
     print(f"{end['seconds']:.1f} s; run folder {trainer.folder}; all its figures with:\n"
-          f"  python -m npdvae.evaluate {words}")
+          f"  python -m npdvae.evaluate {words}\nand a page to explore it in a browser:\n"
+          f"  python -m npdvae.explore {words}")
     return report.main([str(trainer.folder), *trust]) if c.figures else 0
 
 

@@ -14,8 +14,8 @@ TOP = {                                         # modules of npdvae/ itself, by 
 }
 PACKAGES = {
     "ops": "Operations", "estimators": "Estimators", "latents": "Latents", "priors": "Priors",
-    "likelihoods": "Likelihoods", "optimizers": "Optimizers", "verify": "Proofs", "data": "Data",
-    "backends": "Backends", "fused": "Engines for the CPU", "gpu": "Engine for CUDA",
+    "likelihoods": "Likelihoods", "optimizers": "Optimizers", "explore": "The explorer", "verify": "Proofs",
+    "data": "Data", "backends": "Backends", "fused": "Engines for the CPU", "gpu": "Engine for CUDA",
 }
 
 

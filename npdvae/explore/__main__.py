@@ -1,0 +1,55 @@
+"""python -m npdvae.explore RUN: a trained model as one HTML page that works from the disk, without a network."""
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+
+import numpy as np
+
+from npdvae.cli import guarded
+from npdvae.explore import model, page
+from npdvae.files import write_durably
+from npdvae.process import over
+from npdvae.run import Run
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(prog="python -m npdvae.explore", description="Write RUN/explore.html: the decoder and "
+                                "the encoder in a browser, codes to choose, digits to draw, and, for models of up to "
+                                "some thousand codes, the exact posterior and log p(x) of what is drawn. The page "
+                                "opens from the disk and needs no network.")
+    p.add_argument("run", metavar="RUN", help="run folder")
+    p.add_argument("--trust", action="store_true", help="let the run name code of your own (module:Class)")
+    p.add_argument("--checkpoint", default="last", metavar="last|best|FILE", help="which checkpoint (default: last)")
+    p.add_argument("--images", type=int, default=40, metavar="N", help="test images to choose from (default: 40)")
+    p.add_argument("--samples", type=int, default=240, metavar="N", help="draws from the prior (default: 240)")
+    p.add_argument("--seed", type=int, default=0, help="seed of the draws (default: 0)")
+    p.add_argument("--out", metavar="FILE", help="where the page goes (default: RUN/explore.html)")
+    return p
+
+
+@guarded
+def main(argv=None) -> int:
+    """Write the page as the arguments say; returns the exit code."""
+    args = parser().parse_args(argv)
+    for name, most in (("images", 1000), ("samples", 10_000)):
+        if not 1 <= getattr(args, name) <= most:
+            raise ValueError(f"--{name}: got {getattr(args, name)}, expected 1 to {most}")
+    run = Run.load(args.run, args.checkpoint, args.trust)
+    dataset = run.dataset()
+    if dataset.pixels != run.pixels:
+        raise ValueError(f"{args.run}: the run is for {run.pixels} pixels, the data set {run.config.data} has "
+                         f"{dataset.pixels}")
+    path = pathlib.Path(args.out) if args.out else pathlib.Path(args.run) / "explore.html"
+    with np.errstate(over="ignore", invalid="ignore"):              # what is not finite no JSON holds
+        text = page.html(model.contents(run, dataset, args.images, args.samples, args.seed))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_durably(path, text.encode())
+    print(f"{path} ({path.stat().st_size / 1e6:.1f} MB): open it in a browser")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(over(main()))

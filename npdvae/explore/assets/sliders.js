@@ -1,0 +1,50 @@
+// ---- continuous z: a slider for each latent, and on its track where q(z | x) is ----
+const FIRST_SLIDERS = 24;
+const sliders = [];
+const {low, high, logarithm, simplex} = run.latent;
+
+const toZ = v => logarithm ? Math.log(Math.max(v, 1e-6)) : v;
+const toShown = z => logarithm ? Math.exp(z) : z;
+const fromShown = shown => Float32Array.from(shown, toZ);
+
+function moved(z, d, v) {                       // z with latent d shown as v; on a simplex the rest in proportion
+  const shown = Float64Array.from(z, toShown);
+  if (simplex) {
+    v = Math.min(Math.max(v, 1e-6), 1 - 1e-6);
+    const rest = 1 - shown[d];
+    shown.forEach((s, i) => { shown[i] = rest > 1e-9 ? s * (1 - v) / rest : (1 - v) / (D - 1); });
+  }
+  shown[d] = v;
+  return fromShown(shown);
+}
+
+function buildSliders() {
+  const place = v => `${100 * Math.min(Math.max((v - low) / (high - low), 0), 1)}%`;
+  for (const d of run.latent.order) {
+    const range = make("input", {type: "range", min: low, max: high, step: (high - low) / 500, id: `slider${d}`});
+    const band = make("span", {class: "band"}), value = make("output", {for: `slider${d}`});
+    const label = make("label", {for: `slider${d}`}, make("i", {}, "z"), make("sub", {}, d + 1));
+    range.addEventListener("input", () => setLatents(moved(state.z, d, +range.value)));
+    sliders.push({d, range, band, value, row: make("div", {class: "slider"}, label,
+                                                   make("span", {class: "track"}, band, range), value)});
+  }
+  const rows = sliders.map(s => s.row);
+  $("code").classList.add("sliders");
+  $("code").append(...rows.slice(0, FIRST_SLIDERS));
+  if (rows.length > FIRST_SLIDERS)
+    $("code").after(make("details", {}, make("summary", {}, `${rows.length - FIRST_SLIDERS} more latents`),
+                         make("div", {class: "sliders"}, ...rows.slice(FIRST_SLIDERS))));
+  renders.push(() => {
+    for (const {d, range, band, value} of sliders) {
+      const shown = toShown(state.z[d]), text = shown.toFixed(2).replace("-", "\u2212");
+      range.value = shown;
+      range.setAttribute("aria-valuetext", text);
+      value.textContent = text;
+      band.hidden = !state.q;
+      if (!state.q) continue;
+      band.style.left = place(state.q.low[d]);
+      band.style.right = `calc(100% - ${place(state.q.high[d])})`;
+    }
+  });
+}
+

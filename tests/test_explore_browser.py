@@ -1,0 +1,138 @@
+"""The explorer in a real Chromium: its numbers are those of Run, and it answers to mouse, keys and touch. Share: 0 s.
+
+Skipped without playwright and Chromium; .ci/run installs both, and there it takes a minute.
+"""
+import numpy as np
+import pytest
+
+from npdvae import train
+from npdvae.explore import __main__ as explore
+from npdvae.run import Run
+from tests.browser import Page, launched
+
+SMALL = ["--hidden", "24", "16", "--backend", "numpy", "--batch-size", "100", "--no-figures"]
+KINDS = {                                       # options of a run on the digits, one of each way to decode and encode
+    "categorical": ["--latents", "3", "--categories", "5"],
+    "learned": ["--latents", "2", "--categories", "4", "--prior", "learned", "--activation", "tanh"],
+    "autoregressive": ["--latents", "3", "--categories", "3", "--prior", "autoregressive", "--activation",
+                       "leaky_relu"],
+    "many": ["--latents", "40", "--categories", "20"],
+    "soft_vq": ["--latent", "soft_vq", "--latents", "3", "--categories", "6", "--latent-options", "size=5"],
+    "vq": ["--latent", "vq", "--latents", "4", "--categories", "6", "--latent-options", "levels=2", "grouped=true"],
+    "cosine": ["--latent", "vq", "--latents", "3", "--categories", "6", "--latent-options", "cosine=true"],
+    "simvq": ["--latent", "vq", "--latents", "3", "--categories", "300", "--latent-options", "codebook=simvq"],
+    "fsq": ["--latent", "fsq", "--latents", "4", "--categories", "5"],
+    "lfq": ["--latent", "lfq", "--latents", "8"],
+    "bsq": ["--latent", "bsq", "--latents", "8", "--likelihood", "gaussian"],
+    "grey": ["--latents", "3", "--categories", "4", "--binarize", "none"],
+    "gaussian": ["--latent", "gaussian", "--latents", "3"],
+    "student_t": ["--latent", "student_t", "--latents", "30", "--latent-options", "transform=sigmoid"],
+    "logistic": ["--latent", "logistic", "--latents", "2", "--latent-options", "transform=exp"],
+    "gamma": ["--latent", "gamma", "--latents", "3"],
+    "kumaraswamy": ["--latent", "kumaraswamy", "--latents", "3", "--likelihood", "continuous_bernoulli"],
+    "dirichlet": ["--latent", "dirichlet", "--latents", "4"],
+    "normal": ["--latents", "3", "--categories", "4", "--likelihood", "gaussian", "--likelihood-options",
+               "learned=true"],
+    "continuous": ["--latents", "3", "--categories", "4", "--likelihood", "continuous_bernoulli"],
+}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with launched() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def runs(browser, tmp_path_factory):
+    """A function: the folder of a run of two epochs by its kind, with its page; made once."""
+    made, root = {}, tmp_path_factory.mktemp("runs")
+
+    def run(kind):
+        if kind not in made:
+            made[kind] = root / kind
+            options = [*KINDS[kind], *SMALL, "--epochs", "2", "--out", str(made[kind])]
+            assert train.main(options) == 0 and explore.main([str(made[kind]), "--images", "12"]) == 0
+        return made[kind]
+    return run
+
+
+@pytest.fixture
+def opened(browser, runs):
+    """A function that opens the page of a kind; at the end nothing may have gone wrong on any of them."""
+    pages = []
+
+    def open_page(kind, script=None, **context):
+        page = Page(browser, runs(kind) / "explore.html", **context)
+        if script:
+            page.context.add_init_script(script)
+        pages.append(page)
+        return page.__enter__()
+    yield open_page
+    for page in pages:
+        page.__exit__()
+        assert page.wrong == []
+
+
+def targets(run, n=6):
+    dataset = run.dataset()
+    return run.targets(dataset, dataset.test[:n], run.step)
+
+
+def wide(run):
+    """The same run in float64, whose own rounding counts for nothing."""
+    params = {k: a.astype("f8") for k, a in run.params.items()}
+    out = Run(run.folder, run.config, params, run.step, run.shape, run.model)
+    out.dtype = np.dtype("f8")
+    return out
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_page_decodes_and_encodes_as_the_run_does(kind, runs, opened):
+    run, page = wide(Run.load(runs(kind))), opened(kind)
+    z = run.sample(5, seed=3)[0]
+    shown = np.array([page.run("z => explorer.decode(z)", row.tolist()) for row in z])
+    np.testing.assert_allclose(shown, run.decode(z), rtol=0, atol=1e-5)     # float32 in the page
+    for x in targets(run):
+        q, own = page.run("x => explorer.encode(x)", x.tolist()), run.encode(x[None])
+        if run.config.categories:
+            np.testing.assert_allclose(np.reshape(q["p"], own[0].shape), own[0], rtol=0, atol=1e-5)
+        else:
+            mode = run.mode_of(x[None])[0]
+            log = run.config.latent in ("gamma", "kumaraswamy", "dirichlet")
+            np.testing.assert_allclose(q["mode"], np.exp(mode) if log else mode, rtol=1e-4, atol=1e-5)
+            assert all(low < m < high for low, m, high in zip(q["low"], q["mode"], q["high"]))
+
+
+def enumerated(run, x):
+    """log p(x, z) of every code: float64 [C]."""
+    codes = run.model.latent.codes()
+    cost = run.model.likelihood.forward(run.params, run.decoded(codes)[:, None], x[None])[:, 0]
+    return run.model.latent.log_prior(run.params, codes, np.dtype("f8")) - cost
+
+
+EXACT = [kind for kind in KINDS if kind not in ("many", "simvq", "grey", "gaussian", "student_t", "logistic", "gamma",
+                                                "kumaraswamy", "dirichlet")]
+
+
+@pytest.mark.parametrize("kind, script", [(kind, None) for kind in EXACT] + [
+    ("categorical", "delete window.WebAssembly"), ("learned", "delete window.WebAssembly")])
+def test_posterior_and_bounds_are_those_of_enumeration(kind, script, runs, opened):
+    run, page = wide(Run.load(runs(kind))), opened(kind, script)
+    assert page.run("() => explorer.simd") == (script is None)
+    D, K = run.config.latents, run.config.categories
+    codes = run.model.latent.codes()
+    for x in targets(run, 4):
+        found, joint = page.run("x => explorer.posterior(x)", x.tolist()), enumerated(run, x)
+        log_prob = run.log_prob(x[None])[0]
+        p = np.exp(joint - log_prob)                                # [C]
+        np.testing.assert_allclose(found["p"], p, rtol=0, atol=1e-5)
+        assert abs(found["logProb"] - log_prob) <= 1e-6 * abs(log_prob) + 1e-5      # a sum of float32 logits
+        marginals = [[p[codes[:, d] == k].sum() for k in range(K)] for d in range(D)]
+        np.testing.assert_allclose(np.reshape(found["marginals"], (D, K)), marginals, rtol=0, atol=1e-5)
+        q = run.encode(x[None])[0]                                  # [D, K]
+        of_code = q[np.arange(D), codes].prod(1)                    # [C]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            elbo = np.nansum(of_code * (joint - np.log(of_code)))
+        assert abs(found["elbo"] - elbo) <= 1e-5 * abs(elbo) + 1e-4
+        assert found["elbo"] - 1e-6 <= found["family"] <= found["logProb"] + 1e-6
