@@ -33,7 +33,7 @@ class Page:
     def __init__(self, browser, path, **context):
         self.context = browser.new_context(**context)
         self.page, self.wrong = self.context.new_page(), []
-        self.page.on("console", lambda m: self.wrong.append(m.text) if m.type in ("error", "warning") else None)
+        self.page.on("console", lambda m: self.wrong.append(m.text) if m.type == "error" else None)
         self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
         self.page.on("request", lambda r: None if r.url.startswith("file:") else self.wrong.append(r.url))
         self.path = path

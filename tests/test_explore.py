@@ -120,7 +120,7 @@ def test_page_holds_the_weights_and_the_prior_of_every_code(folder):
 
 
 @pytest.mark.parametrize("options, sentence", [
-    (["--latents", "9", "--categories", "8"], "8^9 codes, too many"),
+    (["--latents", "9", "--categories", "8"], "8⁹ codes, too many"),
     (["--latent", "gaussian"], "z is continuous"),
     (["--binarize", "none"], "no log-probabilities")])
 def test_what_cannot_be_shown_is_left_out_with_a_sentence(options, sentence, tmp_path):

@@ -79,7 +79,7 @@ def points(latent: Any, params: Params) -> dict[str, Any]:
     kind = latents.registry.name_of(latent)
     logarithm = kind in ("gamma", "kumaraswamy", "dirichlet")       # z is the logarithm of what is shown
     shown = np.exp(z) if logarithm else z
-    low, high = np.quantile(shown, (0.002, 0.998))
+    low, high = np.quantile(shown, (0.0005, 0.9995))
     if kind in ("kumaraswamy", "dirichlet"):
         low, high = 0.0, 1.0
     return {"transform": fits[0], "logarithm": logarithm, "simplex": kind == "dirichlet",

@@ -29,7 +29,9 @@ def contents(run: Run, dataset: Any, images: int, samples: int, seed: int) -> di
     codes = None if grey else enumerable(run)
     if latent["encoder"] is None:
         notes.append("The latent is code of its own, which a page cannot run: q(z | x) is left out.")
-    notes += [GREY] if grey else [] if codes is not None else [why_not(run)]
+    notes.append(GREY if grey else why_not(run) if codes is None else
+                 f"All {len(codes):,} codes are decoded in this page, so log p(x) and the posterior p(z | x) of any image "
+                 "are plain sums: exact, and live while you draw.")
     chosen = examples(dataset, images)
     x = run.targets(dataset, dataset.test, run.step)[chosen]        # [N, P]
     return {
@@ -58,7 +60,8 @@ def why_not(run: Run) -> str:
     count = run.model.latent.code_count()
     if count is None:
         return "z is continuous: p(x) is an integral and no sum, so log p(x) and the exact posterior are left out."
-    return (f"There are {run.config.categories}^{run.config.latents} codes, too many to decode them all in a browser: "
+    power = str(run.config.latents).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return (f"There are {run.config.categories}{power} codes, too many to decode them all in a browser: "
             "log p(x) and the exact posterior are left out.")
 
 
@@ -102,6 +105,6 @@ def facts(run: Run) -> list[str]:
     c = run.config
     sizes = "–".join(map(str, [run.pixels, *run.model.hidden]))
     lines = [line for line in metrics.read(run.folder, lambda _: None) if line["step"] <= run.step]
-    reached = [f"test negative ELBO {metrics.elbo(lines[-1], 'test').negative_elbo:.2f} nats"] if lines else []
+    reached = [f"test negative ELBO {metrics.elbo(lines[-1], 'test').negative_elbo:.2f} nats".replace("-", "−")] if lines else []
     prior = [f"{c.prior} prior"] if c.prior else []
     return [c.method, f"encoder {sizes}", *prior, f"{c.likelihood} pixels", f"step {run.step}, seed {c.seed}", *reached]

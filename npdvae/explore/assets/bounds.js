@@ -24,13 +24,13 @@ function costAt(z) {                            // log p(x | z)
 }
 
 function line(name, value, gap = 0, what = "", scale = 1) {
-  const bar = make("i", {class: "gap"});
+  const bar = make("i", {class: `gap ${what}`});
   bar.style.width = `${Math.min(100 * gap / scale, 100)}%`;
   return make("tr", {}, make("th", {scope: "row"}, ...name), make("td", {class: "n"}, nats(value)),
               make("td", {class: "how"}, ...what ? [make("span", {class: "rail"}, bar), `${nats(gap)} ${what}`] : []));
 }
 
-const formula = text => text.split(/(\b[a-z]\b)/).map((part, i) => i % 2 ? make("i", {}, part) : part);
+const formula = text => text.split(/(?<!’)(\b[a-z]\b)/).map((part, i) => i % 2 ? make("i", {}, part) : part);
 
 function renderBounds() {
   const found = state.exact, rowsOf = [];
@@ -44,7 +44,7 @@ function renderBounds() {
                   line(formula("encoder’s q(z | x)"), elbo, Math.max(rest, 0), "amortisation", scale));
     }
   }
-  rowsOf.push(line(formula("log p(x | z) at this z"), costAt(state.z)));
+  rowsOf.push(line(formula("log p(x | z), this z"), costAt(state.z)));
   $("bounds").replaceChildren(make("tbody", {}, ...rowsOf));
 }
 

@@ -30,6 +30,7 @@ function buildCells() {
                 make("span", {class: "name", "aria-hidden": "true"}, make("i", {}, "z"), make("sub", {}, d + 1)), cells);
   }));
   const wide = Math.min(K, MOST_SHOWN);
+  $("code").classList.toggle("dense", wide > 12);
   $("code").style.setProperty("--columns", wide <= 12 ? wide : wide <= 32 ? 16 : 20);
 }
 

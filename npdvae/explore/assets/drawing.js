@@ -1,6 +1,6 @@
 // ---- the field to draw in: mouse, touch, pen, and keys ----
 const sheet = new Float32Array(P);              // grey ink, before it is made 0 or 1
-const pen = {erase: false, x: W / 2, y: H / 2, down: null};
+const pen = {erase: false, x: Math.floor(W / 2) + 0.5, y: Math.floor(H / 2) + 0.5, down: null};
 const REACH = Math.max(0.6, Math.max(W, H) / 24);
 
 function dab(x, y, erase) {

@@ -12,7 +12,7 @@ function buildFollow() {
     picture($("output"), pixelsAt(state.z));
     $("output").setAttribute("aria-label", `Reconstruction of z = ${D <= 20 ? named(state.z) : `${D} numbers`}`);
     $("source").textContent = state.source;
-    $("at").textContent = D <= 12 ? named(state.z) : "";
+    $("at").textContent = discrete && D <= 8 ? named(state.z) : "";
   });
 }
 

@@ -7,7 +7,7 @@ function buildImages() {
   const all = numbers(run.images);
   const buttons = Array.from({length: all.length / P}, (_, n) => {
     const x = all.slice(n * P, (n + 1) * P), canvas = blank();
-    const name = `test image ${n + 1}` + (run.labels ? `, labelled ${run.labels[n]}` : "");
+    const name = `test image ${n + 1}` + (run.labels ? ` (${run.labels[n]})` : "");
     const button = make("button", {type: "button", class: "thumb", "aria-label": name, title: name}, canvas);
     button.addEventListener("click", () => { sheet.set(x); setImage(x, name); });
     return {x, name, canvas, button};

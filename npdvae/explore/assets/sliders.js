@@ -1,5 +1,5 @@
 // ---- continuous z: a slider for each latent, and on its track where q(z | x) is ----
-const FIRST_SLIDERS = 24;
+const FIRST_SLIDERS = 24, STEPS = 9;            // sliders at once; pictures above each
 const sliders = [];
 const {low, high, logarithm, simplex} = run.latent;
 
@@ -24,17 +24,25 @@ function buildSliders() {
     const range = make("input", {type: "range", min: low, max: high, step: (high - low) / 500, id: `slider${d}`});
     const band = make("span", {class: "band"}), value = make("output", {for: `slider${d}`});
     const label = make("label", {for: `slider${d}`}, make("i", {}, "z"), make("sub", {}, d + 1));
+    const steps = Array.from({length: STEPS}, (_, i) => ({at: low + (high - low) * (i + 0.5) / STEPS, canvas: blank()}));
     range.addEventListener("input", () => setLatents(moved(state.z, d, +range.value)));
-    sliders.push({d, range, band, value, row: make("div", {class: "slider"}, label,
-                                                   make("span", {class: "track"}, band, range), value)});
+    for (const {at, canvas} of steps) canvas.addEventListener("click", () => setLatents(moved(state.z, d, at)));
+    const lane = make("div", {class: "lane"}, make("div", {class: "steps"}, ...steps.map(s => s.canvas)),
+                      make("span", {class: "track"}, band, range));
+    sliders.push({d, range, band, value, steps, row: make("div", {class: "slider"}, label, lane, value)});
   }
   const rows = sliders.map(s => s.row);
   $("code").classList.add("sliders");
   $("code").append(...rows.slice(0, FIRST_SLIDERS));
-  if (rows.length > FIRST_SLIDERS)
-    $("code").after(make("details", {}, make("summary", {}, `${rows.length - FIRST_SLIDERS} more latents`),
-                         make("div", {class: "sliders"}, ...rows.slice(FIRST_SLIDERS))));
+  if (rows.length > FIRST_SLIDERS) {
+    const rest = make("details", {}, make("summary", {}, `${rows.length - FIRST_SLIDERS} more latents`),
+                      make("div", {class: "sliders"}, ...rows.slice(FIRST_SLIDERS)));
+    rest.addEventListener("toggle", changed);
+    $("code").after(rest);
+  }
   renders.push(() => {
+    const open = sliders.filter(s => s.row.checkVisibility?.() ?? true).flatMap(s => s.steps.map(step => ({...s, ...step})));
+    pixelsOf(open.map(({d, at}) => moved(state.z, d, at)), (pixels, i) => picture(open[i].canvas, pixels));
     for (const {d, range, band, value} of sliders) {
       const shown = toShown(state.z[d]), text = shown.toFixed(2).replace("-", "\u2212");
       range.value = shown;
