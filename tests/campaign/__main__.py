@@ -4,6 +4,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import pathlib
+import signal
 import sys
 import tempfile
 import time
@@ -62,6 +63,7 @@ def rows_of(page: str) -> dict[str, str]:
 def main(argv=None) -> int:
     """Run the campaign; returns 1 where anything failed."""
     arguments = parser().parse_args(argv)
+    signal.signal(signal.SIGINT, signal.default_int_handler)    # else ignored, by its children too, behind a shell's &
     found = campaign(arguments.only, arguments.share, arguments.seed)
     failed = sum(len(t.failures) for t, _ in found)
     tried, seconds = sum(t.tried for t, _ in found), sum(s for _, s in found)
