@@ -17,6 +17,7 @@ from npdvae.describe import Recipe
 from npdvae.engine import Readable
 from npdvae.evaluation import Split
 from npdvae.model import DiscreteVAE
+from npdvae.parallel.alone import ALONE
 from npdvae.process import cores
 from npdvae.state import TrainState
 
@@ -29,6 +30,7 @@ class Job(NamedTuple):
     validation: Any                             # rows held out, or None
     model: DiscreteVAE
     engine: Any
+    team: Any = ALONE                           # the processes that share each batch
 
     @property
     def steps_per_epoch(self):
@@ -65,8 +67,9 @@ def build_model(config: Config, pixels: int, ops) -> DiscreteVAE:
         prior = getattr(latent, "prior", None)
         cause = config.method if prior is None or prior.factorised else f"prior {config.prior}"
         raise ValueError(f"{cause} has no analytic KL to weigh, so --kl-weight and --kl-warmup cannot apply")
-    if config.microbatch is not None and config.microbatch < config.batch_size and not latent.divisible:
-        raise ValueError(f"--microbatch: {config.method} reads the whole batch of a step, so it cannot be divided")
+    if (config.piece(config.batch_size) or config.batch_size) < config.batch_size and not latent.divisible:
+        flag = "--microbatch" if config.shares is None else "--shares"
+        raise ValueError(f"{flag}: {config.method} reads the whole batch of a step, so it cannot be divided")
     return DiscreteVAE(pixels, config.hidden, latent, likelihood, config.activation, config.init)
 
 
@@ -76,7 +79,7 @@ def build_optimizer(config: Config, ops):
     return optimizers.get(config.optimizer, ops=ops, **momentum)
 
 
-def build(config: Config, loaded=None) -> Job:
+def build(config: Config, loaded=None, team=ALONE) -> Job:
     """Everything a run needs, `loaded` its data where they are; ValueError or BackendError, one line, else."""
     config = with_defaults(config)
     ops = load_backend(config.backend, config.device, config.matmul_precision)
@@ -86,6 +89,8 @@ def build(config: Config, loaded=None) -> Job:
     total = config.epochs * math.ceil(len(dataset.train) / config.batch_size)
     if total >= 2 ** 32:
         raise ValueError(f"--epochs: {config.epochs} are {total} steps, expected fewer than 2**32")
+    piece = config.piece(batch_size)
+    team.check(-(-batch_size // (piece or batch_size)))
     check_memory(config, model, batch_size)
     model.latent.check_length(total)
     recipe = Recipe(
@@ -93,20 +98,25 @@ def build(config: Config, loaded=None) -> Job:
         functools.partial(schedules.learning_rate, config.lr_schedule, config.lr, total=total, decay=config.lr_decay,
                           interval=config.lr_interval),
         functools.partial(schedules.kl_weight, config.kl_weight, config.kl_warmup),
-        batch_size, config.microbatch, config.clip_norm,
+        batch_size, piece, config.clip_norm,
         "none" if dataset.binary else str(config.binarize), config.seed, np.dtype(config.dtype))
-    return Job(config, dataset, held, model, choose_engine(model, recipe, dataset, config.threads, config.engine))
+    shared = team.size > 1 or config.shares is not None
+    threads = team.threads() if config.threads is None else config.threads
+    engine = choose_engine(model, recipe, dataset, threads, config.engine, team)
+    if shared and config.threads is None and engine.name == "readable":
+        engine.threads = 1                      # of BLAS: another number, another number of processes say, other bits
+    return Job(config, dataset, held, model, engine, team)
 
 
 def check_memory(config: Config, model, batch_size: int):
     """Raise ValueError where parameters, gradients and one batch cannot fit into memory."""
     size = np.dtype(config.dtype).itemsize
     numbers = sum(a.size for a in saved.outline(model, memory.free() // (2 * size)).values())
-    rows = min(config.microbatch or batch_size, batch_size) * model.latent.samples
+    rows = min(config.piece(batch_size) or batch_size, batch_size) * model.latent.samples
     memory.require(size * (2 * numbers + rows * model.pixels), f"training this model in batches of {batch_size}")
 
 
-def choose_engine(model, recipe, dataset, threads=None, wanted="auto"):
+def choose_engine(model, recipe, dataset, threads=None, wanted="auto", team=ALONE):
     """The engine of the model's backend that fits the job: a fast one, or the readable one on the backend's ops.
 
     `wanted`: that, or "readable" or "segmented". ValueError where it cannot be had.
@@ -115,18 +125,18 @@ def choose_engine(model, recipe, dataset, threads=None, wanted="auto"):
         print(f"--threads {threads} is more than this process has cores: {cores()} threads", file=sys.stderr)
         threads = cores()
     if wanted == "readable":
-        return Readable(model, recipe, dataset, "as asked for", threads)
+        return Readable(model, recipe, dataset, "as asked for", threads, team)
     if wanted == "segmented" and model.ops.name == "numpy":
         raise ValueError("--engine segmented is for the backends numba and cupy, not for numpy")
     if model.ops.name == "numba":
-        return cpu_engine(model, recipe, dataset, threads, wanted)
+        return cpu_engine(model, recipe, dataset, threads, wanted, team)
     if model.ops.name == "cupy":
         from npdvae.gpu.engine import engine
-        return engine(model, recipe, dataset, wanted=wanted)
-    return Readable(model, recipe, dataset, f"backend {model.ops.name} has no other", threads)
+        return engine(model, recipe, dataset, wanted=wanted, team=team)
+    return Readable(model, recipe, dataset, f"backend {model.ops.name} has no other", threads, team)
 
 
-def cpu_engine(model, recipe, dataset, threads, wanted):
+def cpu_engine(model, recipe, dataset, threads, wanted, team):
     """Whole steps in compiled code where they can be, else segments of them, else none."""
     from npdvae.fused import Fused, Segmented, reason_unsegmented, reason_unsupported
     unfused = "as asked for" if wanted == "segmented" else reason_unsupported(model, recipe)
@@ -134,9 +144,9 @@ def cpu_engine(model, recipe, dataset, threads, wanted):
     if unsegmented is not None and wanted == "segmented":
         raise ValueError(f"--engine segmented cannot run this: {unsegmented}")
     if unfused is not None and unsegmented is not None:
-        return Readable(model, recipe, dataset, "; ".join(dict.fromkeys([unfused, unsegmented])), threads)
+        return Readable(model, recipe, dataset, "; ".join(dict.fromkeys([unfused, unsegmented])), threads, team)
     return (Fused(model, recipe, dataset, threads) if unfused is None else
-            Segmented(model, recipe, dataset, threads, unfused))
+            Segmented(model, recipe, dataset, threads, unfused, team))
 
 
 def fresh_state(job: Job, begin: bool = True) -> TrainState:

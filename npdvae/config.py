@@ -56,6 +56,8 @@ class Config:
     epochs: int = option(150, "passes over the training images", metavar="N")
     batch_size: int = option(50, "images per step", metavar="B")
     microbatch: int | None = option(None, "images per forward pass; gradients add up over the batch", metavar="M")
+    shares: int | None = option(None, "equal parts of a batch, a power of two, instead of --microbatch: as many MPI "
+                                "processes can share the work, to the same bits (default: 8 under MPI)", metavar="V")
     lr: float = option(1e-3, "learning rate")
     lr_schedule: str = option("constant", "learning rate over the run", choices=schedules.NAMES)
     lr_decay: float = option(0.9, "factor of the exponential schedule per interval")
@@ -107,6 +109,8 @@ class Config:
         require(self.keep_checkpoints >= 0, "keep_checkpoints", self.keep_checkpoints, "not negative")
         require(0 <= self.validation < 1, "validation", self.validation, "a fraction in [0, 1)")
         require(0 <= self.momentum < 1, "momentum", self.momentum, "in [0, 1)")
+        require(self.shares is None or self.shares in POWERS, "shares", self.shares, "a power of two, at most 65536")
+        require(self.shares is None or self.microbatch is None, "shares", self.shares, "no --microbatch beside it")
         for seed in [self.seed, *(self.seeds or [])]:
             require(0 <= seed < 2 ** 32, "seed", seed, "between 0 and 2**32 - 1")
         require(not self.hidden or min(self.hidden) >= 1, "hidden", self.hidden, "sizes of at least 1")
@@ -139,6 +143,10 @@ class Config:
     def given(self, *names: str) -> dict[str, Any]:
         """Those of these settings that are not None."""
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    def piece(self, batch: int) -> int | None:
+        """Images of a batch of so many that go through at a time; None: all of them."""
+        return self.microbatch if self.shares is None else -(-batch // self.shares)
 
     @property
     def method(self) -> str:
@@ -190,6 +198,7 @@ LATENT_DEFAULTS = {"categories": 8, "prior": "uniform", "estimator": "rloo"}    
 SET_ELSEWHERE = {"latents": "--latents", "categories": "--categories", "estimator": "--estimator", "prior": "--prior",
                  "free_bits": "--free-bits", "ops": "--backend"}    # of options
 MOST = 2 ** 20                                  # latents, categories, samples, or units of a layer
+POWERS = [2 ** k for k in range(17)]
 PAIRS = ("estimator_options", "latent_options", "likelihood_options")
 
 

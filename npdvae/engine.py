@@ -10,7 +10,9 @@ from npdvae.backends import blas
 from npdvae.data.binarize import binarize
 from npdvae.describe import Recipe
 from npdvae.optimizers.base import clip_norm
-from npdvae.state import TrainState, learned, merge, take_back
+from npdvae.parallel.alone import ALONE
+from npdvae.parallel.tree import plus_each, tree_sum
+from npdvae.state import TrainState, changed, learned, merge, take_back
 from npdvae.step import step
 
 
@@ -25,13 +27,15 @@ def indices(order, images):
 class Readable:
     """`npdvae.step` and `npdvae.optimizers`, one batch at a time, on any op table.
 
-    `why`: what keeps a faster engine from serving, in a few words. `threads`: of BLAS, all cores where None.
+    `why`: what keeps a faster engine from serving, in a few words. `threads`: of BLAS, all cores where None. `team`:
+    the processes that share its batches.
     """
 
     name = "readable"
 
-    def __init__(self, model, recipe: Recipe, dataset, why: str = "", threads: int | None = None):
-        self.model, self.recipe, self.dataset, self.ops, self.why = model, recipe, dataset, model.ops, why
+    def __init__(self, model, recipe: Recipe, dataset, why: str = "", threads: int | None = None, team=ALONE):
+        self.team, self.model, self.recipe, self.dataset, self.ops, self.why = (
+            team, model, recipe, dataset, model.ops, why)
         self.threads = threads
         self.state = TrainState({}, {}, None, 0)
         self.latent_rng = rng.Generator(recipe.seed, rng.LATENT, draw_uniform=self.ops.uniform)
@@ -57,29 +61,63 @@ class Readable:
             sums = [self.one(order[i:i + size]) for i in range(0, len(order), size)]
         return np.array(sums).reshape(-1, 2)
 
+    def pieces(self, n):
+        """(first, end) of the parts of a batch of n images that go through one by one, this process's, and whether it
+        is idle: then that is the first image, and counts for nothing."""
+        size = self.recipe.microbatch or n
+        mine = self.team.block(-(-n // size))
+        own = [(i * size, min((i + 1) * size, n)) for i in mine]
+        return own or [(0, 1)], not own
+
+    def targets(self, batch, example):
+        """The images of an index batch [B] as targets x [B, P], `example` the number of the first in its step."""
+        images = self.dataset.to_probabilities(self.dataset.train[batch], self.recipe.dtype)
+        return self.ops.xp.asarray(binarize(images, self.recipe.binarize,
+                                            self.pixel_rng.at(self.state.step, example=example)))
+
     def one(self, batch):
         """One step on the images of index batch [B]: the batch's sums of cost and KL."""
         recipe, ops, s = self.recipe, self.ops, self.state
-        images = self.dataset.to_probabilities(self.dataset.train[batch], recipe.dtype)
-        x = ops.xp.asarray(binarize(images, recipe.binarize, self.pixel_rng.at(s.step)))     # [B, P]
-        now = describe.scalars(recipe, s.step, len(x))
-        size = recipe.microbatch or len(x)
-        grads: dict[str, Any] = {}
-        total, states = 0.0, []
-        for i in range(0, len(x), size):
-            part = step(self.model, s.params, x[i:i + size], self.latent_rng.at(s.step, example=i), s.latent,
-                        now.kl_weight, now.scale)
-            grads = {k: grads[k] + g if k in grads else g for k, g in part.grads.items()}
-            states.append((part.state, len(x[i:i + size]) / len(x)))
-            total = total + ops.xp.stack([part.cost.sum(), part.kl.sum()])
+        now, (own, idle) = describe.scalars(recipe, s.step, len(batch)), self.pieces(len(batch))
+        parts: list[tuple[Any, Any, int]] = []  # sums, state, examples
+
+        def gradients():
+            for i, end in own:
+                part = step(self.model, s.params, self.targets(batch[i:end], i), self.latent_rng.at(s.step, example=i),
+                            s.latent, now.kl_weight, now.scale)
+                parts.append((ops.xp.stack([part.cost.sum(), part.kl.sum()]), part.state, end - i))
+                yield part.grads
+
+        grads = self.totals(tree_sum(gradients(), plus_each), idle)
+        total, latent = self.gathered([] if idle else parts)
         if recipe.clip_norm is not None:
             grads = clip_norm(grads, recipe.clip_norm)
         params, moments = recipe.optimizer.update({**s.params, **learned(s.latent, grads)}, grads, s.moments,
                                                   s.step + 1, now.lr)
-        latent, params = take_back(merge(states), params)
+        latent, params = take_back(latent, params)
         params = self.model.latent.refresh(params, latent)
         self.state = TrainState(params, moments, latent, s.step + 1)
         return ops.to_host(total)
+
+    def totals(self, grads, idle):
+        """Gradients of a batch from those of this process's parts; in C order, on which sums of squares depend."""
+        if self.recipe.microbatch is None:
+            return grads
+        if self.team.size == 1:
+            return {k: self.ops.xp.asarray(g, order="C") for k, g in grads.items()}
+        host = {k: self.ops.to_host(g) for k, g in grads.items()}
+        return {k: self.ops.xp.array(g) for k, g in self.team.total(host, idle).items()}
+
+    def gathered(self, parts):
+        """Sums [2] and state of a batch from (sums, state, examples) of this process's parts, in their order."""
+        if self.team.size > 1:
+            sent = [(self.ops.to_host(sums), {k: self.ops.to_host(v) for k, v in changed(self.state.latent, new)}, n)
+                    for sums, new, n in parts]
+            parts = [(sums, self.state.latent and {**self.state.latent, **{k: self.ops.xp.asarray(v) for k, v in
+                                                                            new.items()}}, n)
+                     for sums, new, n in self.team.gather(sent)]
+        examples = sum(n for _, _, n in parts)
+        return sum(sums for sums, _, _ in parts), merge([(state, n / examples) for _, state, n in parts])
 
     def evaluate(self, rows, samples=1, step=None):
         """Mean cost and KL of test rows with fresh z from q, in nats."""

@@ -134,4 +134,4 @@ def without_estimator(config: Config) -> Config:
     """The configuration with another estimator and nothing that belongs to its own: what is evaluated is the same."""
     return dataclasses.replace(config, estimator="rloo", samples=None, baseline=None, baseline_value=None,
                                temperature=None, estimator_options={}, free_bits=0.0, kl_weight=1.0, kl_warmup=0,
-                               microbatch=None)
+                               microbatch=None, shares=None)

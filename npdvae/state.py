@@ -37,6 +37,11 @@ def merge(states):
             for k, v in first.items()}
 
 
+def changed(before, after):
+    """(name, value) of the entries of a latent's state that a step has not left as they were."""
+    return [(k, v) for k, v in (after or {}).items() if v is not (before or {}).get(k)]
+
+
 def learned(state, grads):
     """The entries of a latent's state that have a gradient, by the name of that gradient."""
     return {LEARNED + k: v for k, v in (state or {}).items() if LEARNED + k in grads}

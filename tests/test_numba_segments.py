@@ -19,11 +19,12 @@ from npdvae import backends, build, estimators, latents, likelihoods, optimizers
 from npdvae.describe import Recipe
 from npdvae.engine import Readable
 from npdvae.fused import Segmented, reason_unsegmented, support, workers
-from npdvae.fused.segments import A, B, C, D, E, W
+from npdvae.fused.segments import A, B, C, D, E, Q, W
 from npdvae.latents.base import Latent
 from npdvae.latents.categorical import Categorical
 from npdvae.model import DiscreteVAE
 from npdvae.optimizers.base import Optimizer
+from npdvae.parallel.alone import ALONE
 from npdvae.process import cores
 from npdvae.state import TrainState
 from tests.test_numba_fused import TOLERANCE, images
@@ -136,7 +137,7 @@ OWN = f"{__name__}:Lars"
 
 def make(kind, dtype, ops, estimator="rloo", latent=None, likelihood=None, pixels=19, images_of="bytes",
          binarize="dynamic", hidden=(20, 11), batch=10, optimizer="adam", activation="relu", kl_weight=0.7, threads=2,
-         D=3, K=4, microbatch=None, clip=None, **options):
+         D=3, K=4, microbatch=None, clip=None, team=ALONE, **options):
     """An engine of a small model with its first state loaded."""
     K = 2 if latent is None and estimators.find(estimator).binary else K
     part = Categorical(D, K, estimator, ops=ops, **options) if latent is None else latent(ops)
@@ -145,7 +146,8 @@ def make(kind, dtype, ops, estimator="rloo", latent=None, likelihood=None, pixel
     recipe = Recipe(rule, lambda step: 1e-3 / (step + 1), lambda step: kl_weight, batch, microbatch, clip, binarize, 3,
                     np.dtype(dtype))
     arguments = (threads,) if kind is Segmented else ()
-    engine, draw = kind(model, recipe, images(pixels, images_of), *arguments), np.random.default_rng(1)
+    engine = kind(model, recipe, images(pixels, images_of), *arguments, team=team)
+    draw = np.random.default_rng(1)
     params = {k: draw.normal(0, 0.5, v.shape).astype(f4) for k, v in model.init(rng.Generator(0), f4).items()}
     params = {k: v.astype(dtype) for k, v in params.items()}
     state = part.init_state(rng.Generator(1), pixels)
@@ -399,7 +401,7 @@ def test_workers_sleep_while_python_is_long(monkeypatch):
 
 def test_segments_are_counted_in_the_order_of_a_step():
     engine = make(Segmented, "f4", NUMBA)
-    assert [A, B, C, W, D, E] == [1, 2, 3, 4, 5, 6] and len(engine.training.segments) == D
+    assert [A, B, C, W, D, Q, E] == [1, 2, 3, 4, 5, 6, 7] and len(engine.training.segments) == D
     assert len(make(Segmented, "f4", NUMBA, clip=1.0).training.segments) == E
     assert len(engine.evaluation.segments) == B
 

@@ -47,7 +47,8 @@ def work(worker, turn, end, workers, table, stages, segments, mem, ints, images,
          trains, start, keys, scalars, scratch, scratch_size, i_scratch, i_scratch_size, running, out, sync, pace,
          addresses):
     """Segments turn .. end of len(out) steps, counted over all of them: of training, `trains` of them to a number,
-    from first_step on; or (trains 0) of evaluation, all with that number. Images of an evaluation count from `start`.
+    from first_step on; or (trains 0) of evaluation, all with that number. Images of a step, or of an evaluation, count
+    from `start`.
 
     table [jobs, arguments]; stages [n, 3] = first job, end, and 0 or the number of chunks that go through all jobs of
     the stage in one go; segments [m, 2] = first stage, end; keys = (seed, pixel stream, latent stream); scalars =
@@ -72,7 +73,7 @@ def work(worker, turn, end, workers, table, stages, segments, mem, ints, images,
         at = scalars + step * jobs.STEP_SCALARS
         number, example = first_step, start + first
         if trains:
-            number, example = first_step + step // trains, step % trains * batch
+            number, example = first_step + step // trains, start + step % trains * batch
         for stage in range(segments[turn % n_segments, 0], segments[turn % n_segments, 1]):
             job, last, through = stages[stage]
             chunks = through

@@ -12,6 +12,7 @@ from npdvae.engine import Readable
 from npdvae.kernels.cpu import jobs
 from npdvae.kernels.cpu.pace import ENTRIES
 from npdvae.kernels.cpu.prepare import ready
+from npdvae.parallel.alone import ALONE
 from npdvae.process import cores
 
 DENSITY = 0.3                                   # share of ones where adding rows costs as much as a dense product
@@ -51,8 +52,8 @@ class Panels(Readable):
     mem: np.ndarray
     kinds = "mv"                                # of moments that lie there
 
-    def __init__(self, model, recipe, dataset, threads=None, why=""):
-        super().__init__(model, recipe, dataset, why, threads)
+    def __init__(self, model, recipe, dataset, threads=None, why="", team=ALONE):
+        super().__init__(model, recipe, dataset, why, threads, team)
         self.spec = describe.describe(model, recipe)
         self.workers = 1 if config.DISABLE_JIT else min(threads or cores(), MOST_WORKERS)
         self.pace = np.zeros(ENTRIES, np.int64)

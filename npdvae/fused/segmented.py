@@ -13,12 +13,14 @@ from npdvae.fused.memory import view
 from npdvae.fused.panels import Panels, WithLayers
 from npdvae.fused.plan import MOST_STEPS
 from npdvae.fused.segmented_evaluation import sums
-from npdvae.fused.segments import A, B, C, D, E, SegmentPlan, W
+from npdvae.fused.segments import A, B, C, D, Q, SegmentPlan, W
 from npdvae.fused.support import LIKELIHOODS, whole_gradient
 from npdvae.fused.trial import reason_unsegmented, rows_of
-from npdvae.fused.whole import RULES, Whole, put_scalars, together
+from npdvae.fused.whole import LAYERS, RULES, Whole, put_scalars
 from npdvae.fused.workers import Workers
 from npdvae.kernels.cpu import jobs
+from npdvae.parallel.alone import ALONE
+from npdvae.parallel.tree import tree_sum
 from npdvae.state import LEARNED, TrainState
 
 
@@ -31,8 +33,8 @@ class Segmented(Panels):
 
     name = "segmented"
 
-    def __init__(self, model, recipe, dataset, threads=None, why=""):
-        super().__init__(model, recipe, dataset, threads, why)
+    def __init__(self, model, recipe, dataset, threads=None, why="", team=ALONE):
+        super().__init__(model, recipe, dataset, threads, why, team)
         if reason := reason_unsegmented(model, recipe):
             raise ValueError(f"the segmented engine cannot run this: {reason}")
         rows = rows_of(model)
@@ -41,7 +43,7 @@ class Segmented(Panels):
         whole, size = whole_gradient(spec) is not None, spec.microbatch or recipe.batch_size
         self.costs = spec.likelihood in LIKELIHOODS and len(spec.decoder) > 2
         mode, levels, sparse = self.pixels()
-        self.turns = -(-recipe.batch_size // size)                  # of the workers, for a step
+        self.turns = len(self.pieces(recipe.batch_size)[0])         # of the workers, for a step
         self.plan = plan = SegmentPlan(model, size, rows, self.costs, mode, levels, sparse, whole,
                                        max(MOST_STEPS, self.turns))
         rule = RULES.get(spec.optimizer, jobs.GIVEN)
@@ -66,27 +68,32 @@ class Segmented(Panels):
 
     def run(self, order) -> np.ndarray:
         size, order = self.recipe.batch_size, indices(order, len(self.dataset.train))
-        even = size == self.turns * self.plan.batch                 # else a turn may end within a call's images
+        even = size % self.plan.batch == 0      # else a turn may end within a call's images
         most, start = max(1, MOST_STEPS // self.turns) if even else 1, self.state.step
         out = np.zeros((-(-len(order) // size), 2))
         while (i := self.state.step - start) < len(out):
+            n = min(most, max(1, len(order) // size - i))           # a smaller last batch goes alone
             try:
                 with blas.threads(1):           # in a latent's own code: it would spin beside the workers
-                    self.some_steps(order[i * size:(i + most) * size], out[i:i + most])
+                    self.some_steps(order[i * size:(i + n) * size], out[i:i + n])
             except Misfit:
+                if self.team.size > 1:          # whose other processes may not meet one
+                    raise
                 i = self.state.step - start
                 out[i] = self.readable_step(order[i * size:(i + 1) * size])
         return out
 
     def some_steps(self, order, out):
-        """Steps of one call of the workers; out [steps, 2]: their sums of cost and KL."""
-        first, turns = self.state.step, list(enumerate(self.sizes(len(order))))
-        steps = [turns[i:i + self.turns] for i in range(0, len(turns), self.turns)]
-        put_scalars(self, first, steps)
-        with self.team(self.training, len(turns), self.dataset.train, order, first, self.turns,
-                       (rng.BINARIZE, rng.LATENT)) as workers:
-            for i, turns in enumerate(steps):
-                out[i] = self.one_step(workers, turns)
+        """Steps of one call of the workers, on batches of one size; out [steps, 2]: their sums of cost and KL."""
+        first, steps, size = self.state.step, len(out), -(-len(order) // len(out))
+        own, idle = self.pieces(size)
+        turns, (start, end) = len(own), (own[0][0], own[-1][1])
+        rows = np.ascontiguousarray(order.reshape(steps, size)[:, start:end]).reshape(-1)
+        put_scalars(self, first, [range(i * turns, (i + 1) * turns) for i in range(steps)])
+        with self.crew(self.training, steps * turns, self.dataset.train, rows, first, turns,
+                       (rng.BINARIZE, rng.LATENT), start) as workers:
+            for i in range(steps):
+                out[i] = self.one_step(workers, i * turns, own, idle, size)
 
     def readable_step(self, batch):
         """A step whose latent gives other rows than those that the engine was made for."""
@@ -103,28 +110,40 @@ class Segmented(Panels):
         """Of the batches of n images."""
         return [min(self.plan.batch, n - i) for i in range(0, n, self.plan.batch)]
 
-    def team(self, program, steps, images, order, step, trains, streams, example=0):
+    def crew(self, program, steps, images, order, step, trains, streams, example=0):
         """Workers on so many steps."""
         plan, keys = self.plan, np.array([self.recipe.seed, *streams], np.int64)
         return Workers(self.workers, program, steps, self.pace, (
             self.mem, self.ints, *self.images(images), order, plan.batch, step, trains, example, keys, plan.scalars,
             self.scratch, plan.scratch_size, self.i_scratch, plan.i_scratch_size, self.whole.squares))
 
-    def one_step(self, workers, turns):
-        """`npdvae.step.step` and the update in turns (index, examples) of the workers: the sums of cost and KL."""
-        now, end = describe.scalars(self.recipe, self.state.step, sum(n for _, n in turns)), self.plan.end
-        parts: list = []
-        for turn, n in turns:
-            parts.append(self.part(workers, turn * end, n, sum(part[-1] for part in parts), now))
-            if self.plan.whole:
-                workers.run(turn * end + (D if turn == turns[-1][0] else E))
-        sums, grads, state = together(parts)
-        following = self.whole.after(self.recipe, self.model.latent, self.state, grads, state, now.lr, turn)
-        self.update(workers, turn * end + end, following)
+    def one_step(self, workers, turn, own, idle, examples):
+        """`npdvae.step.step` and the update, from this turn of the workers on, one for each piece (first, end) of the
+        batch that is `own`: the sums of cost and KL."""
+        now, end, whole = describe.scalars(self.recipe, self.state.step, examples), self.plan.end, self.whole
+        last, parts = turn + len(own) - 1, []
+
+        def gradients():
+            for t, (i, stop) in enumerate(own, turn):
+                sums, grads, state = self.part(workers, t * end, stop - i, i, now)
+                parts.append((sums, state, stop - i))
+                if self.plan.whole:
+                    workers.run(t * end + D)
+                    grads = {LAYERS: whole.kept((t - turn) % 2 == 0 and t < last), **grads}
+                yield grads
+                if t < last:
+                    workers.run(t * end + end)
+
+        grads = whole.total(self.team, tree_sum(gradients(), whole.plus), idle, self.spec.microbatch)
+        if self.plan.whole:
+            workers.run(last * end + Q)
+        sums, state = self.gathered([] if idle else parts)
+        following = whole.after(self.recipe, self.model.latent, self.state, grads, state, now.lr, last)
+        self.update(workers, last * end + end, following)
         return sums
 
     def part(self, workers, turn, n, example, now):
-        """Of n examples, from segment `turn` on: sums, gradients of latent and likelihood, state, n. Up to D."""
+        """Of n examples, from segment `turn` on: sums, gradients of latent and likelihood, state. Up to D."""
         s, decoding = self.state, self.decoding
         latent, likelihood, xp, params = self.model.latent, self.model.likelihood, self.ops.xp, self.params()
 
@@ -154,7 +173,7 @@ class Segmented(Panels):
         changes, state = latent.advance(params, kept, cost, dz, s.latent)
         grads = {**dlatent, **dlikelihood, **{LEARNED + k: n * now.scale * g for k, g in changes.items()}}
         sums = np.array([(latent.shares(weights) * cost).sum(), latent.kl(params, kept, weights).sum()])
-        return sums, grads, state, n
+        return sums, grads, state
 
     def update(self, workers, end, following):
         """The last segment, and with it the state `following` the step, even if Ctrl-C falls between the two."""

@@ -11,7 +11,7 @@ def sums(engine, rows, step, example):
     """Sums of cost and KL over at most MOST_STEPS batches of rows, numbered from `example` on: [2]."""
     model, recipe, params, sizes = engine.model, engine.recipe, engine.params(), engine.sizes(len(rows))
     generator, total = rng.Generator(recipe.seed, rng.TEST_LATENT, draw_uniform=engine.ops.uniform), np.zeros(2)
-    with engine.team(engine.evaluation, len(sizes), rows, np.arange(len(rows)), step, 0,
+    with engine.crew(engine.evaluation, len(sizes), rows, np.arange(len(rows)), step, 0,
                      (rng.TEST_BINARIZE, rng.TEST_LATENT), example) as workers:
         for i, n in enumerate(sizes):
             workers.run(i * B + A)

@@ -3,7 +3,7 @@
     A pixels, encoder | B decoder, cost | C decoder backward | W weights of rows | D encoder backward, update
 
 Where the latent reads no gradient at its rows, C is empty and W is the decoder's backward. Where the update needs the
-whole gradient first, D keeps that, and E is the update.
+whole gradient first, D keeps that, Q sums its squares, and E is the update.
 """
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from npdvae.fused.update import Update
 from npdvae.kernels.cpu import jobs
 from npdvae.kernels.cpu.target import PICK_PANEL
 
-A, B, C, W, D, E = range(1, 7)                  # how many segments are done when one is
+A, B, C, W, D, Q, E = range(1, 8)                 # how many segments are done when one is
 
 
 class Rows(NamedTuple):
@@ -47,7 +47,7 @@ class Program(NamedTuple):
 class SegmentPlan:
     """Offsets, tables and layers of one model at one batch size; mode, levels and sparse are the encoder's.
 
-    costs: whether the likelihood's cost stands behind the decoder; whole: whether there is a segment E; turns: the
+    costs: whether the likelihood's cost stands behind the decoder; whole: whether there are Q and E; turns: the
     most of one call of the workers. needs_dz: whether C goes on to the rows.
     """
 
@@ -91,7 +91,7 @@ class SegmentPlan:
                 weigh = [[self.weigh(len(dh) - 1)], *weigh]
         segments = [encoder.forward(), decoder.forward(), back, weigh, [*encoder.backward(), self.updates()]]
         if self.whole:
-            segments = [*segments[:-1], [*segments[-1], [self.on_all("squares")]], [[self.on_all("apply")]]]
+            segments = [*segments, [[self.on_all("squares")]], [[self.on_all("apply")]]]
         return Program.of(segments)
 
     def evaluation(self) -> Program:

@@ -13,23 +13,24 @@ from npdvae.backends.numba_backend import NUMBERS
 from npdvae.fused.frame import PARTS
 from npdvae.kernels.cpu import jobs
 from npdvae.optimizers.base import clip_norm
-from npdvae.state import TrainState, learned, merge, take_back
+from npdvae.state import TrainState, learned, take_back
 
+LAYERS = "layers"                               # the name of their gradient among those of parameters
 RULES = {"adam": jobs.ADAPTIVE, "radam": jobs.ADAPTIVE, "sgd": jobs.MOMENTUM}     # of updates in kernels
 
 
 def put_scalars(engine, first, steps):
-    """The scalars of steps, numbered from `first`, where the workers read them; a step: its turns (index, examples)."""
+    """The scalars of steps, numbered from `first`, where the workers read them; a step: the indices of its turns."""
     plan, recipe, rule = engine.plan, engine.recipe, engine.whole.rule
     for number, turns in enumerate(steps, first):
-        numbers = numbers_of(rule, recipe.optimizer, describe.scalars(recipe, number, sum(n for _, n in turns)).update)
-        for turn, _ in turns:
+        numbers = numbers_of(rule, recipe.optimizer, describe.scalars(recipe, number, 1).update)
+        for turn in turns:
             at = plan.scalars + turn * jobs.STEP_SCALARS
             row = engine.mem[at:at + jobs.STEP_SCALARS]
             row[:len(numbers)] = numbers
             row[jobs.SCALE] = plan.frame.S      # the cost's own gradient, not that of its mean
-            row[jobs.GRADIENT] = (jobs.KEPT if turn == turns[0][0] else jobs.ADDED) if plan.whole else jobs.AT_ONCE
-            row[jobs.FACTOR], row[jobs.RULE] = 1, rule if turn == turns[-1][0] else jobs.NO_UPDATE
+            row[jobs.GRADIENT] = jobs.KEPT if plan.whole else jobs.AT_ONCE
+            row[jobs.FACTOR], row[jobs.RULE] = 1, rule if turn == turns[-1] else jobs.NO_UPDATE
 
 
 def numbers_of(rule, optimizer, now):
@@ -37,15 +38,6 @@ def numbers_of(rule, optimizer, now):
     if rule == jobs.ADAPTIVE:
         return NUMBERS[optimizer.name](*now)
     return (now.rate, optimizer.momentum) if rule == jobs.MOMENTUM else ()
-
-
-def together(parts):
-    """Sums, gradients and state of a step from those of its parts, each with its number of examples."""
-    (total, grads, _, _), *others = parts
-    for sums, more, _, _ in others:
-        total, grads = total + sums, {k: grads[k] + g for k, g in more.items()}
-    examples = sum(n for _, _, _, n in parts)
-    return total, grads, merge([(state, n / examples) for _, _, state, n in parts])
 
 
 class Whole:
@@ -56,6 +48,7 @@ class Whole:
 
     def __init__(self, plan, mem, rule, held):
         self.plan, self.mem, self.rule, self.held, self.squares = plan, mem, rule, held, np.zeros(PARTS)
+        self.spare: list[np.ndarray] = []       # of gradients that were kept
 
     def layers(self, base):
         """Weights and biases by name, or what lies at another offset."""
@@ -63,6 +56,39 @@ class Whole:
         for layer in self.plan.layers:
             found[f"{layer.name}.weight"], found[f"{layer.name}.bias"] = layer.get(self.mem, base)
         return found
+
+    @property
+    def gradient(self):
+        """That of all layers, padding included."""
+        span = self.plan.span
+        return self.mem[3 * span:4 * span]
+
+    def kept(self, beyond):
+        """The gradient, as a copy where it is to last `beyond` the next turn."""
+        if not beyond:
+            return self.gradient
+        copy = self.spare.pop() if self.spare else np.empty(self.plan.span, np.float32)
+        copy[:] = self.gradient
+        return copy
+
+    def plus(self, a, b):
+        """Gradients of two parts of a batch added; those of layers in the place of the first."""
+        layers = {LAYERS: np.add(a[LAYERS], b[LAYERS], a[LAYERS])}
+        if not np.may_share_memory(b[LAYERS], self.mem):
+            self.spare.append(b[LAYERS])
+        return {k: v + b[k] for k, v in a.items() if k != LAYERS} | layers
+
+    def total(self, team, grads, idle, cut):
+        """Those of the batch, which is `cut` or not, from those of this process, but for layers, whose gradient is put
+        where it belongs. In C order, on which sums of squares depend."""
+        if not cut:
+            return {k: v for k, v in grads.items() if k != LAYERS}
+        total = team.total(grads, idle)
+        if not np.may_share_memory(total[LAYERS], self.mem):
+            self.gradient[:] = total[LAYERS]
+        if grads[LAYERS].base is None:
+            self.spare.append(grads[LAYERS])
+        return {k: np.array(v, order="C") for k, v in total.items() if k != LAYERS}
 
     def after(self, recipe, latent, s, grads, state, lr, turn):
         """The state behind the step `s`, but for the layers; the workers take these over in the last segment."""

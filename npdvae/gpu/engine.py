@@ -12,10 +12,11 @@ from npdvae.gpu.plan import Plan
 from npdvae.gpu.replayed import Replayed, tell
 from npdvae.gpu.segmented import Segmented
 from npdvae.gpu.support import RUNNING, captured_gradient, unsegmented, unsupported
+from npdvae.parallel.alone import ALONE
 from npdvae.state import TrainState
 
 
-def engine(model, recipe, dataset, say=tell, wanted="auto"):
+def engine(model, recipe, dataset, say=tell, wanted="auto", team=ALONE):
     """The engine of the cupy backend for a job: captured, segmented or readable, the first that serves; says which.
 
     ValueError where the `wanted` one, "auto" or "segmented", cannot serve.
@@ -35,7 +36,7 @@ def engine(model, recipe, dataset, say=tell, wanted="auto"):
         say(f"{where}; {why}: the layers run as CUDA graphs, the latent op by op between them")
         return Segmented(model, recipe, dataset, say, why)
     say(f"{where}; {uncut}: steps run op by op, without a CUDA graph")
-    return Readable(model, recipe, dataset, uncut)
+    return Readable(model, recipe, dataset, uncut, team=team)
 
 
 class Captured(Replayed):

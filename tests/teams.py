@@ -1,0 +1,99 @@
+"""Teams without MPI: each process a thread, messages by queues, shared memory by arrays."""
+import pickle
+import queue
+import threading
+
+import numpy as np
+
+from npdvae.parallel.team import Team
+
+PATIENCE = 60                                   # seconds until a test that hangs fails
+
+
+class World:
+    """What the threads of a communicator share."""
+
+    def __init__(self, size):
+        self.size, self.barrier, self.slots = size, threading.Barrier(size), [None] * size
+        self.lines = {(a, b): queue.Queue() for a in range(size) for b in range(size)}
+
+
+class Comm:
+    """What of mpi4py's communicators and of `npdvae.parallel.mpi.Node` the sums and the team use."""
+
+    def __init__(self, world, rank):
+        self.world, self.rank, self.size, self.sent = world, rank, world.size, 0
+
+    def barrier(self):
+        self.world.barrier.wait(PATIENCE)
+
+    def allgather(self, item):
+        self.world.slots[self.rank] = pickle.dumps(item)
+        self.barrier()
+        found = [pickle.loads(slot) for slot in self.world.slots]
+        self.barrier()
+        return found
+
+    def bcast(self, item):
+        return self.allgather(item)[0]
+
+    def Sendrecv(self, send, to, tag, receive, source, other):
+        assert send.flags.c_contiguous and receive.flags.c_contiguous
+        self.world.lines[self.rank, to].put(send.copy())
+        receive[:] = self.world.lines[source, self.rank].get(timeout=PATIENCE)
+        self.sent += send.size
+
+    def allocate(self, size):
+        if self.rank == 0:
+            self.world.memory = [np.zeros(size, np.uint8) for _ in range(self.size)]
+        self.barrier()
+        memory = self.world.memory
+        self.barrier()
+        return Memory(memory)
+
+    def room(self):
+        return 2 ** 40
+
+
+class Memory:
+    """A window of shared memory."""
+
+    def __init__(self, memory):
+        self.memory = memory
+
+    def part(self, rank, dtype):
+        return self.memory[rank].view(dtype)
+
+    def sync(self):
+        pass
+
+    def free(self):
+        pass
+
+
+def teams(size, local=1):
+    """Teams of `size` processes, `local` of them on each machine."""
+    world, machines = World(size), [World(local) for _ in range(size // local)]
+    columns = [World(size // local) for _ in range(local)]
+    return [Team(Comm(world, r), *((Comm(machines[r // local], r % local), Comm(columns[r % local], r // local))
+                                   if local > 1 else ())) for r in range(size)]
+
+
+def each(act, members):
+    """What act(member) gives for all of them at once; the first error is raised."""
+    results, errors = [None] * len(members), []
+
+    def work(i):
+        try:
+            results[i] = act(members[i])
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(members))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    return results
