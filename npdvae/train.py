@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import pathlib
 import statistics
 import sys
@@ -11,11 +12,14 @@ from npdvae import build as building
 from npdvae import checkpoint, lock, metrics, plots, report, resuming
 from npdvae.cli import guarded
 from npdvae.config import Config, with_defaults
+from npdvae.parallel import mpi
+from npdvae.parallel.alone import ALONE
 from npdvae.presets import PRESETS
 from npdvae.process import Interrupted, over
 from npdvae.settings import add_arguments, own_code, refuse_idle, resolve, to_toml
 from npdvae.trainer import Trainer
 
+SHARES = 8                                      # of a batch where MPI started the run and nothing else is said
 MANY_CODES = 2 ** 16                            # decoded at every step
 
 
@@ -36,33 +40,51 @@ def parser() -> argparse.ArgumentParser:
 @guarded
 def main(argv=None) -> int:
     """Train as the arguments say; returns the exit code."""
+    with mpi.team() as team:
+        return command(argv, team)
+
+
+def command(argv, team) -> int:
+    """The same as one of a team of processes."""
     arguments = vars(parser().parse_args(argv))
     run, file, preset, trust = (arguments.pop(k) for k in ("resume", "config", "preset", "trust"))
     if run is not None:
-        return resume(pathlib.Path(run), arguments, file, preset, trust)
-    config = resolve(arguments, preset, file, trust)
+        return resume(pathlib.Path(run), arguments, file, preset, trust, team)
+    config = team.first(resolve, arguments, preset, file, trust)
     refuse_idle(arguments, config)
+    if team is not ALONE and config.shares is None and config.microbatch is None:
+        config = replace(config, shares=SHARES)
     if config.seeds is not None:
-        return several(config, config.seeds)
-    return one(config, pathlib.Path(config.out) if config.out else free_folder(config))
+        return several(config, config.seeds, team)
+    return one(config, pathlib.Path(config.out) if config.out else team.first(free_folder, config), team)
 
 
-def one(config: Config, folder: pathlib.Path) -> int:
+def one(config: Config, folder: pathlib.Path, team=ALONE) -> int:
     """One fresh run."""
-    job = ready(config)
-    with lock.held(folder):
+    job = ready(config, team)
+    with held(folder, team):
         trainer = Trainer(job, folder)
         trainer.start()
         return finish(trainer)
 
 
-def ready(config: Config) -> building.Job:
+@contextlib.contextmanager
+def held(folder: pathlib.Path, team):
+    """Hold a folder (`npdvae.lock`) for all of a team."""
+    with contextlib.ExitStack() as stack:
+        team.first(lambda: stack.enter_context(lock.held(folder)))
+        yield
+
+
+def ready(config: Config, team=ALONE) -> building.Job:
     """The job of a configuration; what would fail at its end, or take hours a step, is said now."""
     if config.figures:
         plots.check()
     if config.tensorboard:
         metrics.check_tensorboard()
-    job = building.build(config)
+    if team.size > 1:                           # the first alone downloads what is not there yet
+        team.first(lambda: building.load_data(with_defaults(config)) and None)
+    job = building.build(config, team=team)
     codes = job.model.latent.code_count() if job.config.estimator == "exact" else 0
     if codes > MANY_CODES:
         print(f"npdvae: warning: estimator exact decodes all {codes} codes at each of {job.steps_per_epoch} steps an "
@@ -70,18 +92,18 @@ def ready(config: Config) -> building.Job:
     return job
 
 
-def several(config: Config, seeds: list[int]) -> int:
+def several(config: Config, seeds: list[int], team=ALONE) -> int:
     """One run per seed in folders beside one another, and mean and standard deviation over them."""
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"--seeds: got {seeds}, expected each seed once")
-    folder = pathlib.Path(config.out) if config.out else free_folder(config)
+    folder = pathlib.Path(config.out) if config.out else team.first(free_folder, config)
     ends = []
     for seed in seeds:
         print(f"seed {seed}")
-        code = one(replace(config, seed=seed, seeds=None), folder / f"seed{seed}")
+        code = one(replace(config, seed=seed, seeds=None), folder / f"seed{seed}", team)
         if code:
             return code
-        ends.append(metrics.read(folder / f"seed{seed}")[-1])
+        ends.append(team.first(metrics.read, folder / f"seed{seed}")[-1])
     print(f"\n{len(ends)} seeds: {' '.join(map(str, seeds))}")
     for split in ("train", "test"):
         values = [metrics.elbo(line, split).negative_elbo for line in ends]
@@ -91,7 +113,7 @@ def several(config: Config, seeds: list[int]) -> int:
     return 0
 
 
-def resume(folder: pathlib.Path, arguments, file, preset, trust=False) -> int:
+def resume(folder: pathlib.Path, arguments, file, preset, trust=False, team=ALONE) -> int:
     """Go on with a run; settings that would change its trajectory are refused."""
     if not folder.is_dir() or not ((folder / "config.toml").is_file() or checkpoint.listing(folder)):
         raise ValueError(f"--resume {folder}: no run there (no config.toml)")
@@ -99,16 +121,16 @@ def resume(folder: pathlib.Path, arguments, file, preset, trust=False) -> int:
         raise ValueError("--resume goes on with the run's own settings: drop --preset")
     if file is not None:
         raise ValueError("--resume goes on with the run's own settings: drop --config")
-    with lock.held(folder):
-        config, found = resuming.agreed(folder, arguments, trust)
-        trainer = Trainer(ready(config), folder)
+    with held(folder, team):
+        config, found = team.first(resuming.agreed, folder, arguments, trust)
+        trainer = Trainer(ready(config, team), folder)
         trainer.resume(found)
         step, total = trainer.engine.state.step, config.epochs * trainer.job.steps_per_epoch
         if step >= total:
             done = step // trainer.job.steps_per_epoch
             print(f"nothing to do: {folder} has done its {done} epochs; give more with --epochs")
             return 0
-        metrics.write_text(folder / "config.toml", to_toml(config))     # its new length, to be resumed again
+        team.first(metrics.write_text, folder / "config.toml", to_toml(config))    # its new length, for the next
         print(f"resuming {folder} at step {step} of {total}")
         return finish(trainer)
 
@@ -125,6 +147,8 @@ def finish(trainer: Trainer) -> int:
         print(f"interrupted; saved at step {trainer.engine.state.step}. Go on with:\n"
               f"  python -m npdvae.train --resume {trainer.folder}{' --trust' if own_code(vars(c)) else ''}")
         return signal.code
+    if not trainer.writes:
+        return 0
     collapsed, reached = trainer.collapsed(), metrics.elbo(end, "test").negative_elbo
     beside = ""
     if collapsed is not None:

@@ -22,7 +22,8 @@ class Trainer:
 
     def __init__(self, job: Job, folder: pathlib.Path, say=print):
         self.job, self.folder, self.say = job, folder, say
-        self.config, self.engine = job.config, job.engine
+        self.config, self.engine, self.team = job.config, job.engine, job.team
+        self.writes = job.team.rank == 0        # the others only compute
         self.sums = np.zeros(3)                 # images, cost, KL of the epoch so far
         self.best = math.inf                    # lowest validation negative ELBO
         self.stop = 0                           # the signal that arrived
@@ -33,6 +34,11 @@ class Trainer:
 
     def start(self):
         """Make the run folder and begin; the folder must not hold a run, or parts of one."""
+        self.team.first(self.occupy)
+        self.engine.load(fresh_state(self.job))
+
+    def occupy(self):
+        """Write the first file of the run."""
         parts = ["config.toml", metrics.NAME, "best.safetensors", *(p.name for p in checkpoint.listing(self.folder))]
         for name in parts:
             if (self.folder / name).exists():
@@ -40,14 +46,13 @@ class Trainer:
                                  f"--resume {self.folder}")
         self.folder.mkdir(parents=True, exist_ok=True)
         metrics.write_text(self.folder / "config.toml", to_toml(self.config))
-        self.engine.load(fresh_state(self.job))
 
     def resume(self, found: saved.Saved | None):
         """Go on from a checkpoint, or from the start where none was written yet."""
         fresh = fresh_state(self.job, begin=found is None)
         if found is None:
             self.engine.load(fresh)
-            metrics.cut(self.folder, 0, say=self.say)
+            self.team.first(metrics.cut, self.folder, 0, 0, self.say)
             return
         if found.data != self.data:
             raise ValueError(f"{self.folder}: the training data are not those of the run: expected pixels with digest "
@@ -58,7 +63,7 @@ class Trainer:
         self.engine.load(found.state)
         self.sums, self.best = found.sums, found.best
         step = found.state.step
-        metrics.cut(self.folder, step, step // self.job.steps_per_epoch, self.say)
+        self.team.first(metrics.cut, self.folder, step, step // self.job.steps_per_epoch, self.say)
 
     def save(self, path=None):
         """Write a checkpoint (to the folder unless a path is given)."""
@@ -73,7 +78,7 @@ class Trainer:
         """Run to the last epoch; returns the last epoch's metrics. Raises Interrupted after saving."""
         per_epoch = self.job.steps_per_epoch
         total = self.config.epochs * per_epoch
-        self.tensorboard = metrics.writer(self.folder) if self.config.tensorboard else None
+        self.tensorboard = metrics.writer(self.folder) if self.config.tensorboard and self.writes else None
         last: dict[str, Any] = {}
         try:
             with process.signals(self.on_signal), tqdm(total=total, initial=self.engine.state.step, unit="step",
@@ -92,7 +97,7 @@ class Trainer:
         first, began = self.engine.state.step, time.perf_counter()
         size = self.config.batch_size
         while (done := self.engine.state.step - epoch * per_epoch) < per_epoch:
-            n = min(per_epoch - done, self.steps_to_checkpoint(), max(1, int(0.3 / self.pace)))
+            n = self.team.first(min, per_epoch - done, self.steps_to_checkpoint(), max(1, int(0.3 / self.pace)))
             before = time.perf_counter()
             rows = order[done * size:(done + n) * size]
             with np.errstate(over="ignore", invalid="ignore"):     # a loss that is not finite is said once, in add
@@ -101,14 +106,22 @@ class Trainer:
             bar.update(n)
             bar.set_postfix_str(f"negative ELBO {self.sums[1:].sum() / self.sums[0]:.2f}", refresh=False)
             last = self.engine.state.step == (epoch + 1) * per_epoch
+            self.stop = max(self.team.gather([self.stop]))
             if self.stop and not last:
-                self.save()
+                if self.writes:
+                    self.save()
                 raise Interrupted(self.stop)
-            if self.config.checkpoint_every and self.engine.state.step % self.config.checkpoint_every == 0 and not last:
+            every = self.config.checkpoint_every
+            if self.writes and every and self.engine.state.step % every == 0 and not last:
                 path = self.save()
                 bar.write(f"saved {path.name}")
         seconds = time.perf_counter() - began
-        return self.finish_epoch(epoch, seconds, seconds / (self.engine.state.step - first), bar)
+        line = (self.finish_epoch(epoch, seconds, seconds / (self.engine.state.step - first), bar) if self.writes
+                else {})
+        self.sums, self.stop = np.zeros(3), max(self.team.gather([self.stop]))
+        if self.stop and self.engine.state.step < self.config.epochs * per_epoch:
+            raise Interrupted(self.stop)
+        return line
 
     def add(self, images, parts):
         """Add the sums of cost and KL of some steps [n, 2], one by one: how steps are grouped must not change a bit."""
@@ -156,8 +169,6 @@ class Trainer:
         bar.write(f"epoch {epoch + 1:>{len(str(self.config.epochs))}}/{self.config.epochs}  negative ELBO: train "
                   f"{reached['train'].negative_elbo:.2f}{held}  test {test.negative_elbo:.2f} "
                   f"(cost {test.cost:.2f} + KL {test.kl:.2f})  {pace * 1e3:.2f} ms/step  {path.name}")
-        if self.stop and step < self.config.epochs * self.job.steps_per_epoch:
-            raise Interrupted(self.stop)
         return line
 
     def on_signal(self, number, frame):
