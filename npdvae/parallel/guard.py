@@ -15,7 +15,14 @@ import tempfile
 
 from npdvae.process import SIGNALS
 
-WATCH = 'read _ || { set -C; { : > "$1/died"; } 2>/dev/null && echo "$2" >&2 && sleep 5 2>/dev/null >&2; rm -rf "$1"; }'
+WATCH = """read _ && exit
+set -C
+{ : > "$1/died"; } 2>/dev/null || exit
+echo "$2" >&2
+exec 2>/dev/null
+sleep 5
+rm -rf "$1"
+"""
 
 
 class Guard:

@@ -1,0 +1,171 @@
+"""Training under mpiexec, with processes that are killed and come back in another number. Share: 60 s, where MPI is."""
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from npdvae import checkpoint
+
+BESIDE = pathlib.Path(sys.executable).with_name("mpiexec")          # of a wheel in the same environment
+MPIEXEC = str(BESIDE) if BESIDE.is_file() else shutil.which("mpiexec")
+pytest.importorskip("mpi4py", reason='needs MPI: pip install ".[mpi]"')
+pytestmark = pytest.mark.skipif(MPIEXEC is None or not pathlib.Path("/proc").is_dir(),
+                                reason='needs mpiexec (pip install ".[mpi]") and /proc')
+SMALL = ["--epochs", "2", "--batch-size", "400", "--hidden", "16", "--no-figures", "--threads", "1"]
+
+
+def started(processes, *arguments, **options):
+    """A training run under mpiexec (0 processes: without), stdout and stderr in one."""
+    launcher = [MPIEXEC, "-n", str(processes)] if processes else []
+    return subprocess.Popen([*launcher, sys.executable, "-m", "npdvae.train", *map(str, arguments)], text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)
+
+
+def trained(processes, *arguments, code=0, **options):
+    """What a whole run printed."""
+    process = started(processes, *arguments, **options)
+    said, _ = process.communicate(timeout=240)
+    assert process.returncode == code, said
+    return said
+
+
+def ranks(launcher):
+    """Process numbers of the ranks below a launcher, by rank."""
+    found, parents = {}, {launcher.pid}
+    for _ in range(4):                          # mpiexec, its proxy, the ranks
+        for entry in pathlib.Path("/proc").glob("[0-9]*"):
+            try:
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                command, known = (entry / "cmdline").read_bytes(), (entry / "environ").read_bytes()
+            except (OSError, ValueError):
+                continue
+            if parent in parents and b"npdvae.train\0" in command and (rank := re.search(rb"PMI_RANK=(\d+)", known)):
+                found.setdefault(int(rank[1]), int(entry.name))
+            if parent in parents and b"python" not in command:
+                parents.add(int(entry.name))
+    return found
+
+
+def until(condition, what, seconds=120):
+    """Wait for it."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, what
+        time.sleep(0.05)
+    return found
+
+
+def ends(folder):
+    """Arrays of the last checkpoint, and the lines of metrics but for their times."""
+    lines = re.sub(r', "seconds.*', "", (folder / "metrics.jsonl").read_text())
+    return {k: (v.dtype, v.tobytes()) for k, v in checkpoint.latest(folder).arrays.items()}, lines
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """One process without MPI."""
+    folder = tmp_path_factory.mktemp("alone") / "r"
+    trained(0, *SMALL, "--shares", 8, "--out", folder)
+    return ends(folder)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_any_number_of_processes_ends_in_the_bits_of_one(processes, alone, tmp_path):
+    said = trained(processes, *SMALL, "--out", tmp_path / "r")
+    assert ends(tmp_path / "r") == alone
+    assert said.count("segmented engine") == said.count("epoch 2/2") == 1       # the others are silent
+    assert [p.name for p in (tmp_path / "r").glob("*.tmp")] == []
+
+
+def test_as_many_microbatches_are_the_same_run(alone, tmp_path):
+    trained(2, *SMALL, "--microbatch", 50, "--out", tmp_path / "r")
+    assert ends(tmp_path / "r") == alone
+
+
+@pytest.mark.parametrize("options", [
+    ["--backend", "numpy", "--estimator", "reinforce", "--baseline", "nvil", "--clip-norm", "5"],
+    ["--latent", "vq", "--latents", "2", "--optimizer", "sgd", "--lr", "0.01"]])
+def test_what_is_learned_besides_parameters_is_the_same_too(options, tmp_path):
+    found = []
+    for processes in (0, 2):
+        trained(processes, *SMALL, *options, "--shares", 4, "--out", tmp_path / str(processes))
+        found.append(ends(tmp_path / str(processes)))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("victim, then", [(1, 4), (0, 1)])
+def test_a_killed_process_ends_the_job_which_goes_on_with_others(victim, then, alone, tmp_path):
+    folder = tmp_path / "r"
+    process = started(2, *SMALL, "--epochs", 1000, "--checkpoint-every", 1, "--keep-checkpoints", 0, "--out",
+                      folder)
+    until(lambda: checkpoint.listing(folder), "a checkpoint")
+    numbers = ranks(process)
+    assert set(numbers) == {0, 1}
+    killed = time.monotonic()
+    os.kill(numbers[victim], signal.SIGKILL)
+    said, _ = process.communicate(timeout=60)
+    assert time.monotonic() - killed < 10 and process.returncode != 0
+    lines = [line for line in said.splitlines() if "died" in line]
+    assert len(lines) == 1 and f"rank {victim} of 2 (process {numbers[victim]} on " in lines[0], said
+    until(lambda: not any(pathlib.Path(f"/proc/{n}").exists() for n in numbers.values()), "the others' end", 10)
+    for path in checkpoint.listing(folder):     # back to where two epochs are still ahead
+        if checkpoint.step_of(path) > 4:
+            path.unlink()
+    trained(then, "--resume", folder, "--epochs", 2)
+    assert ends(folder) == alone
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on_and_another_number_does(alone, tmp_path):
+    folder = tmp_path / "r"
+    process = started(2, *SMALL, "--epochs", 1000, "--out", folder)
+    until(lambda: checkpoint.listing(folder), "a checkpoint")
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert said.count("interrupted; saved at step") == said.count("--resume") == 1 and "died" not in said
+    step = int(re.search(r"saved at step (\d+)", said)[1])
+    epochs = -(-step // 4) + 1
+    trained(4, "--resume", folder, "--epochs", epochs)
+    trained(0, *SMALL, "--shares", 8, "--epochs", epochs, "--out", tmp_path / "whole")
+    assert ends(folder) == ends(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("processes, options, said", [
+    (3, [], "3 processes cannot share a batch of 8 pieces: expected a power of two, at most 8"),
+    (2, ["--shares", "1"], "cannot share a batch of 1 pieces"),
+    (2, ["--latent", "lfq"], "--shares: lfq reads the whole batch"),
+    (2, ["--data", "/nowhere.npz"], "nowhere"), (2, ["--shares", "6"], "--shares: got 6, expected a power of two")])
+def test_what_all_refuse_is_said_once(processes, options, said, tmp_path):
+    told = trained(processes, *SMALL, *options, "--out", tmp_path / "r", code=2)
+    assert said in told and told.count("\n") == 1 and told.startswith("npdvae: error: ")
+
+
+def test_what_one_alone_meets_ends_all_with_its_name(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import os\nfrom npdvae.estimators.rloo import RLOO\n\n\nclass Mine(RLOO):\n    def backward(self, *a, **k):\n"
+        "        if os.environ['PMI_RANK'] == '1':\n            raise RuntimeError('not on this machine')\n"
+        "        return super().backward(*a, **k)\n")
+    began = time.monotonic()
+    told = trained(2, *SMALL, "--estimator", "mine:Mine", "--out", tmp_path / "r", code=2,
+                   env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"})
+    assert time.monotonic() - began < 60
+    assert told.count("npdvae: ") == 1 and "npdvae: error: rank 1 of 2: RuntimeError: not on this machine" in told
+
+
+def test_a_run_in_one_piece_goes_on_in_one_process_only(tmp_path):
+    trained(0, *SMALL, "--epochs", 1, "--out", tmp_path / "r")
+    assert "cannot share a batch of 1 pieces" in trained(2, "--resume", tmp_path / "r", "--epochs", 2, code=2)
+    trained(1, "--resume", tmp_path / "r", "--epochs", 2)
+
+
+def test_without_a_launcher_mpi_is_not_looked_for(tmp_path):
+    code = ("import sys, npdvae.train as t\nt.main(['--epochs', '1', '--no-figures', '--out', sys.argv[1]])\n"
+            "print('mpi4py' in sys.modules)")
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "r"], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "False", done.stderr
