@@ -18,8 +18,11 @@ from npdvae.engine import Readable
 from npdvae.evaluation import Split
 from npdvae.model import DiscreteVAE
 from npdvae.parallel.alone import ALONE
+from npdvae.parallel.by_rows import ByRows
 from npdvae.process import cores
 from npdvae.state import TrainState
+
+SHARES = 8                                      # of a step where nothing else is said
 
 
 class Job(NamedTuple):
@@ -90,7 +93,8 @@ def build(config: Config, loaded=None, team=ALONE) -> Job:
     if total >= 2 ** 32:
         raise ValueError(f"--epochs: {config.epochs} are {total} steps, expected fewer than 2**32")
     piece = config.piece(batch_size)
-    team.check(-(-batch_size // (piece or batch_size)))
+    check_shard(config, model)
+    team.check(-(-batch_size // (piece or batch_size)) if config.shard == "batch" else config.shares or SHARES)
     check_memory(config, model, batch_size)
     model.latent.check_length(total)
     recipe = Recipe(
@@ -100,12 +104,24 @@ def build(config: Config, loaded=None, team=ALONE) -> Job:
         functools.partial(schedules.kl_weight, config.kl_weight, config.kl_warmup),
         batch_size, piece, config.clip_norm,
         "none" if dataset.binary else str(config.binarize), config.seed, np.dtype(config.dtype))
-    shared = team.size > 1 or config.shares is not None
+    shared = team.size > 1 or config.shares is not None or config.shard != "batch"
     threads = team.threads() if config.threads is None else config.threads
-    engine = choose_engine(model, recipe, dataset, threads, config.engine, team)
+    engine = (choose_engine(model, recipe, dataset, threads, config.engine, team) if config.shard == "batch" else
+              ByRows(model, recipe, dataset, f"--shard {config.shard}", threads, team=team,
+                     shares=config.shares or SHARES))
     if shared and config.threads is None and engine.name == "readable":
         engine.threads = 1                      # of BLAS: another number, another number of processes say, other bits
     return Job(config, dataset, held, model, engine, team)
+
+
+def check_shard(config: Config, model):
+    """Raise ValueError where there is nothing of what is to be shared out."""
+    if config.shard == "codes" and config.estimator != "exact":
+        raise ValueError(f"--shard codes: only the estimator exact decodes all codes, not {config.method}")
+    if config.shard == "samples" and model.latent.samples < 2:
+        raise ValueError(f"--shard samples: {config.method} has one sample an image, see --samples")
+    if config.shard != "batch" and config.engine == "segmented":
+        raise ValueError(f"--engine segmented cannot run --shard {config.shard}")
 
 
 def check_memory(config: Config, model, batch_size: int):

@@ -58,6 +58,8 @@ class Config:
     microbatch: int | None = option(None, "images per forward pass; gradients add up over the batch", metavar="M")
     shares: int | None = option(None, "equal parts of a batch, a power of two, instead of --microbatch: as many MPI "
                                 "processes can share the work, to the same bits (default: 8 under MPI)", metavar="V")
+    shard: str = option("batch", "what --shares cut: images, the samples of each image, or all codes of the "
+                        "estimator exact", choices=("batch", "samples", "codes"))
     lr: float = option(1e-3, "learning rate")
     lr_schedule: str = option("constant", "learning rate over the run", choices=schedules.NAMES)
     lr_decay: float = option(0.9, "factor of the exponential schedule per interval")
@@ -111,6 +113,7 @@ class Config:
         require(0 <= self.momentum < 1, "momentum", self.momentum, "in [0, 1)")
         require(self.shares is None or self.shares in POWERS, "shares", self.shares, "a power of two, at most 65536")
         require(self.shares is None or self.microbatch is None, "shares", self.shares, "no --microbatch beside it")
+        require(self.shard == "batch" or self.microbatch is None, "shard", self.shard, "batch beside --microbatch")
         for seed in [self.seed, *(self.seeds or [])]:
             require(0 <= seed < 2 ** 32, "seed", seed, "between 0 and 2**32 - 1")
         require(not self.hidden or min(self.hidden) >= 1, "hidden", self.hidden, "sizes of at least 1")
@@ -146,7 +149,7 @@ class Config:
 
     def piece(self, batch: int) -> int | None:
         """Images of a batch of so many that go through at a time; None: all of them."""
-        return self.microbatch if self.shares is None else -(-batch // self.shares)
+        return self.microbatch if self.shares is None or self.shard != "batch" else -(-batch // self.shares)
 
     @property
     def method(self) -> str:

@@ -83,8 +83,7 @@ class Readable:
 
         def gradients():
             for i, end in own:
-                part = step(self.model, s.params, self.targets(batch[i:end], i), self.latent_rng.at(s.step, example=i),
-                            s.latent, now.kl_weight, now.scale)
+                part = self.step_on(batch[i:end], i, now)
                 parts.append((ops.xp.stack([part.cost.sum(), part.kl.sum()]), part.state, end - i))
                 yield part.grads
 
@@ -98,6 +97,12 @@ class Readable:
         params = self.model.latent.refresh(params, latent)
         self.state = TrainState(params, moments, latent, s.step + 1)
         return ops.to_host(total)
+
+    def step_on(self, batch, example, now):
+        """The gradients of some of a step's images, `example` the number of the first."""
+        s = self.state
+        return step(self.model, s.params, self.targets(batch, example), self.latent_rng.at(s.step, example=example),
+                    s.latent, now.kl_weight, now.scale)
 
     def totals(self, grads, idle):
         """Gradients of a batch from those of this process's parts; in C order, on which sums of squares depend."""

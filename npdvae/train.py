@@ -19,7 +19,6 @@ from npdvae.process import Interrupted, over
 from npdvae.settings import add_arguments, own_code, refuse_idle, resolve, to_toml
 from npdvae.trainer import Trainer
 
-SHARES = 8                                      # of a batch where MPI started the run and nothing else is said
 MANY_CODES = 2 ** 16                            # decoded at every step
 
 
@@ -53,7 +52,7 @@ def command(argv, team) -> int:
     config = team.first(resolve, arguments, preset, file, trust)
     refuse_idle(arguments, config)
     if team is not ALONE and config.shares is None and config.microbatch is None:
-        config = replace(config, shares=SHARES)
+        config = replace(config, shares=building.SHARES)
     if config.seeds is not None:
         return several(config, config.seeds, team)
     return one(config, pathlib.Path(config.out) if config.out else team.first(free_folder, config), team)

@@ -26,6 +26,7 @@ ALLOWED_SKIPS = {                               # pattern of the skip's reason: 
     r"POSIX": "signals, file-size limits and folder fsync have no counterpart on Windows",
     r"vector_quantize_pytorch": "a peer to compare with; .ci/run installs it for its last stage",
     r"distributed|dask_jobqueue": "an engine of sweeps; .ci/run installs it for its last stage",
+    r"MPI": "for mpiexec; .ci/run installs the extra mpi for its last stage",
     r"Debian": "SLURM's packages come from Debian's mirror (pytest -m long)",
     r"playwright|Chromium": "pages in a real browser; .ci/run installs one for a stage of its own",
     r"mnist": "the MNIST files are not shipped and tests never touch the network; set NPDVAE_DATA to run these",
