@@ -49,11 +49,14 @@ def load_data(config: Config):
     return replace(dataset, train=train, train_labels=None), held
 
 
-def load_backend(name: str, device: int = 0, matmul_precision: str = "float32"):
-    """The op table of --backend; auto is numba where it can be imported, else numpy."""
+def load_backend(name: str, device: int = 0, matmul_precision: str = "float32", local: int = 0):
+    """The op table of --backend; auto is numba where it can be imported, else numpy.
+
+    local: this process's number among those of its machine, which take the devices from `device` on in turn.
+    """
     if name == "cupy":
-        from npdvae.backends import cupy_backend
-        cupy_backend.choose(device, matmul_precision)
+        from npdvae.backends import cuda_device, cupy_backend
+        cupy_backend.choose(cuda_device.nth(device, local), matmul_precision)
     if name != "auto":
         return backends.load(name)
     try:
@@ -85,7 +88,7 @@ def build_optimizer(config: Config, ops):
 def build(config: Config, loaded=None, team=ALONE) -> Job:
     """Everything a run needs, `loaded` its data where they are; ValueError or BackendError, one line, else."""
     config = with_defaults(config)
-    ops = load_backend(config.backend, config.device, config.matmul_precision)
+    ops = load_backend(config.backend, config.device, config.matmul_precision, team.local[0])
     dataset, held = loaded or load_data(config)
     model = build_model(config, dataset.pixels, ops)
     batch_size = min(config.batch_size, len(dataset.train))
@@ -109,6 +112,10 @@ def build(config: Config, loaded=None, team=ALONE) -> Job:
     engine = (choose_engine(model, recipe, dataset, threads, config.engine, team) if config.shard == "batch" else
               ByRows(model, recipe, dataset, f"--shard {config.shard}", threads, team=team,
                      shares=config.shares or SHARES))
+    if team.size > 1 and ops.name == "cupy":
+        from npdvae.backends.cupy_backend import backend_of
+        from npdvae.gpu.nccl import adder
+        engine.adder = adder(backend_of(ops).device, team)
     if shared and config.threads is None and engine.name == "readable":
         engine.threads = 1                      # of BLAS: another number, another number of processes say, other bits
     return Job(config, dataset, held, model, engine, team)

@@ -37,6 +37,7 @@ class Readable:
         self.team, self.model, self.recipe, self.dataset, self.ops, self.why = (
             team, model, recipe, dataset, model.ops, why)
         self.threads = threads
+        self.adder: Any = None                  # of a team's gradients on devices
         self.state = TrainState({}, {}, None, 0)
         self.latent_rng = rng.Generator(recipe.seed, rng.LATENT, draw_uniform=self.ops.uniform)
         self.pixel_rng = rng.Generator(recipe.seed, rng.BINARIZE)
@@ -106,12 +107,16 @@ class Readable:
 
     def totals(self, grads, idle):
         """Gradients of a batch from those of this process's parts; in C order, on which sums of squares depend."""
-        if self.recipe.microbatch is None:
-            return grads
-        if self.team.size == 1:
-            return {k: self.ops.xp.asarray(g, order="C") for k, g in grads.items()}
+        return grads if self.recipe.microbatch is None else self.added(self.team, grads, idle)
+
+    def added(self, team, grads, idle):
+        """Gradients added over a team, where they are (by `adder`) or through the host; in C order."""
+        if team.size == 1:
+            return {k: g.reshape(-1).reshape(g.shape) for k, g in grads.items()}
+        if self.adder is not None:
+            return self.adder.total(grads, idle)
         host = {k: self.ops.to_host(g) for k, g in grads.items()}
-        return {k: self.ops.xp.array(g) for k, g in self.team.total(host, idle).items()}
+        return {k: self.ops.xp.array(g) for k, g in team.total(host, idle).items()}
 
     def gathered(self, parts):
         """Sums [2] and state of a batch from (sums, state, examples) of this process's parts, in their order."""

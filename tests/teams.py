@@ -1,4 +1,5 @@
 """Teams without MPI: each process a thread, messages by queues, shared memory by arrays."""
+import contextlib
 import pickle
 import queue
 import threading
@@ -7,7 +8,18 @@ import numpy as np
 
 from npdvae.parallel.team import Team
 
+TURN = threading.Lock()                         # one thread computes at a time, until it waits: none disturbs another
 PATIENCE = 60                                   # seconds until a test that hangs fails
+
+
+@contextlib.contextmanager
+def waiting():
+    """Another thread's turn within, where this one is of `each`."""
+    TURN.release()
+    try:
+        yield
+    finally:
+        TURN.acquire()
 
 
 class World:
@@ -25,7 +37,8 @@ class Comm:
         self.world, self.rank, self.size, self.sent = world, rank, world.size, 0
 
     def barrier(self):
-        self.world.barrier.wait(PATIENCE)
+        with waiting():
+            self.world.barrier.wait(PATIENCE)
 
     def allgather(self, item):
         self.world.slots[self.rank] = pickle.dumps(item)
@@ -40,7 +53,8 @@ class Comm:
     def Sendrecv(self, send, to, tag, receive, source, other):
         assert send.flags.c_contiguous and receive.flags.c_contiguous
         self.world.lines[self.rank, to].put(send.copy())
-        receive[:] = self.world.lines[source, self.rank].get(timeout=PATIENCE)
+        with waiting():
+            receive[:] = self.world.lines[source, self.rank].get(timeout=PATIENCE)
         self.sent += send.size
 
     def allocate(self, size):
@@ -85,7 +99,8 @@ def each(act, members):
 
     def work(i):
         try:
-            results[i] = act(members[i])
+            with TURN:
+                results[i] = act(members[i])
         except Exception as error:
             errors.append(error)
 

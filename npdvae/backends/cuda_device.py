@@ -20,6 +20,17 @@ class Device(NamedTuple):
     capability: int                             # times ten
 
 
+def nth(first: int, local: int) -> int:
+    """The device of a machine's process number `local`: from `first` on, in turn."""
+    if local == 0:
+        return first
+    runtime = import_cupy().cuda.runtime
+    try:
+        return (first + local) % max(1, runtime.getDeviceCount())
+    except runtime.CUDARuntimeError:
+        return first                            # where `find` will say what is wrong
+
+
 def find(index: int = 0) -> Device:
     """Make device `index` the current one. BackendError where CUDA cannot run, ValueError for a wrong index."""
     cupy = import_cupy()

@@ -46,7 +46,7 @@ class ByRows(Readable):
                 dzs.append(dz)
                 yield {**ddecoder, **dlikelihood}
 
-        shared = self.added(tree_sum(gradients(), plus_each), idle)
+        shared = self.added(self.ranks, tree_sum(gradients(), plus_each), idle)
         dz = self.joined(dzs, idle) if latent.needs_dz else None    # [S, B, ...]
         dh, dlatent = latent.backward(params, kept, cost, dz, s.latent, now.kl_weight, now.scale)
         _, dencoder = encoder.backward(params, kept_encoder, dh)
@@ -66,10 +66,3 @@ class ByRows(Readable):
             return self.ops.xp.concatenate(parts)
         host = [] if idle else [self.ops.to_host(part) for part in parts]
         return self.ops.xp.concatenate([self.ops.xp.asarray(part) for part in self.ranks.gather(host)])
-
-    def added(self, grads, idle):
-        """Gradients of all evaluations, in C order."""
-        if self.ranks.size == 1:
-            return {k: self.ops.xp.asarray(g, order="C") for k, g in grads.items()}
-        host = {k: self.ops.to_host(g) for k, g in grads.items()}
-        return {k: self.ops.xp.array(g) for k, g in self.ranks.total(host, idle).items()}

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -88,6 +89,10 @@ class Team:
     def fits(self, room: int) -> bool:
         """Whether every machine has so many bytes of shared memory."""
         return all(self.comm.allgather(self.local[1] == 1 or room < 0.9 * self.node.room()))
+
+    def machine(self) -> str:
+        """The name of the machine, and what of it this process sees."""
+        return f"{socket.gethostname()} {os.environ.get('CUDA_VISIBLE_DEVICES', '')}"
 
     def threads(self) -> int:
         """Cores for each process: those that it may use, shared with others that may use the same."""
