@@ -134,4 +134,4 @@ class Readable:
         split = evaluation.Split(self.dataset, rows, self.recipe.binarize, self.recipe.seed,
                                  self.state.step if step is None else step, self.recipe.dtype)
         with blas.threads(self.threads):
-            return evaluation.cost_and_kl(self.model, self.state.params, split, samples)
+            return evaluation.cost_and_kl(self.model, self.state.params, split, samples, self.team)

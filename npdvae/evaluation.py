@@ -11,6 +11,7 @@ from tqdm import tqdm
 from npdvae import rng
 from npdvae.data.binarize import binarize
 from npdvae.estimators.parts.outcomes import MOST_CODES
+from npdvae.parallel.alone import ALONE
 
 TEMPERATURES = tuple(2.0 ** k for k in range(-8, 7))                # of softened codes, in squared distances
 ACTIVE = 0.01                                   # nats of KL above which a latent counts as active
@@ -26,10 +27,11 @@ class Split(NamedTuple):
     step: int = 0
     dtype: Any = np.float32
 
-    def batches(self, xp, size=500):
-        """Targets x [B, P], batch by batch, with the index of their first."""
+    def batches(self, xp, size=500, team=ALONE):
+        """Targets x [B, P], batch by batch, with the index of their first; those of this process of a team."""
         pixel_rng = rng.Generator(self.seed, rng.TEST_BINARIZE)
-        for i in range(0, len(self.rows), size):
+        for n in team.some(math.ceil(len(self.rows) / size)):
+            i = n * size
             p = self.dataset.to_probabilities(self.rows[i:i + size], self.dtype)
             yield i, xp.asarray(binarize(p, self.mode, pixel_rng.at(self.step, example=i)))
 
@@ -38,16 +40,16 @@ class Split(NamedTuple):
         return rng.Generator(self.seed, rng.TEST_LATENT, draw_uniform=ops.uniform)
 
 
-def cost_and_kl(model, params, split, samples=1):
+def cost_and_kl(model, params, split, samples=1, team=ALONE):
     """Mean cost and mean KL over rows (eq. 86), with fresh z from q: two floats; their sum is the negative ELBO."""
-    total, latent_rng = np.zeros(2), split.latent_rng(model.ops)
-    for i, x in split.batches(model.ops.xp):
+    parts, latent_rng = [], split.latent_rng(model.ops)
+    for i, x in split.batches(model.ops.xp, team=team):
         q = model.encode(params, x)
         z = model.latent.sample(params, q, latent_rng.at(split.step, example=i), samples)
         cost = cost_of(model, params, z, x).mean(0)                 # [B]
         kl = model.latent.kl_of(params, q, z)                       # [B, D]
-        total += [float(cost.astype("f8").sum()), float(kl.astype("f8").sum())]
-    return total / len(split.rows)
+        parts.append(np.array([float(cost.astype("f8").sum()), float(kl.astype("f8").sum())]))
+    return sum(team.gather(parts), np.zeros(2)) / len(split.rows)
 
 
 def cost_of(model, params, z, x):

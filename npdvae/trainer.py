@@ -116,8 +116,10 @@ class Trainer:
                 path = self.save()
                 bar.write(f"saved {path.name}")
         seconds = time.perf_counter() - began
-        line = (self.finish_epoch(epoch, seconds, seconds / (self.engine.state.step - first), bar) if self.writes
-                else {})
+        splits = {"test": self.job.dataset.test, "validation": self.job.validation}
+        found = {name: self.engine.evaluate(rows) for name, rows in splits.items() if rows is not None}
+        line = (self.finish_epoch(epoch, found, seconds, seconds / (self.engine.state.step - first), bar)
+                if self.writes else {})
         self.sums, self.stop = np.zeros(3), max(self.team.gather([self.stop]))
         if self.stop and self.engine.state.step < self.config.epochs * per_epoch:
             raise Interrupted(self.stop)
@@ -137,14 +139,13 @@ class Trainer:
         every = self.config.checkpoint_every
         return every - self.engine.state.step % every if every else math.inf
 
-    def finish_epoch(self, epoch, seconds, pace, bar):
-        """Evaluate, record, save: metrics first, so that a checkpoint never lacks its line."""
+    def finish_epoch(self, epoch, found, seconds, pace, bar):
+        """Record and save: metrics first, so that a checkpoint never lacks its line; found: cost and KL by split."""
         n, cost, kl = self.sums
         step, job = self.engine.state.step, self.job
         line = {"epoch": epoch + 1, "step": step, **metrics.named("train", cost, kl, n)}
-        for name, rows in (("test", job.dataset.test), ("validation", job.validation)):
-            if rows is not None:
-                line |= metrics.named(name, *self.engine.evaluate(rows))
+        for name, parts in found.items():
+            line |= metrics.named(name, *parts)
         recipe = self.engine.recipe
         line |= {"lr": recipe.lr(step - 1), "kl_weight": recipe.kl_weight(step - 1)}
         line |= {f"estimator_{k}": float(v) for k, v in (self.engine.save().latent or {}).items()

@@ -85,7 +85,7 @@ def test_every_process_gets_the_bits_of_the_tree(size, local, n):
         return found, [type(sums).__name__ for _, sums in team.sums.values()]
 
     for found, used in each(act, teams(size, local)):
-        assert set(used) == {"Window" if local > 1 else "Messages"}
+        assert set(used) == (set() if size == 1 else {"Window" if local > 1 else "Messages"})
         for turn, total in enumerate(found):
             assert np.roll(total["a"], -turn).tobytes() == expected.tobytes()
             assert total["c"].shape == (1, 1) and total["c"][0, 0] == total["a"][0] and total["b"].dtype == "f8"
@@ -217,6 +217,21 @@ def test_more_processes_than_pieces_idle(kind, ops):
     for got, state in run(kind, ops, 8, 4, {}, 2):
         assert got.tobytes() == sums.tobytes()
         assert_same_bits(state, end)
+
+
+@pytest.mark.parametrize("kind, ops", [(Readable, NUMPY), (Segmented, NUMBA)])
+@pytest.mark.parametrize("samples", [1, 2])
+def test_evaluations_are_shared_out_to_the_same_bits(kind, ops, samples):
+    """Nine images in batches of two, or in one; more rows than a call of the workers takes."""
+    def act(team):
+        engine = make(kind, "f4", ops, microbatch=2, threads=1, team=team)
+        test = engine.dataset.test
+        return [engine.evaluate(rows, samples, 5).tobytes() for rows in (test, np.tile(test, (60, 1)))]
+
+    with blas.threads(1):
+        expected = act(ALONE)
+        for size in (2, 4, 8):
+            assert each(act, teams(size)) == [expected] * size
 
 
 def test_pieces_are_added_by_the_tree_and_not_one_by_one():

@@ -194,11 +194,17 @@ class Segmented(Panels):
 
     def evaluate(self, rows, samples=1, step=None):
         """As `Readable.evaluate`; with one sample in segments, batch by batch."""
-        step, most = self.state.step if step is None else step, MOST_STEPS * self.plan.batch
+        step, size = self.state.step if step is None else step, self.plan.batch
         if samples == 1 and rows.dtype == self.dataset.train.dtype:
-            with contextlib.suppress(Misfit), blas.threads(1):
-                parts = [sums(self, rows[i:i + most], step, i) for i in range(0, len(rows), most)]
-                return np.sum(parts, 0) / len(rows)
+            with contextlib.suppress(*([Misfit] if self.team.size == 1 else [])), blas.threads(1):
+                own, parts = self.team.some(-(-len(rows) // size)), []
+                for i in range(own.start, own.stop, MOST_STEPS):
+                    end = min(i + MOST_STEPS, own.stop)
+                    parts += sums(self, rows[i * size:end * size], step, i * size)
+                parts = self.team.gather(parts)
+                calls = [sum(map(np.array, parts[i:i + MOST_STEPS]), np.zeros(2))
+                         for i in range(0, len(parts), MOST_STEPS)]
+                return np.sum(calls, 0) / len(rows)
         held, self.state = self.state, self.save()
         try:
             return super().evaluate(rows, samples, step)

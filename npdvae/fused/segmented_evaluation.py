@@ -8,9 +8,9 @@ from npdvae.fused.segments import A, B
 
 
 def sums(engine, rows, step, example):
-    """Sums of cost and KL over at most MOST_STEPS batches of rows, numbered from `example` on: [2]."""
+    """Sums of cost and KL over each of at most MOST_STEPS batches of rows, numbered from `example` on: [2] each."""
     model, recipe, params, sizes = engine.model, engine.recipe, engine.params(), engine.sizes(len(rows))
-    generator, total = rng.Generator(recipe.seed, rng.TEST_LATENT, draw_uniform=engine.ops.uniform), np.zeros(2)
+    generator, parts = rng.Generator(recipe.seed, rng.TEST_LATENT, draw_uniform=engine.ops.uniform), []
     with engine.crew(engine.evaluation, len(sizes), rows, np.arange(len(rows)), step, 0,
                      (rng.TEST_BINARIZE, rng.TEST_LATENT), example) as workers:
         for i, n in enumerate(sizes):
@@ -22,5 +22,5 @@ def sums(engine, rows, step, example):
             workers.run(i * B + B)
             cost = (engine.once.cost(n) if engine.costs else
                     model.likelihood.forward(params, engine.once.output(n), x))         # [1, B]
-            total += [float(part.astype("f8").sum()) for part in (cost, model.latent.kl_of(params, q, z))]
-    return total
+            parts.append([float(part.astype("f8").sum()) for part in (cost, model.latent.kl_of(params, q, z))])
+    return parts

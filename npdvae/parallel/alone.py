@@ -18,6 +18,10 @@ class Alone:
         """Which of so many shares of a batch are this process's."""
         return range(terms)
 
+    def some(self, n: int) -> range:
+        """Which of n equal tasks are this process's; `gather` puts them in order again."""
+        return range(n)
+
     def gather(self, items: list) -> list:
         """The lists of all processes, one after another."""
         return items

@@ -41,6 +41,10 @@ class Team:
         """The lists of all processes, one after another."""
         return [item for part in self.comm.allgather(items) for item in part]
 
+    def some(self, n: int) -> range:
+        """Which of n equal tasks are this process's; `gather` puts them in order again."""
+        return range(self.rank * n // self.size, (self.rank + 1) * n // self.size)
+
     def first(self, act: Callable, *arguments):
         """What the first process gets from act(*arguments), in all of them; what it raises, too."""
         value: Any = None
@@ -61,6 +65,8 @@ class Team:
 
     def total(self, arrays: dict[str, np.ndarray], idle: bool = False) -> dict[str, np.ndarray]:
         """Arrays added over all processes but idle ones, by the tree; views that the next call overwrites."""
+        if self.size == 1:
+            return arrays
         found: dict[str, np.ndarray] = {}
         for dtype in sorted({a.dtype for a in arrays.values()}):
             some = {k: a for k, a in sorted(arrays.items()) if a.dtype == dtype}
