@@ -139,7 +139,8 @@ def finish(trainer: Trainer) -> int:
     c, d, model, engine = trainer.config, trainer.job.dataset, trainer.job.model, trainer.engine
     print(f"{c.data}: {len(d.train)} training and {len(d.test)} test images of {d.pixels} pixels, binarize "
           f"{c.binarize}; {c.sizes}, {'-'.join(map(str, [d.pixels, *model.hidden]))}, {c.method}; backend "
-          f"{model.ops.name}, {c.dtype}, seed {c.seed}\n{engine.name} engine{f' ({engine.why})' if engine.why else ''}")
+          f"{model.ops.name}, {c.dtype}, seed {c.seed}\n{engine.name} engine{f' ({engine.why})' if engine.why else ''}"
+          f"{f', {trainer.team.size} processes' if trainer.team.size > 1 else ''}")
     try:
         end = trainer.train()
     except Interrupted as signal:

@@ -1,7 +1,7 @@
 """bench.growth and bench.elbo: rows by their fields, the first epoch at a target, figures from results. Share: 2 s."""
 import pytest
 
-from bench import elbo, growth, problem
+from bench import elbo, growth, problem, scale
 
 
 def test_a_row_is_a_name_or_the_fields_that_differ_from_small():
@@ -32,3 +32,27 @@ def test_figures_are_drawn_from_what_results_hold(tmp_path):
     elbo.draw({"rows": {"small": {label: {"curve": [[1.0, 150.0], [2.0, 135.0]]} for label in elbo.CONTESTANTS}}},
               tmp_path / "elbo.png")
     assert all((tmp_path / name).stat().st_size > 5000 for name in ("growth.png", "elbo.png"))
+
+
+def test_scaling_is_summed_up_and_written_between_its_marks(tmp_path):
+    def round_of(factor):
+        return {way: {"steps": {"100": ms * factor, "1000": 10 * ms * factor}, "sums": {"window": 0.2 * factor}}
+                for way, ms in zip(scale.WAYS, (8, 10, 5, 4))}
+
+    result = scale.summary([round_of(f) for f in (1, 3, 2)])
+    row = result["rows"]["1000"]
+    assert row["ms"] == {"alone": 160, "1 rank": 200, "2 ranks": 100, "2 threads, whole batches": 80}
+    assert row["speedup"] == 1.6 and abs(row["overhead"] - 0.25) < 1e-12 and row["threads"] == 0.8
+    assert result["sums"] == {"window": 0.4}
+    (tmp_path / "scale.md").write_text(f"before\n{scale.BEGIN}\nold\n{scale.END}\nafter\n")
+    scale.write(result, tmp_path)
+    text = (tmp_path / "scale.md").read_text()
+    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
+    assert "| 100 | 16 | 20 | 10 | 8 | 0.80 | 0.80 |" in text and "window 0.40 ms" in text
+    assert (tmp_path / "scale.png").stat().st_size > 5000
+
+
+def test_the_model_of_a_network_is_latency_and_bandwidth():
+    assert scale.exchange(1, 30e-6, 1e9) == 0
+    assert abs(scale.exchange(1024, 30e-6, 1e9) - (20 * 30e-6 + 2 * 1023 / 1024 * 4.8e6 / 1e9)) < 1e-15
+    assert abs(scale.efficiency(37e-3, 1024, *scale.NETWORKS["10GbE"]) - 0.80) < 5e-3     # 1,000 images a process
