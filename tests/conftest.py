@@ -15,6 +15,7 @@ import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
 from npdvae import backends  # noqa: E402
+from tests.browser import browser, opened, runs  # noqa: E402, F401
 from tests.cuda.places import PLACES, place  # noqa: E402
 
 settings.register_profile("npdvae", derandomize=True, deadline=None, print_blob=False,

@@ -5,73 +5,8 @@ Skipped without playwright and Chromium; .ci/run installs both, and there it tak
 import numpy as np
 import pytest
 
-from npdvae import train
-from npdvae.explore import __main__ as explore
 from npdvae.run import Run
-from tests.browser import Page, launched
-
-SMALL = ["--hidden", "24", "16", "--backend", "numpy", "--batch-size", "100", "--no-figures"]
-KINDS = {                                       # options of a run on the digits, one of each way to decode and encode
-    "categorical": ["--latents", "3", "--categories", "5"],
-    "learned": ["--latents", "2", "--categories", "4", "--prior", "learned", "--activation", "tanh"],
-    "autoregressive": ["--latents", "3", "--categories", "3", "--prior", "autoregressive", "--activation",
-                       "leaky_relu"],
-    "many": ["--latents", "40", "--categories", "20"],
-    "soft_vq": ["--latent", "soft_vq", "--latents", "3", "--categories", "6", "--latent-options", "size=5"],
-    "vq": ["--latent", "vq", "--latents", "4", "--categories", "6", "--latent-options", "levels=2", "grouped=true"],
-    "cosine": ["--latent", "vq", "--latents", "3", "--categories", "6", "--latent-options", "cosine=true"],
-    "simvq": ["--latent", "vq", "--latents", "3", "--categories", "300", "--latent-options", "codebook=simvq"],
-    "fsq": ["--latent", "fsq", "--latents", "4", "--categories", "5"],
-    "lfq": ["--latent", "lfq", "--latents", "8"],
-    "bsq": ["--latent", "bsq", "--latents", "8", "--likelihood", "gaussian"],
-    "grey": ["--latents", "3", "--categories", "4", "--binarize", "none"],
-    "gaussian": ["--latent", "gaussian", "--latents", "3"],
-    "student_t": ["--latent", "student_t", "--latents", "30", "--latent-options", "transform=sigmoid"],
-    "logistic": ["--latent", "logistic", "--latents", "2", "--latent-options", "transform=exp"],
-    "gamma": ["--latent", "gamma", "--latents", "3"],
-    "kumaraswamy": ["--latent", "kumaraswamy", "--latents", "3", "--likelihood", "continuous_bernoulli"],
-    "dirichlet": ["--latent", "dirichlet", "--latents", "4"],
-    "normal": ["--latents", "3", "--categories", "4", "--likelihood", "gaussian", "--likelihood-options",
-               "learned=true"],
-    "continuous": ["--latents", "3", "--categories", "4", "--likelihood", "continuous_bernoulli"],
-}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with launched() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def runs(browser, tmp_path_factory):
-    """A function: the folder of a run of two epochs by its kind, with its page; made once."""
-    made, root = {}, tmp_path_factory.mktemp("runs")
-
-    def run(kind):
-        if kind not in made:
-            made[kind] = root / kind
-            options = [*KINDS[kind], *SMALL, "--epochs", "2", "--out", str(made[kind])]
-            assert train.main(options) == 0 and explore.main([str(made[kind]), "--images", "12"]) == 0
-        return made[kind]
-    return run
-
-
-@pytest.fixture
-def opened(browser, runs):
-    """A function that opens the page of a kind; at the end nothing may have gone wrong on any of them."""
-    pages = []
-
-    def open_page(kind, script=None, **context):
-        page = Page(browser, runs(kind) / "explore.html", **context)
-        if script:
-            page.context.add_init_script(script)
-        pages.append(page)
-        return page.__enter__()
-    yield open_page
-    for page in pages:
-        page.__exit__()
-        assert page.wrong == []
+from tests.browser import KINDS
 
 
 def targets(run, n=6):

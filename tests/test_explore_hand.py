@@ -10,7 +10,6 @@ import pytest
 from npdvae.explore import model, page
 from npdvae.run import Run
 from tests.browser import Page
-from tests.test_explore_browser import browser, opened, runs, targets  # noqa: F401
 
 STATE = """() => ({x: Array.from(explorer.state.x), z: Array.from(explorer.state.z), follow: explorer.state.follow,
                    logProb: explorer.state.exact?.logProb, source: explorer.state.source})"""
@@ -138,8 +137,8 @@ def test_samples_images_and_codes_set_what_is_shown(runs, opened):
     best = page.run("() => Array.from(explorer.state.listed[1])")
     page.page.locator("#likely button").nth(1).click()
     assert page.run(STATE)["z"] == best
-    pixels = page.run("""() => Array.from(document.getElementById("output").getContext("2d").getImageData(0, 0, 8, 8).data)
-                               .filter((_, i) => i % 4 === 0)""")
+    pixels = page.run("""() => Array.from(document.getElementById("output").getContext("2d")
+                               .getImageData(0, 0, 8, 8).data).filter((_, i) => i % 4 === 0)""")
     ends = page.run("() => ['--paper', '--ink'].map(n => parseInt(getComputedStyle(document.documentElement)"
                     ".getPropertyValue(n).slice(1, 3), 16))")
     expected = ends[0] + (ends[1] - ends[0]) * run.decode(np.array([best]))[0]

@@ -30,8 +30,8 @@ def contents(run: Run, dataset: Any, images: int, samples: int, seed: int) -> di
     if latent["encoder"] is None:
         notes.append("The latent is code of its own, which a page cannot run: q(z | x) is left out.")
     notes.append(GREY if grey else why_not(run) if codes is None else
-                 f"All {len(codes):,} codes are decoded in this page, so log p(x) and the posterior p(z | x) of any image "
-                 "are plain sums: exact, and live while you draw.")
+                 f"All {len(codes):,} codes are decoded in this page, so log p(x) and the posterior p(z | x) of any "
+                 "image are plain sums: exact, and live while you draw.")
     chosen = examples(dataset, images)
     x = run.targets(dataset, dataset.test, run.step)[chosen]        # [N, P]
     return {
@@ -105,6 +105,7 @@ def facts(run: Run) -> list[str]:
     c = run.config
     sizes = "–".join(map(str, [run.pixels, *run.model.hidden]))
     lines = [line for line in metrics.read(run.folder, lambda _: None) if line["step"] <= run.step]
-    reached = [f"test negative ELBO {metrics.elbo(lines[-1], 'test').negative_elbo:.2f} nats".replace("-", "−")] if lines else []
+    value = f"{metrics.elbo(lines[-1], 'test').negative_elbo:.2f}".replace("-", "−") if lines else ""
+    reached = [f"test negative ELBO {value} nats"] if lines else []
     prior = [f"{c.prior} prior"] if c.prior else []
     return [c.method, f"encoder {sizes}", *prior, f"{c.likelihood} pixels", f"step {run.step}, seed {c.seed}", *reached]

@@ -1,7 +1,7 @@
 // ---- the field to draw in: mouse, touch, pen, and keys ----
 const sheet = new Float32Array(P);              // grey ink, before it is made 0 or 1
 const pen = {erase: false, x: Math.floor(W / 2) + 0.5, y: Math.floor(H / 2) + 0.5, down: null};
-const REACH = Math.max(0.6, Math.max(W, H) / 24);
+const REACH = Math.max(0.6, Math.max(W, H) / 19);
 
 function dab(x, y, erase) {
   for (let r = Math.max(0, Math.floor(y - REACH - 1)); r < Math.min(H, y + REACH + 1); r++)

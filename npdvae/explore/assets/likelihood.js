@@ -1,6 +1,6 @@
 // ---- p(x | z): cost = scale (sum_p norm(a_p) - x_p a_p + own(x_p)) + constant, and the pixels' means ----
 const {scale, constant} = run.likelihood;
-const softplus = a => Math.max(a, 0) + Math.log1p(Math.exp(-Math.abs(a)));
+const softplus = a => Math.max(a, 0) + Math.log(1 + Math.exp(-Math.abs(a)));   // to 1e-16, absolute
 const sigmoid = a => a < 0 ? Math.exp(a) / (1 + Math.exp(a)) : 1 / (1 + Math.exp(-a));
 
 const PIXELS = {

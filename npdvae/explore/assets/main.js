@@ -12,7 +12,7 @@ function buildFollow() {
     picture($("output"), pixelsAt(state.z));
     $("output").setAttribute("aria-label", `Reconstruction of z = ${D <= 20 ? named(state.z) : `${D} numbers`}`);
     $("source").textContent = state.source;
-    $("at").textContent = discrete && D <= 8 ? named(state.z) : "";
+    $("at").textContent = discrete && D <= 8 ? `, code ${named(state.z)}` : "";
   });
 }
 
@@ -70,6 +70,7 @@ window.explorer = {
     const at = Float32Array.from(x), {p, marginals, logProb, elbo, family} = posterior(at, encode(at));
     return {p: Array.from(p), marginals: Array.from(marginals), logProb, elbo, family};
   },
+  score(x) { const at = Float32Array.from(x); return posterior(at, encode(at)).logProb; },
   update(x) { Object.assign(state, {x: Float32Array.from(x), stale: true}); refresh(); },
 };
 start();

@@ -1,0 +1,79 @@
+"""python -m bench.explorer [RUN]: how fast the explorer's page is in Chromium, into bench/results/explorer.json.
+
+Without RUN: a model of MNIST's size, 784-512-256, D = 4, K = 8, with random weights, on which the speed does not depend.
+Needs playwright (pip install ".[browser]") and Chromium. Limits: all 4,096 codes decoded in 0.5 s, a posterior in 16 ms.
+"""
+import argparse
+import json
+import pathlib
+import statistics
+import tempfile
+
+import numpy as np
+
+from bench.contest import save
+from npdvae import backends, build, rng
+from npdvae.config import Config, with_defaults
+from npdvae.data import Dataset
+from npdvae.explore import model, page
+from npdvae.run import Run
+from tests.browser import Page, launched
+
+ROUNDS = 60
+TIMES = """async ([rounds, images]) => {
+    const timed = f => { const t = performance.now(); f(); return performance.now() - t; };
+    const out = {decode_all: [], posterior: [], update: []};
+    for (let n = 0; n < rounds; n++) {
+        const x = images[n % images.length];
+        if (n < 5) out.decode_all.push(timed(() => explorer.decodeAll()));
+        out.posterior.push(timed(() => explorer.score(x)));
+        out.update.push(timed(() => explorer.update(x)));
+        await new Promise(done => setTimeout(done, 20));
+    }
+    return out;
+}"""
+
+
+def made():
+    """A run with fresh weights and a data set of noise, of MNIST's size."""
+    config = with_defaults(Config(data="mnist", hidden=[512, 256]))
+    network = build.build_model(config, 784, backends.load("numpy"))
+    pixels = (np.random.default_rng(0).random((40, 784)) < 0.2).astype(np.uint8)
+    run = Run(pathlib.Path("mnist"), config, network.init(rng.Generator(0, rng.INIT), np.float32), 0, (28, 28), network)
+    return run, Dataset("noise", pixels, pixels, (28, 28), 1)
+
+
+def measure(browser, path, images, script=None):
+    """Milliseconds of each of the three, every round of them."""
+    shown = Page(browser, path)
+    if script:
+        shown.context.add_init_script(script)
+    with shown:
+        return shown.page.evaluate("() => explorer.simd"), shown.page.evaluate(TIMES, [ROUNDS, images])
+
+
+def main():
+    """Measure with the kernel and without it; print and write what came out."""
+    p = argparse.ArgumentParser(prog="python -m bench.explorer", description=__doc__)
+    p.add_argument("run", nargs="?", metavar="RUN")
+    args = p.parse_args()
+    run = Run.load(args.run) if args.run else None
+    run, dataset = (run, run.dataset()) if run else made()
+    results = {"model": f"{run.pixels}-{'-'.join(map(str, run.config.hidden))}, {run.config.sizes}", "unit": "ms"}
+    with launched() as browser, tempfile.TemporaryDirectory() as folder:
+        contents = model.contents(run, dataset, 10, 24, 0)
+        path = pathlib.Path(folder) / "explore.html"
+        path.write_text(page.html(contents))
+        results |= {"page_megabytes": round(path.stat().st_size / 1e6, 1), "browser": f"Chromium {browser.version}"}
+        images = run.targets(dataset, dataset.test[:10]).tolist()
+        for name, script in (("kernel", None), ("plain", "delete window.WebAssembly")):
+            simd, times = measure(browser, path, images, script)
+            assert simd == (script is None)
+            results[name] = {what: {"median": round(statistics.median(t), 2), "least": round(min(t), 2),
+                                    "most": round(max(t), 2)} for what, t in times.items()}
+    print(json.dumps(results, indent=1))
+    save("explorer", results)
+
+
+if __name__ == "__main__":
+    main()
