@@ -1,4 +1,4 @@
-"""A real Chromium, driven by playwright, and small runs with their pages; a skip where it is missing, with the reason."""
+"""A Chromium driven by playwright, and small runs with their pages; where it is missing a skip with its reason."""
 import contextlib
 import os
 import shutil

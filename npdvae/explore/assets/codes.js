@@ -26,8 +26,8 @@ function buildCells() {
   $("code").replaceChildren(...shown.map(d => {
     const cells = make("div", {class: "cells"});
     for (let k = grid.first; k < Math.min(grid.first + MOST_SHOWN, K); k++) cells.append(cell(d, k));
-    return make("div", {class: "latent", role: "radiogroup", "aria-label": `Latent ${d + 1}`},
-                make("span", {class: "name", "aria-hidden": "true"}, make("i", {}, "z"), make("sub", {}, d + 1)), cells);
+    const name = make("span", {class: "name", "aria-hidden": "true"}, make("i", {}, "z"), make("sub", {}, d + 1));
+    return make("div", {class: "latent", role: "radiogroup", "aria-label": `Latent ${d + 1}`}, name, cells);
   }));
   const wide = Math.min(K, MOST_SHOWN);
   $("code").classList.toggle("dense", wide > 12);

@@ -61,16 +61,4 @@ function enumerate() {                          // between frames, so that the p
   document.body.dataset.ready = "";
 }
 
-// For the console, and for tests: z as Run.decode takes them, x [P] in, probabilities and nats out.
-window.explorer = {
-  run, state, exact, simd: Boolean(wasm), decodeAll,
-  decode: z => { let m; decodeEach([discrete ? Uint16Array.from(z) : Float32Array.from(z)], a => { m = means(a); }); return Array.from(m); },
-  encode: x => { const q = encode(Float32Array.from(x)); return q && Object.fromEntries(Object.entries(q).map(([k, v]) => [k, v.length ? Array.from(v) : v])); },
-  posterior(x) {
-    const at = Float32Array.from(x), {p, marginals, logProb, elbo, family} = posterior(at, encode(at));
-    return {p: Array.from(p), marginals: Array.from(marginals), logProb, elbo, family};
-  },
-  score(x) { const at = Float32Array.from(x); return posterior(at, encode(at)).logProb; },
-  update(x) { Object.assign(state, {x: Float32Array.from(x), stale: true}); refresh(); },
-};
 start();

@@ -24,7 +24,8 @@ function buildSliders() {
     const range = make("input", {type: "range", min: low, max: high, step: (high - low) / 500, id: `slider${d}`});
     const band = make("span", {class: "band"}), value = make("output", {for: `slider${d}`});
     const label = make("label", {for: `slider${d}`}, make("i", {}, "z"), make("sub", {}, d + 1));
-    const steps = Array.from({length: STEPS}, (_, i) => ({at: low + (high - low) * (i + 0.5) / STEPS, canvas: blank()}));
+        const step = (high - low) / STEPS;
+    const steps = Array.from({length: STEPS}, (_, i) => ({at: low + (i + 0.5) * step, canvas: blank()}));
     range.addEventListener("input", () => setLatents(moved(state.z, d, +range.value)));
     for (const {at, canvas} of steps) canvas.addEventListener("click", () => setLatents(moved(state.z, d, at)));
     const lane = make("div", {class: "lane"}, make("div", {class: "steps"}, ...steps.map(s => s.canvas)),
@@ -41,7 +42,8 @@ function buildSliders() {
     $("code").after(rest);
   }
   renders.push(() => {
-    const open = sliders.filter(s => s.row.checkVisibility?.() ?? true).flatMap(s => s.steps.map(step => ({...s, ...step})));
+    const open = sliders.filter(s => s.row.checkVisibility?.() ?? true)
+      .flatMap(({d, steps}) => steps.map(one => ({d, ...one})));
     pixelsOf(open.map(({d, at}) => moved(state.z, d, at)), (pixels, i) => picture(open[i].canvas, pixels));
     for (const {d, range, band, value} of sliders) {
       const shown = toShown(state.z[d]), text = shown.toFixed(2).replace("-", "\u2212");
