@@ -3,11 +3,12 @@ another began waits for the processor that the other has lost.
 
 Worker 0 judges each step by two clocks. After a bad one its peers rest for some steps' time, then are tried again.
 """
+from npdvae.kernels.cpu.clocks import wall
 from npdvae.kernels.cpu.compiler import helper
-from npdvae.kernels.cpu.sync import atomic_add, atomic_load, nap
+from npdvae.kernels.cpu.sync import NAP, atomic_add, atomic_load, nap
 
 LONGEST = 64                                    # rest, in steps of the length that caused it
-REST = 1000                                     # microseconds between two looks whether it is over
+REST = 1000                                     # microseconds between two looks whether it is over, at most
 
 # entries of `pace`, int64: whether the peers rest, until when and how many steps' time; then what worker 0 has measured
 # of the present step: nanoseconds on the wall and on its processor, of them spinning; chunks of its own, and of all
@@ -19,7 +20,7 @@ ENTRIES = 8
 def rest(pace, sync, done, quit, step):
     """Let a peer sleep while it is to rest from `step`, unless that has been done without it, or all is over."""
     while atomic_load(pace, RESTING) and atomic_load(sync, done) <= step and not atomic_load(sync, quit):
-        nap(REST)
+        nap(min(max((pace[UNTIL] - wall()) // 1000, NAP), REST))
 
 
 @helper

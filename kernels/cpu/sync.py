@@ -7,7 +7,8 @@ from npdvae.kernels.cpu.clocks import wall
 from npdvae.kernels.cpu.compiler import helper
 from npdvae.kernels.cpu.vectors import I32, I64, POINTER, data, external, in_bytes
 
-SPINS = 2000                                    # turns of a busy wait before a worker naps: 0.03 to 0.1 ms
+SPIN = 100_000                                  # nanoseconds of a busy wait before a worker naps: longer than most chunks
+GATE = 2 * SPIN                                 # the same at a gate: longer than most of what stands between segments
 NAP = 20                                        # microseconds, to which the kernel adds some 60 of its own
 NAPS = 20                                       # before a worker at a gate is sent to sleep
 FLUSH = 0x8040                                  # MXCSR: denormal results and operands count as zero
@@ -105,29 +106,28 @@ def wait_for(sync, i, target):
     """
     if atomic_load(sync, i) >= target:
         return 0
-    began, spins = wall(), 0
-    while spins < SPINS and atomic_load(sync, i) < target:
+    began = now = wall()
+    while now - began < SPIN and atomic_load(sync, i) < target:
         pause()
-        spins += 1
-    spun = wall() - began
+        now = wall()
     while atomic_load(sync, i) < target:
         nap(NAP)
-    return spun
+    return now - began
 
 
 @helper
 def passes(sync, opened, quit, turn):
     """Whether gate `turn` opens while its worker may be kept from sleep: entry `opened` of sync counts open gates,
     entry `quit` is 1 where no more will be opened."""
-    turns = 0
+    began, naps = wall(), 0
     while atomic_load(sync, opened) <= turn:
-        if atomic_load(sync, quit) or turns == SPINS + NAPS:
+        if atomic_load(sync, quit) or naps == NAPS:
             return False
-        if turns < SPINS:
+        if wall() - began < GATE:
             pause()
         else:
             nap(NAP)
-        turns += 1
+            naps += 1
     return True
 
 
