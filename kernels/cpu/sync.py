@@ -7,7 +7,7 @@ from npdvae.kernels.cpu.clocks import wall
 from npdvae.kernels.cpu.compiler import helper
 from npdvae.kernels.cpu.vectors import I32, I64, POINTER, data, external, in_bytes
 
-SPIN = 100_000                                  # nanoseconds of a busy wait before a worker naps: longer than most chunks
+SPIN = 100_000                                  # nanoseconds of a busy wait before naps: longer than most chunks
 GATE = 2 * SPIN                                 # the same at a gate: longer than most of what stands between segments
 NAP = 20                                        # microseconds, to which the kernel adds some 60 of its own
 NAPS = 20                                       # before a worker at a gate is sent to sleep
