@@ -81,6 +81,10 @@ def test_philox_of_vectors_equals_its_twin_bit_for_bit(monkeypatch):
     def call(ints, index, out, step, example, draw, seed, stream):
         philox_vectors.draws(ints, index, out, step, example, draw, seed, stream)
 
+    @njit
+    def some(ints, latents, draws, out, step, example, seed, stream):
+        philox_vectors.blocks(ints, latents, draws, out, step, example, seed, stream)
+
     draw = np.random.default_rng(3)
     for _ in range(20):
         ints = draw.integers(0, 2 ** 31, 200).astype(np.int32)
@@ -88,6 +92,9 @@ def test_philox_of_vectors_equals_its_twin_bit_for_bit(monkeypatch):
         call(ints, 3, 50, *words)
         philox_vectors.draws_twin(expected, 3, 50, *words)
         assert np.array_equal(ints, expected) and not np.array_equal(ints[50:82], expected[0:32])
+        some(ints, 3, 20, 50, *words[:4])
+        philox_vectors.blocks_twin(expected, 3, 20, 50, *words[:4])
+        assert np.array_equal(ints, expected)
 
 
 def test_relu_of_a_tile_keeps_nan():

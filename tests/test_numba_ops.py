@@ -13,6 +13,7 @@ from npdvae import backends, rng
 from npdvae.data import binarize
 from npdvae.kernels.cpu import bernoulli, categorical, entropy, philox
 from npdvae.kernels.cpu import binarize as binarize_kernel
+from npdvae.kernels.cpu import uniform as uniform_kernels
 from tests.kernels import from_python
 
 f4, f8 = np.float32, np.float64
@@ -158,7 +159,7 @@ def test_numba_codes_out_of_range_are_refused():
 def test_numba_uniforms_equal_numpy_bit_for_bit(shape, dtype):
     arguments = (2 ** 32 - 1, 3, 2 ** 32 - 1, 77, 5)
     expected, out = rng.uniform(*arguments, shape, dtype), np.full(shape, -7, dtype)
-    philox.uniform(*arguments, out)
+    uniform_kernels.uniform(*arguments, out)
     assert np.array_equal(out, expected) and np.array_equal(NUMBA.uniform(*arguments, shape, dtype), expected)
 
 

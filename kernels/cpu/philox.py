@@ -1,7 +1,7 @@
-"""Philox4x32-10 (Salmon et al. 2011), bit-equal to npdvae.rng: words and uniforms of a counter."""
+"""Philox4x32-10 (Salmon et al. 2011), bit-equal to npdvae.rng: the words of a counter."""
 import numpy as np
 
-from npdvae.kernels.cpu.compiler import CONTRACT, helper, kernel
+from npdvae.kernels.cpu.compiler import helper
 
 u8, f4 = np.uint64, np.float32
 M0, M1, W0, W1 = u8(0xD2511F53), u8(0xCD9E8D57), u8(0x9E3779B9), u8(0xBB67AE85)
@@ -33,25 +33,3 @@ def philox(c0, c1, c2, c3, k0, k1):
 def to_float(word):
     """(k + 1/2) 2**-23 with k the top 23 bits of a word: inside (0, 1), exact in float32."""
     return (f4(np.int32(word >> NINE)) + f4(0.5)) * f4(2.0 ** -23)
-
-
-@kernel(CONTRACT)
-def uniform(seed, stream, step, example, draw, out):
-    """Uniforms of npdvae.rng.uniform into out [S, B, D, N] of either float type."""
-    S, B, D, N = out.shape
-    blocks = (S * N + 3) // 4
-    latents, draws = np.empty(D * blocks, np.uint64), np.empty(D * blocks, np.uint64)
-    for d in range(D):
-        for i in range(blocks):
-            latents[d * blocks + i], draws[d * blocks + i] = u8(d), u8(draw + i)
-    words = np.empty((D, blocks * 4), np.uint32)
-    flat = words.ravel()
-    for b in range(B):
-        for i in range(draws.size):             # nothing but arithmetic, so that it vectorises
-            w0, w1, w2, w3 = philox(u8(step), u8(example + b), latents[i], draws[i], u8(seed), u8(stream))
-            flat[4 * i], flat[4 * i + 1], flat[4 * i + 2], flat[4 * i + 3] = w0, w1, w2, w3
-        for s in range(S):
-            for d in range(D):
-                here, row = words[d, s * N:s * N + N], out[s, b, d]
-                for n in range(N):
-                    row[n] = to_float(here[n])

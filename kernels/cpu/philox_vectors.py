@@ -36,19 +36,34 @@ def rounds(b, counters, keys):
     return c0, c1, c2, c3
 
 
-def draws_body(b, numbers, index, out, step, example, draw, seed, stream):
-    at, out = in_bytes(b, numbers, index), in_bytes(b, numbers, out)
-    fixed = [spread(b, x) for x in (step, example, draw)]
+def tops(b, out, counters, seed, stream):
+    """Top 23 bits of the words at LANES counters to integer address `out`; counters(bytes of a half): four vectors."""
     top = same(0x7FFFFF)
     for part in range(2):
-        some = load(b, at, constant(4 * HALF * part), ir.VectorType(I32, HALF))
-        found = rounds(b, (fixed[0], fixed[1], b.zext(some, WORDS), fixed[2]), (seed, stream))
+        found = rounds(b, counters(constant(4 * HALF * part)), (seed, stream))
         a, c, e, g = (b.and_(b.lshr(x, same(int(NINE))), top) for x in found)
         first, second = b.or_(a, b.shl(c, same(32))), b.or_(e, b.shl(g, same(32)))      # words 0, 1 and 2, 3
         for side in range(2):
             pairs = [x for i in range(HALF // 2) for x in (side * HALF // 2 + i, HALF + side * HALF // 2 + i)]
             four = b.shuffle_vector(first, second, ir.Constant(ir.VectorType(I32, HALF), pairs))
             b.store(four, pointer(b, out, constant(16 * HALF * part + 8 * HALF * side)), align=4)
+
+
+def some(b, at, part):
+    """HALF integers as counters."""
+    return b.zext(load(b, at, part, ir.VectorType(I32, HALF)), WORDS)
+
+
+def draws_body(b, numbers, index, out, step, example, draw, seed, stream):
+    at, (step, example, draw) = in_bytes(b, numbers, index), (spread(b, x) for x in (step, example, draw))
+    tops(b, in_bytes(b, numbers, out), lambda part: (step, example, some(b, at, part), draw), seed, stream)
+
+
+def blocks_body(b, numbers, latents, draws, out, step, example, seed, stream):
+    at, then = in_bytes(b, numbers, latents), in_bytes(b, numbers, draws)
+    step, example = spread(b, step), spread(b, example)
+    tops(b, in_bytes(b, numbers, out), lambda part: (step, example, some(b, at, part), some(b, then, part)), seed,
+         stream)
 
 
 @intrinsic
@@ -60,13 +75,32 @@ def _draws(typing, ints, index, out, step, example, draw, seed, stream):
     return types.void(ints, *[types.int64] * 7), codegen
 
 
+@intrinsic
+def _blocks(typing, ints, latents, draws, out, step, example, seed, stream):
+    def codegen(context, b, signature, arguments):
+        numbers = data(context, b, signature.args[0], arguments[0])
+        call_apart(b, "npdvae_blocks", blocks_body, [numbers, *arguments[1:]])
+        return context.get_dummy_value()
+    return types.void(ints, *[types.int64] * 7), codegen
+
+
+def draws_one(ints, index, out, step, example, draw, seed, stream):
+    u8 = np.uint64
+    words = philox(u8(step), u8(example), u8(ints[index]), u8(draw), u8(seed), u8(stream))
+    for w in range(4):
+        ints[out + w] = np.int32(words[w] >> NINE)
+
+
 def draws_twin(ints, index, out, step, example, draw, seed, stream):
     """Top 23 bits of the words at counters (step, example, ints[index + i], draw), i < LANES, to ints[out + 4 i...]."""
-    u8 = np.uint64
     for i in range(LANES):
-        words = philox(u8(step), u8(example), u8(ints[index + i]), u8(draw), u8(seed), u8(stream))
-        for w in range(4):
-            ints[out + 4 * i + w] = np.int32(words[w] >> NINE)
+        draws_one(ints, index + i, out + 4 * i, step, example, draw, seed, stream)
 
 
-draws = draws_twin if config.DISABLE_JIT else _draws
+def blocks_twin(ints, latents, draws, out, step, example, seed, stream):
+    """The same at counters (step, example, ints[latents + i], ints[draws + i])."""
+    for i in range(LANES):
+        draws_one(ints, latents + i, out + 4 * i, step, example, ints[draws + i], seed, stream)
+
+
+draws, blocks = (draws_twin, blocks_twin) if config.DISABLE_JIT else (_draws, _blocks)

@@ -13,11 +13,12 @@ from npdvae.ops import updates as formulas
 
 try:
     from npdvae.backends import numba_formulas
-    from npdvae.kernels.cpu import activations, bernoulli, categorical, philox, updates
+    from npdvae.kernels.cpu import activations, bernoulli, categorical, updates
     from npdvae.kernels.cpu import entropy as entropy_kernels
     from npdvae.kernels.cpu import gumbel as gumbel_kernels
     from npdvae.kernels.cpu import linear as linear_kernels
     from npdvae.kernels.cpu import softmax as softmax_kernels
+    from npdvae.kernels.cpu import uniform as uniform_kernels
 except ImportError as error:                    # numba itself, or a NumPy that it does not support
     raise BackendError(f"the numba backend cannot be loaded: {error}; install numba, or use --backend numpy") from error
 
@@ -354,5 +355,5 @@ def uniform(seed, stream, step, example, draw, shape, dtype=np.float64):
     if np.dtype(dtype) not in (np.dtype(f4), np.dtype(np.float64)):
         return rng.uniform(seed, stream, step, example, draw, shape, dtype)
     out = np.empty(shape, dtype)                                    # [S, B, D, N]
-    philox.uniform(seed, stream, step, example, draw, out)
+    uniform_kernels.uniform(seed, stream, step, example, draw, out)
     return out

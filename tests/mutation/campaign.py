@@ -158,4 +158,4 @@ def kernel_core():
     """The CPU kernels of single operations, which run as plain Python under NUMBA_DISABLE_JIT=1."""
     return [f"npdvae.kernels.cpu.{name}" for name in ("activations", "bernoulli", "binarize", "categorical",
                                                       "elementary", "entropy", "gumbel", "linear", "philox",
-                                                      "softmax", "updates")]
+                                                      "softmax", "uniform", "updates")]
