@@ -73,12 +73,12 @@ def draw(found, temperatures=TEMPERATURES):
         axes.set(xscale="log", yscale="log", xlabel="temperature")
         axes.set_title(title, loc="left", fontsize=12)
         axes.set_xticks([0.1, 0.2, 0.5, 1, 2, 3], ["0.1", "0.2", "0.5", "1", "2", "3"])
-        axes.set_xticks([], minor=True)
+        axes.set_yticks([0.1, 0.2, 0.5, 1, 2, 5, 10], ["0.1", "0.2", "0.5", "1", "2", "5", "10"])
+        axes.tick_params(which="minor", labelbottom=False, labelleft=False)
         axes.grid(alpha=0.25, which="both")
         axes.spines[["top", "right"]].set_visible(False)
-    low = min(r.relative_bias_high for rows in found.values() for r in rows if not r.unbiased)
-    panels[0].set_ylim(max(low / 2, 0.01))
-    panels[1].set_ylim(0.3)                     # the gapped estimate hardly moves at low temperature
+    panels[0].set_ylim(0.08, 3.2)
+    panels[1].set_ylim(0.3, 13)                 # the gapped estimate hardly moves at low temperature
     f.legend(*panels[1].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     return f
 
