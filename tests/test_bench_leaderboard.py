@@ -8,7 +8,7 @@ import pytest
 from bench.leaderboard import campaign, figures, grid, page
 from bench.leaderboard.results import Results, entry, thinned
 from npdvae import estimators, latents, metrics
-from npdvae.sweep import local, tasks
+from npdvae.sweep import tasks
 
 FOUND = grid.read()
 TINY = grid.Task("tiny", "tiny", dict(data="digits", latents=2, categories=2, epochs=2, hidden=[8], batch_size=500,
@@ -18,15 +18,14 @@ ROWS = [grid.Row("rloo", {"estimator": "rloo"}), grid.Row("gaussian", {"latent":
 
 @pytest.fixture
 def here(monkeypatch):
-    """Tasks are worked on in this process; the names of those started."""
+    """The names of the tasks that were started."""
     started = []
 
-    def run(plan, names):
-        for name in names:
-            started.append(name)
-            tasks.work(plan.out / name, 1)
-            yield name
-    monkeypatch.setattr(local, "run", run)
+    def work(folder, threads):
+        started.append(folder.name)
+        return real(folder, threads)
+    real = tasks.work
+    monkeypatch.setattr(tasks, "work", work)
     return started
 
 

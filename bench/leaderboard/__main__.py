@@ -1,7 +1,7 @@
 """python -m bench.leaderboard: train what bench/results/leaderboard_*.json lack, then redraw docs/leaderboard.md.
 
-Runs have one thread each and are processes of their own; one that is done is not run again, one that was cut off goes
-on, whatever cut it off. MNIST is looked for as by npdvae.train.
+Runs have one thread each, and with --jobs of several are processes of their own; one that is done is not run again,
+one that was cut off goes on, whatever cut it off. MNIST is looked for as by npdvae.train.
 """
 from __future__ import annotations
 

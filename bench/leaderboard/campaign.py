@@ -50,7 +50,8 @@ def work(runs, results, out, jobs, keep=(), say=print) -> int:
     for name in named:
         (out / name / tasks.FAILED).unlink(missing_ok=True)
     entered = 0
-    with contextlib.closing(local.run(tasks.Plan(out, jobs), list(named))) as ends:
+    engine = local.run if jobs > 1 else in_turn
+    with contextlib.closing(engine(tasks.Plan(out, jobs), list(named))) as ends:
         for name in ends:
             run, found = named[name], ended(out / name, named[name])
             if found is None:
@@ -63,6 +64,17 @@ def work(runs, results, out, jobs, keep=(), say=print) -> int:
             if run.pilot or run.row.name not in keep or run.seed != run.task.seeds[0]:
                 shutil.rmtree(out / name)
     return entered
+
+
+def in_turn(plan, names):
+    """Work on the tasks in this process, which spares each the start of its own; yields each name at its end."""
+    for name in names:
+        with open(plan.out / name / tasks.LOG, "a") as log, contextlib.redirect_stdout(log), \
+                contextlib.redirect_stderr(log):
+            code = tasks.work(plan.out / name, plan.threads)
+        if code > tasks.INTERRUPTED:
+            raise KeyboardInterrupt(code - tasks.INTERRUPTED)
+        yield name
 
 
 def ended(folder, run):
