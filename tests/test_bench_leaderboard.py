@@ -114,6 +114,28 @@ def test_a_campaign_that_was_cut_off_goes_on_and_ends_in_the_same_results(tmp_pa
     assert reached(whole) == reached(again) and len(whole.found["pilots"]) == len(whole.found["runs"]) == 4
 
 
+def test_a_run_that_was_told_to_stop_stops_the_campaign_and_is_not_entered(tmp_path, monkeypatch):
+    monkeypatch.setattr(tasks, "work", lambda folder, threads: 143)
+    results = Results(TINY, tmp_path)
+    with pytest.raises(KeyboardInterrupt, match="15"):
+        campaign.work(campaign.wave(TINY, ROWS, results), results, tmp_path / "out", 1)
+    assert results.found["pilots"] == {}
+
+
+def test_divergence_is_a_result_and_another_failure_is_none(tmp_path, monkeypatch):
+    def fail(folder, threads):
+        print("no space left" if "gaussian" in folder.name else "training diverged at step 7")
+        (folder / tasks.FAILED).write_text("exit code 1")
+        return 1
+    monkeypatch.setattr(tasks, "work", fail)
+    results, said = Results(TINY, tmp_path), []
+    runs = campaign.wave(TINY, ROWS, results)
+    assert campaign.work(runs, results, tmp_path / "out", 1, say=said.append) == 2
+    entries = [results.get(run) for run in runs]                    # two of each row
+    assert entries[2:] == [None, None] and {e["diverged"] for e in entries[:2]} == {"training diverged at step 7"}
+    assert "gaussian" in said[-1] and "no space left" in said[-1]
+
+
 def test_other_settings_are_another_run(tmp_path):
     results, run = Results(TINY, tmp_path), grid.Run(TINY, ROWS[0], 1e-3, 3)
     results.add(run, {"test": [1.0]})
