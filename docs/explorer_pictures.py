@@ -17,7 +17,8 @@ from tests.browser import Page, launched  # noqa: E402
 
 DESKTOP = {"viewport": {"width": 1200, "height": 960}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
-DIGIT = [[(9, 8), (12, 6), (16, 7), (17, 10), (14, 13), (11, 14), (15, 14), (18, 17), (17, 20), (13, 22), (9, 20)]]
+DIGIT = [[(x + 0.15 * (14 - y), y + 1) for x, y in (         # leaning, and off the centre
+    (9, 8), (12, 6), (16, 7), (17, 10), (14, 13), (11, 14), (15, 14), (18, 17), (17, 20), (13, 22), (9, 20))]]
 SHOTS = {"desktop_light": ("light", DESKTOP, DIGIT), "desktop_dark": ("dark", DESKTOP, None),
          "phone_light": ("light", PHONE, None), "phone_dark": ("dark", PHONE, DIGIT)}
 

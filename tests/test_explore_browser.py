@@ -5,6 +5,7 @@ Skipped without playwright and Chromium; .ci/run installs both, and there it tak
 import numpy as np
 import pytest
 
+from bench import explorer
 from npdvae.run import Run
 from tests.browser import KINDS
 
@@ -37,6 +38,14 @@ def test_page_decodes_and_encodes_as_the_run_does(kind, runs, opened):
             log = run.config.latent in ("gamma", "kumaraswamy", "dirichlet")
             np.testing.assert_allclose(q["mode"], np.exp(mode) if log else mode, rtol=1e-4, atol=1e-5)
             assert all(low < m < high for low, m, high in zip(q["low"], q["mode"], q["high"]))
+
+
+def test_the_bench_times_what_a_stroke_causes(browser, runs):
+    run = Run.load(runs("categorical"))
+    simd, times = explorer.measure(browser, runs("categorical") / "explore.html", targets(run).tolist())
+    assert simd and set(times) == {"decode_all", "posterior", "update"}
+    assert all(set(of) == {"clock", "processor"} and len(t) == 5 and min(t) >= 0
+               for of in times.values() for t in of.values())
 
 
 def enumerated(run, x):

@@ -167,6 +167,33 @@ def test_many_categories_come_one_latent_at_a_time(opened):
     assert page.run(STATE)["z"][2] == 290
 
 
+def test_the_joint_of_a_code_is_shown_where_no_sum_over_codes_is(runs, opened):
+    run, page = Run.load(runs("many")), opened("many")
+    found = page.run(STATE)
+    q = run.posterior(np.array([found["x"]], "f4"))
+    z = run.model.latent.mode(run.params, q)[None]                  # [1, 1, D]
+    cost = run.model.likelihood.forward(run.params, run.model.decode(run.params, z)[0], np.array([found["x"]], "f4"))
+    rows = page.page.locator("#bounds tr").all_inner_texts()
+    shown = [float(row.replace("\u2212", "-").split()[-1]) for row in rows]
+    expected = -cost[0, 0], -cost[0, 0] - 40 * np.log(20)           # uniform over 20^40 codes
+    np.testing.assert_allclose(shown, expected, rtol=0, atol=0.006)     # two digits
+    assert page.page.locator("#likely").is_hidden() and "20\u2074\u2070 codes" in page.page.inner_text("#notes")
+
+
+def test_a_latent_without_its_encoder_is_set_by_hand(browser, runs, tmp_path):
+    run = Run.load(runs("categorical"))
+    contents = model.contents(run, run.dataset(), 2, 2, 0)
+    contents["latent"]["encoder"] = None
+    path = tmp_path / "own.html"
+    path.write_text(page.html(contents))
+    with Page(browser, path) as shown:
+        assert shown.run(STATE)["follow"] == "hand" and not shown.page.locator("#follow-q").is_visible()
+        x = np.array([shown.run(STATE)["x"]], "f4")
+        assert abs(shown.run(STATE)["logProb"] - run.log_prob(x)[0]) <= 1e-4    # both float32
+        assert shown.page.locator("#bounds tr").count() == 3        # log p(x), and two of this z
+    assert shown.wrong == []
+
+
 def test_names_of_the_run_stay_text_in_the_browser(browser, runs, tmp_path):
     run = Run.load(runs("categorical"))
     evil = "</script><script>window.broken = 1</script><img src=x onerror='window.broken = 1'><!--"

@@ -21,7 +21,11 @@ def describe(latent: Any, params: Params) -> dict[str, Any]:
     """The latent for a page. ValueError where its z are no codes and no D numbers, or rows not sums of tables."""
     common = {"name": latents.registry.name_of(latent), "latents": latent.latents, "categories": latent.categories,
               "encoder": encoder(latent, params)}
-    return {**common, **(tables(latent, params) if latent.categories else points(latent, params))}
+    if not latent.categories:
+        return {**common, **points(latent, params)}
+    prior = getattr(latent, "prior", None)
+    known = prior is not None and prior.factorised
+    return {**common, **tables(latent, params), "log_prior": blob(prior.log_rows(params)) if known else None}
 
 
 # ---- from z to the decoder's input --------------------------------------------------------------------------------

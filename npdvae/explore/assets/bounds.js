@@ -12,7 +12,7 @@ function buildBounds() {
   renders.push(renderBounds, renderLikely, tell);
 }
 
-function costAt(z) {                            // log p(x | z)
+function likelihoodAt(z) {                            // log p(x | z)
   const given = prepared(state.x);
   if (exact && exact.ready) {
     const n = indexOf(z);
@@ -21,6 +21,13 @@ function costAt(z) {                            // log p(x | z)
   let found;
   decodeEach([z], a => { found = logLikelihood(given, a, norms(a)); });
   return found;
+}
+
+const priorRows = run.latent.log_prior ? numbers(run.latent.log_prior) : null;
+
+function logPrior(z) {                          // log p(z) of a code; null where the page does not have it
+  if (exact) return exact.logPrior[indexOf(z)];
+  return priorRows && z.reduce((sum, k, d) => sum + priorRows[d * K + k], 0);
 }
 
 function line(name, value, gap = 0, what = "", scale = 1) {
@@ -44,7 +51,9 @@ function renderBounds() {
                   line(formula("encoder’s q(z | x)"), elbo, Math.max(rest, 0), "amortisation", scale));
     }
   }
-  rowsOf.push(line(formula("log p(x | z), this z"), costAt(state.z)));
+  const given = likelihoodAt(state.z), prior = discrete ? logPrior(state.z) : null;
+  rowsOf.push(line(formula("log p(x | z), this z"), given));
+  if (prior !== null) rowsOf.push(line(formula("log p(x, z), this z"), given + prior));
   $("bounds").replaceChildren(make("tbody", {}, ...rowsOf));
 }
 
