@@ -92,6 +92,8 @@ def test_a_phone_draws_by_touch_and_scrolls_down_only(kind, opened):
         points = [] if cell is None else [dict(zip("xy", at(page, "#input", *cell)))]
         touch.send("Input.dispatchTouchEvent", {"type": kind_of, "touchPoints": points})
     assert ink(page) == {(c, 2) for c in range(2, 7)}
+    cells = page.page.locator(".cell")
+    assert cells.count() == 0 or cells.first.bounding_box()["width"] >= 24      # WCAG 2.2, target size
     assert page.run("() => scrollY") == 0
 
 

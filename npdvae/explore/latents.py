@@ -24,8 +24,8 @@ def describe(latent: Any, params: Params) -> dict[str, Any]:
     if not latent.categories:
         return {**common, **points(latent, params)}
     prior = getattr(latent, "prior", None)
-    known = prior is not None and prior.factorised
-    return {**common, **tables(latent, params), "log_prior": blob(prior.log_rows(params)) if known else None}
+    rows = blob(prior.log_rows(params)) if prior is not None and prior.factorised else None     # [D, K]
+    return {**common, **tables(latent, params), "log_prior": rows}
 
 
 # ---- from z to the decoder's input --------------------------------------------------------------------------------
