@@ -83,6 +83,16 @@ def test_any_number_of_processes_ends_in_the_bits_of_one(processes, alone, tmp_p
     assert [p.name for p in (tmp_path / "r").glob("*.tmp")] == []
 
 
+@pytest.mark.long
+def test_an_epoch_of_mnist_ends_in_the_bits_of_one_process(tmp_path):
+    if not os.environ.get("NPDVAE_DATA"):
+        pytest.skip("needs the mnist files in $NPDVAE_DATA")
+    for processes in (0, 1, 2, 4):
+        trained(processes, "--data", "mnist", "--preset", "tutorial", "--batch-size", 800, "--shares", 8, "--epochs", 1,
+                "--no-figures", "--out", tmp_path / str(processes))
+        assert ends(tmp_path / str(processes)) == ends(tmp_path / "0")
+
+
 def test_as_many_microbatches_are_the_same_run(alone, tmp_path):
     trained(2, *SMALL, "--microbatch", 50, "--out", tmp_path / "r")
     assert ends(tmp_path / "r") == alone

@@ -10,18 +10,18 @@ import time
 import numpy as np
 
 from npdvae.cli import one_line
-from npdvae.parallel.alone import ALONE
+from npdvae.parallel.alone import ALONE, Alone
 from npdvae.parallel.guard import Guard
 from npdvae.parallel.team import Team
 
 SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")     # what launchers set
-RANKS = ("PMIX_RANK",)                          # srun --mpi=pmix, which tells no size
+RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK", "PMIX_RANK")
 PATIENCE = 2                                    # seconds that a process which failed waits for the others to fail too
 
 
 def launched() -> bool:
     """Whether this process was started by mpiexec, mpirun or srun with MPI."""
-    return any(name in os.environ for name in (*SIZES, *RANKS))
+    return any(name in os.environ for name in (*SIZES, "PMIX_RANK"))    # the last from srun, which tells no size
 
 
 @contextlib.contextmanager
@@ -30,14 +30,13 @@ def team():
 
     A process that fails when others do not ends them all, with a line that names it.
     """
-    if not launched():
-        yield ALONE
-        return
-    found = join()
-    guard = Guard(found)
-    if found.rank:
+    if any(os.environ.get(name, "0") != "0" for name in RANKS):
         sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")
-    with guard:
+    found = join() if launched() else ALONE
+    if not isinstance(found, Team):
+        yield found
+        return
+    with Guard(found) as guard:
         try:
             yield found
         except Exception as error:
@@ -47,14 +46,16 @@ def team():
         found.wait()                            # for the first, which may still be writing
 
 
-def join() -> Team:
+def join() -> Team | Alone:
     """The team of all processes that MPI has started, those of a machine beside one another."""
+    said = [int(os.environ[name]) for name in SIZES if os.environ.get(name, "").isdigit()]
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
+        if said == [1]:                         # SLURM says so to every task
+            return ALONE
         raise ValueError(f"started by MPI, but mpi4py cannot be imported ({one_line(error)}): "
                          'pip install "npdvae[mpi]"') from None
-    said = [int(os.environ[name]) for name in SIZES if name in os.environ]
     if said and MPI.COMM_WORLD.size != said[0]:
         raise ValueError(f"started as one of {said[0]} processes, but mpi4py sees {MPI.COMM_WORLD.size}: it was built "
                          "for another MPI than that of mpiexec")

@@ -52,8 +52,9 @@ class Window:
 
     def __init__(self, node, across, size: int, dtype):
         self.node, self.across, dtype = node, across, np.dtype(dtype)
-        self.windows = [node.allocate(size * dtype.itemsize) for _ in "vt"]     # vectors, and the total in the first
-        self.vectors = [w.part(i, dtype) for i in range(node.size) for w in self.windows[:1]]
+        room = size * dtype.itemsize            # each has its vector, the first the total too
+        self.windows = [node.allocate(room), node.allocate(room if node.rank == 0 else 0)]
+        self.vectors = [self.windows[0].part(i, dtype) for i in range(node.size)]
         self.own, self.total = self.vectors[node.rank], self.windows[1].part(0, dtype)
         self.slice = slice(node.rank * size // node.size, (node.rank + 1) * size // node.size)
         self.scratch = np.empty(self.slice.stop - self.slice.start, dtype)
