@@ -247,6 +247,14 @@ def test_pieces_are_added_by_the_tree_and_not_one_by_one():
     assert any((found[f"a.{k}"] != g).any() for k, g in zip(parts[0], in_turn))
 
 
+def test_totals_lie_in_one_order_on_which_sums_of_squares_depend():
+    g = {"g": np.asfortranarray(wild(12, 0).reshape(3, 4)), "one": np.float32(2).reshape(())}
+    for team in (ALONE, *teams(1)):
+        for got in (make(Readable, "f4", NUMPY, microbatch=2, team=team).totals(g, False),
+                    make(Readable, "f4", NUMPY, microbatch=2, team=team).added(team, g, False)):
+            assert got["g"].flags.c_contiguous and np.array_equal(got["g"], g["g"]) and got["one"].shape == ()
+
+
 def test_arrays_are_told_apart_by_name_not_by_place():
     def act(team):
         arrays = {"a": np.ones(3), "b": np.full((2, 2), 5.0)}
