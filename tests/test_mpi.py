@@ -1,4 +1,5 @@
 """Training under mpiexec, with processes that are killed and come back in another number. Share: 60 s, where MPI is."""
+import ast
 import os
 import pathlib
 import re
@@ -91,6 +92,28 @@ def test_an_epoch_of_mnist_ends_in_the_bits_of_one_process(tmp_path):
         trained(processes, "--data", "mnist", "--preset", "tutorial", "--batch-size", 800, "--shares", 8, "--epochs", 1,
                 "--no-figures", "--out", tmp_path / str(processes))
         assert ends(tmp_path / str(processes)) == ends(tmp_path / "0")
+
+
+@pytest.mark.parametrize("machines", ["MPIR_CVAR_NOLOCAL", "MPIR_CVAR_ODD_EVEN_CLIQUES"])
+def test_machines_are_told_apart_and_change_no_bit(machines, alone, tmp_path):
+    """MPICH plays four machines, or two of two processes each whose ranks alternate; other MPIs play none."""
+    trained(4, *SMALL, "--out", tmp_path / "r", env={**os.environ, machines: "1"})
+    assert ends(tmp_path / "r") == alone
+
+
+@pytest.mark.parametrize("machines, expected", [
+    ("NONE", [(0, 0, 4, 1), (1, 1, 4, 1), (2, 2, 4, 1), (3, 3, 4, 1)]),
+    ("MPIR_CVAR_NOLOCAL", [(0, 0, 1, 4), (1, 1, 1, 4), (2, 2, 1, 4), (3, 3, 1, 4)]),
+    ("MPIR_CVAR_ODD_EVEN_CLIQUES", [(0, 0, 2, 2), (2, 1, 2, 2), (1, 2, 2, 2), (3, 3, 2, 2)])])
+def test_processes_of_a_machine_lie_beside_one_another(machines, expected):
+    code = ("from npdvae.parallel import mpi\nwith mpi.team() as team:\n    from mpi4py import MPI\n"
+            "    mine = MPI.COMM_WORLD.rank, team.rank, team.local[1], team.size // team.local[1]\n"
+            "    print(team.gather([mine]))")
+    done = subprocess.run([MPIEXEC, "-n", "4", sys.executable, "-c", code], capture_output=True, text=True,
+                          env={**os.environ, machines: "1"})
+    if "HYDRA" not in subprocess.run([MPIEXEC, "--version"], capture_output=True, text=True).stdout:
+        pytest.skip("needs MPICH, an MPI that can play several machines")
+    assert ast.literal_eval(done.stdout) == expected, done.stderr
 
 
 def test_as_many_microbatches_are_the_same_run(alone, tmp_path):
