@@ -63,7 +63,8 @@ CASES = {
                                      (normal(2, 4, 2, 1, 3), log_p(4, 2, 3), codes(2, 4, 2), uniform(2, 4, 2, 3))],
     "conditional_straight_through": [
         (log_p(4, 2, 3), codes(2, 4, 2), uniform(2, 4, 2, 15), normal(2, 4, 2, 3), 0.5),
-        (log_p(2, 4, 2, 3, scale=20.0), codes(2, 4, 2), uniform(2, 4, 2, 6), normal(2, 4, 2, 3), 1.3)],
+        (log_p(4, 2, 3), codes(2, 4, 2), uniform(2, 4, 2, 6), normal(2, 4, 2, 3), 1.3),
+        (log_p(2, 4, 2, 3, scale=40.0), codes(2, 4, 2), uniform(2, 4, 2, 6), normal(2, 4, 2, 3), 30.0)],
     **{name: [tree[name] for tree in TREES] for name in TREES[0]},
     "node_logits": [*(tree["node_logits"] for tree in TREES), (far, *binary_tree.stick_breaking(NUMPY, far))],
     "most_probable": [(p, n) for p in BEST for n in (0, 1, 5, 100)],

@@ -5,14 +5,15 @@ With a = log(E_j / p_j) - log E_i for the winner i: log p_j + G~_j = G~_i - soft
 import numpy as np
 
 from npdvae.kernels.cpu.compiler import CONTRACT, COUNTED, SUMS, helper, inner, kernel
-from npdvae.kernels.cpu.elementary import exp_minus, log, sigmoid, softplus
+from npdvae.kernels.cpu.elementary import exp, exp_minus, log, sigmoid, softplus
 
 f4 = np.float32
 LANES = 16
+LEAST_LOG = f4(-50)                             # of p, above which E_j / (p_j E_i) < 2^104 and its sums stay finite
 
 
 @kernel(CONTRACT)
-def ratios(log_p, codes, v, a, log_winner):
+def log_ratios(log_p, codes, v, a, log_winner):
     """a [N, k K] as above, 0 for the winner itself; log E_i [N, k]."""
     x, u, K = a.ravel(), v.ravel(), log_p.shape[1]
     for i in range(x.size):
@@ -32,7 +33,7 @@ def forward(log_p, codes, v, noisy):
     """log p + G~ [N, k K]."""
     K = log_p.shape[1]
     log_winner = np.empty((len(v), v.shape[1] // K), f4)
-    ratios(log_p, codes, v, noisy, log_winner)
+    log_ratios(log_p, codes, v, noisy, log_winner)
     x = noisy.ravel()
     for i in range(x.size):
         x[i] = softplus(x[i])
@@ -48,7 +49,7 @@ def forward(log_p, codes, v, noisy):
 def backward(dnoisy, log_p, codes, v, dlog_p):
     """sigmoid(a) dnoisy, 0 for the winner: [N, k K]."""
     K = log_p.shape[1]
-    ratios(log_p, codes, v, dlog_p, np.empty((len(v), v.shape[1] // K), f4))
+    log_ratios(log_p, codes, v, dlog_p, np.empty((len(v), v.shape[1] // K), f4))
     x, d = dlog_p.ravel(), dnoisy.ravel()
     for i in range(x.size):
         x[i] = sigmoid(x[i]) * d[i]
@@ -83,6 +84,28 @@ def relaxed(x, log_p, codes, tau, winner):
         x[codes[lane], lane] = f4(1)
 
 
+@inner(CONTRACT, **COUNTED)
+def relaxed_ratios(x, one_by_p, codes, tau, winner):
+    """The same as (1 + e^a)^(-1 / tau), e^a = E_j / (p_j E_i): one logarithm where tau = 1/2, else two."""
+    y = x.ravel()
+    for i in range(y.size):
+        y[i] = -log(y[i])
+    for lane in range(LANES):
+        winner[lane] = f4(1) / x[codes[lane], lane]
+    for k in range(len(x)):
+        for lane in range(LANES):
+            x[k, lane] *= one_by_p[k, lane] * winner[lane]
+    if tau == f4(0.5):
+        for i in range(y.size):
+            t = f4(1) / (f4(1) + y[i])
+            y[i] = t * t
+    else:
+        for i in range(y.size):
+            y[i] = exp_minus(log(f4(1) + y[i]) / tau)
+    for lane in range(LANES):
+        x[codes[lane], lane] = f4(1)
+
+
 @kernel(SUMS)
 def straight_through(dcodes, log_p, codes, v, tau, dlogits):
     """Mean over k of J(y) g / tau, y = softmax((log p + G~) / tau) ~ exp(-softplus(a) / tau): [N, K].
@@ -99,6 +122,14 @@ def straight_through(dcodes, log_p, codes, v, tau, dlogits):
             n = min(start + lane, N - 1)
             won[lane], rows[lane] = codes[n], n % len(log_p)
         turned(log_p, rows, K, 0, p)
+        least = f4(0)
+        for k in range(K):
+            for lane in range(LANES):
+                least = min(least, p[k, lane])
+        ratios = least >= LEAST_LOG
+        for k in range(K if ratios else 0):
+            for lane in range(LANES):
+                p[k, lane] = exp(-p[k, lane])
         for lane in range(LANES):
             rows[lane] = min(start + lane, N - 1)
         turned(dcodes, rows, K, 0, g)
@@ -107,7 +138,10 @@ def straight_through(dcodes, log_p, codes, v, tau, dlogits):
                 out[k, lane] = f4(0)
         for c in range(draws):
             turned(v, rows, K, c * K, x)
-            relaxed(x, p, won, tau, winner)
+            if ratios:
+                relaxed_ratios(x, p, won, tau, winner)
+            else:
+                relaxed(x, p, won, tau, winner)
             for lane in range(LANES):
                 total[lane] = inner[lane] = f4(0)
             for k in range(K):
