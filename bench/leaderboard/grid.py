@@ -36,7 +36,6 @@ class Task(NamedTuple):
     rates: list[float]
     seeds: list[int]
     pilot: int                                  # epochs
-    longer: dict[str, int] = {}                 # by row: epochs of its pilots instead
     bits: dict[str, Any] = {}
     instead: dict[str, dict[str, Any]] = {}     # by row
     without: dict[str, str] = {}                # by row: why
@@ -53,8 +52,7 @@ class Run(NamedTuple):
 
     @property
     def epochs(self):
-        task = self.task
-        return task.longer.get(self.row.name, task.pilot) if self.pilot else task.settings["epochs"]
+        return self.task.pilot if self.pilot else self.task.settings["epochs"]
 
     @property
     def key(self):
@@ -102,7 +100,7 @@ def read(path=FILE) -> Grid:
     rows = {name: Row(name, {k: v for k, v in said.items() if k != "bits"}, said.get("bits", False))
             for name, said in table["rows"].items()}
     tasks = {name: Task(name, **said) for name, said in table["tasks"].items()}
-    known = {name for task in tasks.values() for name in (*task.longer, *task.instead, *task.without)}
+    known = {name for task in tasks.values() for name in (*task.instead, *task.without)}
     if strangers := sorted((known | set(table["figures"]["curves"] + table["figures"]["models"])) - set(rows)):
         raise ValueError(f"{path}: no row is called {strangers[0]!r}")
     for row in rows.values():
