@@ -67,13 +67,16 @@ def importance_weighted(model, params, split, samples, chunk=10):
     """Mean over rows of log 1/S sum_s p(x, z_s) / q(z_s | x) (Burda et al. 2016, eq. 8), in nats; S in chunks."""
     ops, latent, total = model.ops, model.latent, 0.0
     latent_rng = split.latent_rng(ops)
-    for i, x in split.batches(ops.xp):
-        q, log_w = model.encode(params, x), []
-        here = latent_rng.at(split.step, example=i)
-        for first in range(0, samples, chunk):
-            z = latent.sample(params, q, here, min(chunk, samples - first))         # [s, B, ...]
-            log_w.append(ops.to_host(latent.log_ratio(params, q, z) - cost_of(model, params, z, x)).astype("f8"))
-        total += log_mean_exp(np.concatenate(log_w)).sum()
+    with tqdm(total=len(split.rows) * samples, desc="importance-weighted bound", unit="z", unit_scale=True,
+              disable=None, leave=False, delay=2) as bar:
+        for i, x in split.batches(ops.xp):
+            q, log_w = model.encode(params, x), []
+            here = latent_rng.at(split.step, example=i)
+            for first in range(0, samples, chunk):
+                z = latent.sample(params, q, here, min(chunk, samples - first))     # [s, B, ...]
+                log_w.append(ops.to_host(latent.log_ratio(params, q, z) - cost_of(model, params, z, x)).astype("f8"))
+                bar.update(z.shape[0] * z.shape[1])
+            total += log_mean_exp(np.concatenate(log_w)).sum()
     return total / len(split.rows)
 
 
