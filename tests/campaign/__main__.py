@@ -28,8 +28,8 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def campaign(kinds, share=1.0, seed=0, say=print) -> list[tuple[Tally, float]]:
-    """The tallies of all attacks, and the seconds that each took."""
+def campaign(kinds, share=1.0, seed=0, say=print, keep=lambda found: None) -> list[tuple[Tally, float]]:
+    """The tallies of all attacks, and the seconds that each took; `keep` is given those so far, after each kind."""
     found = []
     with tempfile.TemporaryDirectory(prefix="npdvae-campaign-") as place:
         for kind in kinds:
@@ -43,6 +43,7 @@ def campaign(kinds, share=1.0, seed=0, say=print) -> list[tuple[Tally, float]]:
                     + (f"; {tally.note}" if tally.note else ""), flush=True)
                 for repeat, fault in tally.failures[:20]:
                     say(f"  FAILED python -m tests.campaign {repeat}: {' '.join(fault.split())}", flush=True)
+            keep(found)
     return found
 
 
@@ -64,15 +65,18 @@ def main(argv=None) -> int:
     """Run the campaign; returns 1 where anything failed."""
     arguments = parser().parse_args(argv)
     signal.signal(signal.SIGINT, signal.default_int_handler)    # else ignored, by its children too, behind a shell's &
-    found = campaign(arguments.only, arguments.share, arguments.seed)
+    head, _, rest = PAGE.read_text().partition(BEGIN)
+    before, _, rest = rest.partition(END)
+    kept = {} if set(arguments.only) == set(KINDS) else rows_of(before)
+
+    def write(found):
+        if arguments.write:
+            PAGE.write_text(f"{head}{BEGIN}\n{table(found, kept)}\n{END}{rest}")
+
+    found = campaign(arguments.only, arguments.share, arguments.seed, keep=write)
     failed = sum(len(t.failures) for t, _ in found)
     tried, seconds = sum(t.tried for t, _ in found), sum(s for _, s in found)
     print(f"\n{tried} tries, {failed} failed, {seconds:.0f} s\n\n{table(found)}")
-    if arguments.write:
-        head, _, rest = PAGE.read_text().partition(BEGIN)
-        before, _, rest = rest.partition(END)
-        kept = {} if set(arguments.only) == set(KINDS) else rows_of(before)
-        PAGE.write_text(head + BEGIN + "\n" + table(found, kept) + "\n" + END + rest)
     return 1 if failed else 0
 
 
