@@ -57,12 +57,6 @@ def cost_of(model, params, z, x):
     return model.likelihood.forward(params, model.decode(params, z)[0], x)
 
 
-def log_mean_exp(values, axis=0):
-    """log mean exp along an axis, shifted by the largest."""
-    top = values.max(axis, keepdims=True)
-    return (np.log(np.exp(values - top).mean(axis, keepdims=True)) + top).squeeze(axis)
-
-
 def importance_weighted(model, params, split, samples, chunk=10):
     """Mean over rows of log 1/S sum_s p(x, z_s) / q(z_s | x) (Burda et al. 2016, eq. 8), in nats; S in chunks."""
     ops, latent, total = model.ops, model.latent, 0.0
@@ -70,13 +64,14 @@ def importance_weighted(model, params, split, samples, chunk=10):
     with tqdm(total=len(split.rows) * samples, desc="importance-weighted bound", unit="z", unit_scale=True,
               disable=None, leave=False, delay=2) as bar:
         for i, x in split.batches(ops.xp):
-            q, log_w = model.encode(params, x), []
+            q, log_sum = model.encode(params, x), np.full(len(x), -np.inf)
             here = latent_rng.at(split.step, example=i)
             for first in range(0, samples, chunk):
                 z = latent.sample(params, q, here, min(chunk, samples - first))     # [s, B, ...]
-                log_w.append(ops.to_host(latent.log_ratio(params, q, z) - cost_of(model, params, z, x)).astype("f8"))
-                bar.update(z.shape[0] * z.shape[1])
-            total += log_mean_exp(np.concatenate(log_w)).sum()
+                log_w = ops.to_host(latent.log_ratio(params, q, z) - cost_of(model, params, z, x))      # [s, B]
+                log_sum = np.logaddexp(log_sum, np.logaddexp.reduce(log_w.astype("f8")))
+                bar.update(log_w.size)
+            total += (log_sum - math.log(samples)).sum()
     return total / len(split.rows)
 
 

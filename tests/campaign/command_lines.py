@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from npdvae import config, evaluate, report, sample, train, trainer
 from tests import hostile
-from tests.campaign.base import Tally, child, quiet, verdict
+from tests.campaign.base import MOST_SECONDS, Tally, child, quiet, verdict
 
 BASE = ["--backend", "numpy", "--no-figures", "--hidden", "4", "--batch-size", "500", "--epochs", "1"]
 WORDS = ("", "0", "-1", "1", "2", "3", "nan", "inf", "-inf", "1e400", "1e-400", "1e308", "3e38", "1e-300", "1000000000",
@@ -44,7 +44,9 @@ def lines(run, place):
 
 
 def stopped(main, words):
-    """The command; a training ends after its first steps."""
+    """The command; a training ends after its first steps, what takes longer than a refusal may by Ctrl-C."""
+    signal.signal(signal.SIGVTALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.setitimer(signal.ITIMER_VIRTUAL, 2 * MOST_SECONDS)
     start = trainer.Trainer.start
 
     def once(self):
