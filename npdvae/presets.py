@@ -24,5 +24,5 @@ PRESETS: dict[str, dict[str, Any]] = {
     "reinmax-10x30": _reinmax(10, 30, "radam", 5e-4, 1.3),
     "gaussian-parmesan": dict(
         data="mnist", binarize="dynamic", latent="gaussian", latents=100, hidden=[500, 500], activation="relu",
-        init="glorot", optimizer="adam", lr=1e-3, batch_size=100, epochs=1000),
+        init="glorot", optimizer="adam", lr=1e-3, lr_schedule="cosine", kl_warmup=60_000, batch_size=100, epochs=400),
 }
