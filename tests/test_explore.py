@@ -141,10 +141,10 @@ def test_rows_that_are_no_sum_over_latents_are_refused(folder):
 
 
 def test_a_latent_of_ones_own_opens_without_its_encoder(tmp_path, monkeypatch):
-    (tmp_path / "mine.py").write_text("from npdvae.latents.location_scale import Gaussian\n"
+    (tmp_path / "explored.py").write_text("from npdvae.latents.location_scale import Gaussian\n"
                                       "class Mine(Gaussian):\n    pass\n")
     monkeypatch.syspath_prepend(tmp_path)
-    run = trained(tmp_path / "run", "--latent", "mine:Mine", "--latents", "2")
+    run = trained(tmp_path / "run", "--latent", "explored:Mine", "--latents", "2")
     assert explore.main([str(run)]) == 2
     assert explore.main([str(run), "--trust"]) == 0
     held, _ = parts((run / "explore.html").read_text())
