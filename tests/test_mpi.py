@@ -13,6 +13,7 @@ import pytest
 
 from npdvae import checkpoint
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 BESIDE = pathlib.Path(sys.executable).with_name("mpiexec")          # of a wheel in the same environment
 MPIEXEC = str(BESIDE) if BESIDE.is_file() else shutil.which("mpiexec")
 pytest.importorskip("mpi4py", reason='needs MPI: pip install ".[mpi]"')
