@@ -146,7 +146,8 @@ def make(kind, dtype, ops, estimator="rloo", latent=None, likelihood=None, pixel
     recipe = Recipe(rule, lambda step: 1e-3 / (step + 1), lambda step: kl_weight, batch, microbatch, clip, binarize, 3,
                     np.dtype(dtype))
     arguments = (threads,) if kind is Segmented else ()
-    engine = kind(model, recipe, images(pixels, images_of), *arguments, **{"team": team} if team is not ALONE else {})
+    shared = {} if team is ALONE else {"team": team}
+    engine = kind(model, recipe, images(pixels, images_of), *arguments, **shared)
     draw = np.random.default_rng(1)
     params = {k: draw.normal(0, 0.5, v.shape).astype(f4) for k, v in model.init(rng.Generator(0), f4).items()}
     params = {k: v.astype(dtype) for k, v in params.items()}

@@ -26,7 +26,7 @@ CASES = {
 
 
 def made(team, dtype, name, shares=4):
-    return make(functools.partial(ByRows, shares=shares), dtype, NUMPY, team=team, **CASES[name])
+    return make(functools.partial(ByRows, shares=shares, team=team), dtype, NUMPY, **CASES[name])
 
 
 @pytest.mark.parametrize("name", CASES)
