@@ -11,7 +11,7 @@ import time
 
 from tests.campaign.base import Tally
 
-KINDS = ("checkpoints", "data_files", "histories", "command_lines", "power_loss", "faults", "kills", "pairs",
+KINDS = ("checkpoints", "data_files", "histories", "command_lines", "power_loss", "faults", "kills", "ranks", "pairs",
          "surroundings", "cold", "long_run")
 PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
 BEGIN, END = "<!-- python -m tests.campaign --write -->\n", "<!-- end of campaign -->\n"
