@@ -23,7 +23,7 @@ def curves(task, summaries, names):
         for axes, unit in zip(panels, (1, s["evaluations"], seconds)):
             axes.plot(unit * epochs, values.mean(0), color=colour, lw=1.8, label=s["row"].name)
             axes.fill_between(unit * epochs, values.min(0), values.max(0), color=colour, alpha=0.18, lw=0)
-    limit(panels[0], [np.array(c) for s in chosen for c in s["curves"]])
+    limit(panels[0], [np.array(c)[min(2, len(c) - 1):] for s in chosen for c in s["curves"]])   # first falls aside
     prices = ("epochs", "decoder evaluations per training image", "seconds of training, one thread")
     for axes, what in zip(panels, prices):
         axes.set(xlabel=what, xscale="log")
