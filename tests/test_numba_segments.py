@@ -19,7 +19,7 @@ from npdvae import backends, build, estimators, latents, likelihoods, optimizers
 from npdvae.describe import Recipe
 from npdvae.engine import Readable
 from npdvae.fused import Segmented, reason_unsegmented, support, workers
-from npdvae.fused.segments import A, B, C, D, E, Q, W
+from npdvae.fused.segments import A, B, C, D, E, Q, U, W
 from npdvae.latents.base import Latent
 from npdvae.latents.categorical import Categorical
 from npdvae.model import DiscreteVAE
@@ -340,16 +340,16 @@ def test_an_exception_between_segments_leaves_the_last_whole_step_and_no_thread(
     assert_same_bits(broken.save(), whole.save())
 
 
-@pytest.mark.parametrize("end, when", [(A, "after"), (B, "after"), (C, "after"), (D, "before"), (D, "after")])
+@pytest.mark.parametrize("end, when", [(A, "after"), (B, "after"), (C, "after"), (U, "before"), (U, "after")])
 def test_an_interrupt_beside_a_segment_leaves_a_whole_step(monkeypatch, end, when):
-    """Python delivers a signal that came during compiled code as soon as that returns: behind D the step is done."""
+    """Python delivers a signal that came during compiled code as soon as that returns: behind U the step is done."""
     engine, run = make(Segmented, "f4", NUMBA, latent=squashed), workers.Workers.run
 
     def interrupted(self, turn):
-        if turn == D + end and when == "before":                    # of the second step
+        if turn == U + end and when == "before":                    # of the second step
             raise KeyboardInterrupt
         run(self, turn)
-        if turn == D + end:
+        if turn == U + end:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -357,7 +357,7 @@ def test_an_interrupt_beside_a_segment_leaves_a_whole_step(monkeypatch, end, whe
         with pytest.raises(KeyboardInterrupt):
             engine.run(ORDER)
     whole = make(Segmented, "f4", NUMBA, latent=squashed)
-    whole.run(ORDER[:20 if (end, when) == (D, "after") else 10])
+    whole.run(ORDER[:20 if (end, when) == (U, "after") else 10])
     assert_same_bits(engine.save(), whole.save())
     assert not peers()
 
@@ -402,7 +402,7 @@ def test_workers_sleep_while_python_is_long(monkeypatch):
 
 def test_segments_are_counted_in_the_order_of_a_step():
     engine = make(Segmented, "f4", NUMBA)
-    assert [A, B, C, W, D, Q, E] == [1, 2, 3, 4, 5, 6, 7] and len(engine.training.segments) == D
+    assert [A, B, C, W, D, U, Q, E] == [1, 2, 3, 4, 5, 6, 7, 8] and len(engine.training.segments) == U
     assert len(make(Segmented, "f4", NUMBA, clip=1.0).training.segments) == E
     assert len(engine.evaluation.segments) == B
 

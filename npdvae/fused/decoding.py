@@ -17,6 +17,7 @@ class Decoding:
         frame = decoder.frame
         self.decoder, self.weights, self.mem, self.ints = decoder, weights, mem, ints
         self.S, self.picks, self.F, self.O = frame.S, frame.D, frame.D * frame.K, decoder.layers[-1].outputs
+        self.firsts = np.arange(0, self.F, frame.K)                 # numbers of each latent's first category
 
     def samples_first(self, m, examples, width):
         """A Matrix as a copy [S, B, width]."""
@@ -46,9 +47,10 @@ class Decoding:
             view(self.mem, d.rows, examples * self.S, self.F).reshape(rows.shape)[:] = rows
             return
         K = self.F // rows.shape[2]
-        if rows.min() < 0 or rows.max() >= K:
+        if rows.view(f"u{rows.itemsize}").max() >= K:               # negative ones are the largest there
             raise ValueError(f"codes must be in [0, {K}), got {rows.min()} to {rows.max()}")
-        numbers = (rows + np.arange(0, self.F, K)).reshape(examples * self.S, -1)       # d K + k, [B S, D]
+        firsts = self.firsts if len(self.firsts) == rows.shape[2] else np.arange(0, self.F, K)
+        numbers = (rows + firsts).reshape(examples * self.S, -1)       # d K + k, [B S, D]
         if d.rows is None:
             self.ints[d.codes.index:d.codes.index + numbers.size] = numbers.reshape(-1)
             return
@@ -59,7 +61,8 @@ class Decoding:
     def cost(self, examples):
         """The sum of the parts of each row's cost: [S, B]."""
         loss = self.decoder.cost.loss
-        return np.ascontiguousarray(self.samples_first(loss, examples, loss.ld).sum(-1))
+        rows = view(self.mem, loss, examples * self.S, loss.ld).sum(-1)
+        return np.ascontiguousarray(rows.reshape(examples, self.S).T)
 
     def output(self, examples):
         """The decoder's output: [S, B, O], O = P unless the likelihood says otherwise."""

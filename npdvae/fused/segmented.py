@@ -5,7 +5,7 @@ import contextlib
 
 import numpy as np
 
-from npdvae import describe, rng
+from npdvae import rng
 from npdvae.backends import blas
 from npdvae.engine import indices
 from npdvae.fused.decoding import Decoding, Misfit
@@ -13,7 +13,7 @@ from npdvae.fused.memory import view
 from npdvae.fused.panels import Panels, WithLayers
 from npdvae.fused.plan import MOST_STEPS
 from npdvae.fused.segmented_evaluation import sums
-from npdvae.fused.segments import A, B, C, D, Q, SegmentPlan, W
+from npdvae.fused.segments import A, B, C, D, Q, SegmentPlan, U, W
 from npdvae.fused.support import LIKELIHOODS, whole_gradient
 from npdvae.fused.trial import reason_unsegmented, rows_of
 from npdvae.fused.whole import LAYERS, RULES, Whole, put_scalars
@@ -89,11 +89,11 @@ class Segmented(Panels):
         own, idle = self.pieces(size)
         turns, (start, end) = len(own), (own[0][0], own[-1][1])
         rows = np.ascontiguousarray(order.reshape(steps, size)[:, start:end]).reshape(-1)
-        put_scalars(self, first, [range(i * turns, (i + 1) * turns) for i in range(steps)])
+        now = put_scalars(self, first, [range(i * turns, (i + 1) * turns) for i in range(steps)], size)
         with self.crew(self.training, steps * turns, self.dataset.train, rows, first, turns,
                        (rng.BINARIZE, rng.LATENT), start) as workers:
             for i in range(steps):
-                out[i] = self.one_step(workers, i * turns, own, idle, size)
+                out[i] = self.one_step(workers, i * turns, own, idle, now[i])
 
     def readable_step(self, batch):
         """A step whose latent gives other rows than those that the engine was made for."""
@@ -117,18 +117,18 @@ class Segmented(Panels):
             self.mem, self.ints, *self.images(images), order, plan.batch, step, trains, example, keys, plan.scalars,
             self.scratch, plan.scratch_size, self.i_scratch, plan.i_scratch_size, self.whole.squares))
 
-    def one_step(self, workers, turn, own, idle, examples):
+    def one_step(self, workers, turn, own, idle, now):
         """`npdvae.step.step` and the update, from this turn of the workers on, one for each piece (first, end) of the
         batch that is `own`: the sums of cost and KL."""
-        now, end, whole = describe.scalars(self.recipe, self.state.step, examples), self.plan.end, self.whole
-        last, parts = turn + len(own) - 1, []
+        end, whole, last = self.plan.end, self.whole, turn + len(own) - 1
+        parts: list = []
 
         def gradients():
             for t, (i, stop) in enumerate(own, turn):
                 sums, grads, state = self.part(workers, t * end, stop - i, i, now)
                 parts.append((sums, state, stop - i))
                 if self.plan.whole:
-                    workers.run(t * end + D)
+                    workers.run(t * end + U)
                     grads = {LAYERS: whole.kept((t - turn) % 2 == 0 and t < last), **grads}
                 yield grads
                 if t < last:
@@ -169,6 +169,7 @@ class Segmented(Panels):
         workers.post(turn + W)
         dh, dlatent = latent.backward(params, kept, cost, dz, s.latent, now.kl_weight, now.scale)
         view(self.mem, self.plan.encoder.dlogits, *h.shape)[:] = dh     # [B, E]
+        workers.post(turn + D)
 
         changes, state = latent.advance(params, kept, cost, dz, s.latent)
         grads = {**dlatent, **dlikelihood, **{LEARNED + k: n * now.scale * g for k, g in changes.items()}}

@@ -1,9 +1,9 @@
 """The plan of a step in segments, between which Python runs latent, likelihood and small updates.
 
-    A pixels, encoder | B decoder, cost | C decoder backward | W weights of rows | D encoder backward, update
+    A pixels, encoder | B decoder, cost | C decoder backward | W weights of rows | D encoder backward | U update
 
 Where the latent reads no gradient at its rows, C is empty and W is the decoder's backward. Where the update needs the
-whole gradient first, D keeps that, Q sums its squares, and E is the update.
+whole gradient first, U keeps that, Q sums its squares, and E is the update.
 """
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from npdvae.fused.update import Update
 from npdvae.kernels.cpu import jobs
 from npdvae.kernels.cpu.target import PICK_PANEL
 
-A, B, C, W, D, Q, E = range(1, 8)                 # how many segments are done when one is
+A, B, C, W, D, U, Q, E = range(1, 9)            # how many segments are done when one is
 
 
 class Rows(NamedTuple):
@@ -53,7 +53,7 @@ class SegmentPlan:
 
     def __init__(self, model, batch, rows: Rows, costs, mode, levels, sparse, whole=False, turns=MOST_STEPS):
         self.batch, self.levels, self.needs_dz, self.whole = batch, levels, model.latent.needs_dz, whole
-        self.end = E if whole else D
+        self.end = E if whole else U
         region, integers = Region(), Region()
         encoder = layers(region, "encoder", model.encoder.sizes, sparse)
         decoder = layers(region, "decoder", model.decoder.sizes, rows.picks > 0)
@@ -89,7 +89,7 @@ class SegmentPlan:
             back, weigh = [], decoder.backward(to_codes=False)
             if decoder.costs:                   # another likelihood has weighted its gradient
                 weigh = [[self.weigh(len(dh) - 1)], *weigh]
-        segments = [encoder.forward(), decoder.forward(), back, weigh, [*encoder.backward(), self.updates()]]
+        segments = [encoder.forward(), decoder.forward(), back, weigh, encoder.backward(), [self.updates()]]
         if self.whole:
             segments = [*segments, [[self.on_all("squares")]], [[self.on_all("apply")]]]
         return Program.of(segments)

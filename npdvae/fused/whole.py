@@ -19,11 +19,12 @@ LAYERS = "layers"                               # the name of their gradient amo
 RULES = {"adam": jobs.ADAPTIVE, "radam": jobs.ADAPTIVE, "sgd": jobs.MOMENTUM}     # of updates in kernels
 
 
-def put_scalars(engine, first, steps):
-    """The scalars of steps, numbered from `first`, where the workers read them; a step: the indices of its turns."""
+def put_scalars(engine, first, steps, examples):
+    """The scalars of steps, numbered from `first`, to the workers and as a list; a step: the indices of its turns."""
     plan, recipe, rule = engine.plan, engine.recipe, engine.whole.rule
-    for number, turns in enumerate(steps, first):
-        numbers = numbers_of(rule, recipe.optimizer, describe.scalars(recipe, number, 1).update)
+    scalars = [describe.scalars(recipe, number, examples) for number, _ in enumerate(steps, first)]
+    for now, turns in zip(scalars, steps):
+        numbers = numbers_of(rule, recipe.optimizer, now.update)
         for turn in turns:
             at = plan.scalars + turn * jobs.STEP_SCALARS
             row = engine.mem[at:at + jobs.STEP_SCALARS]
@@ -31,6 +32,7 @@ def put_scalars(engine, first, steps):
             row[jobs.SCALE] = plan.frame.S      # the cost's own gradient, not that of its mean
             row[jobs.GRADIENT] = jobs.KEPT if plan.whole else jobs.AT_ONCE
             row[jobs.FACTOR], row[jobs.RULE] = 1, rule if turn == turns[-1] else jobs.NO_UPDATE
+    return scalars
 
 
 def numbers_of(rule, optimizer, now):

@@ -19,7 +19,7 @@ class Workers:
     def __init__(self, count, program, steps, pace, arguments):
         table, stages, segments = program
         self.sync = np.zeros(counters(len(stages), steps), np.int64)
-        self.turns, self.turn, self.called, self.over = steps * len(segments), 0, 0, False
+        self.turns, self.turn, self.called, self.asleep, self.over = steps * len(segments), 0, 0, 0, False
         self.arguments = (count, table, stages, segments, *arguments, np.zeros((steps, 2)), self.sync, pace,
                           kernels(table))
         self.peers = [threading.Thread(target=self.serve, args=(i,), daemon=True) for i in range(1, count)]
@@ -47,17 +47,20 @@ class Workers:
         while turn < self.turns and not self.over:
             turn = work(worker, turn, self.turns, *self.arguments)
             with self.waiting:
+                self.asleep += 1                # before it looks what is called, which `call` says before it looks here
                 while self.called <= turn < self.turns and not self.over:
                     self.waiting.wait()
+                self.asleep -= 1
 
     def call(self, end):
         """Have all peers awake for the segments up to `end`."""
         if not self.called:
             for peer in self.peers:
                 peer.start()
-        with self.waiting:
-            self.called = end
-            self.waiting.notify_all()
+        self.called = end
+        if self.asleep:
+            with self.waiting:
+                self.waiting.notify_all()
 
     def run(self, end):
         """Do the segments up to `end`, with everybody's help."""
