@@ -1,4 +1,4 @@
-"""Adam and RAdam in one pass over flat arrays, float32 unless said otherwise: p, m, v are overwritten."""
+"""Adam and RAdam in one pass over flat arrays, float32 unless said otherwise: p, m, v are overwritten unless said so."""
 import numpy as np
 
 from npdvae.kernels.cpu.compiler import CONTRACT, kernel
@@ -17,12 +17,13 @@ def adaptive(p, g, m, v, scalars):
 
 
 @kernel(EXACT)
-def adam(p, g, m, v, rate, root, share1, share2, eps):
-    """npdvae.ops.updates.adam to the bit, p, m, v float64 [N], g of either type; share = 1 - beta."""
+def adam(p, g, m, v, rate, root, share1, share2, eps, new_p, new_m, new_v):
+    """npdvae.ops.updates.adam to the bit, float64 [N] but for g of either type; share = 1 - beta. p, m, v stay."""
     for i in range(p.size):
-        m[i] = m[i] + share1 * (g[i] - m[i])
-        v[i] = v[i] + share2 * (g[i] * g[i] - v[i])
-        p[i] = p[i] - rate * m[i] / (np.sqrt(v[i]) / root + eps)
+        first = m[i] + share1 * (g[i] - m[i])
+        second = v[i] + share2 * (g[i] * g[i] - v[i])
+        new_m[i], new_v[i] = first, second
+        new_p[i] = p[i] - rate * first / (np.sqrt(second) / root + eps)
 
 
 @kernel(CONTRACT)

@@ -326,10 +326,10 @@ def adam_of_doubles(p, g, m, v, t, lr, beta1=0.9, beta2=0.999, eps=1e-8):
     """REFERENCE.adam to the bit where parameters and moments are float64, in one pass over them."""
     if not all(a.dtype == np.float64 and a.shape == g.shape for a in (p, m, v)) or g.dtype.kind != "f":
         return REFERENCE.adam(p, g, m, v, t, lr, beta1, beta2, eps)
-    p, m, v = (np.array(a, order="C") for a in (p, m, v))
-    rate, root = formulas.adam_scalars(t, lr, beta1, beta2)
-    updates.adam(p.reshape(-1), flat(g), m.reshape(-1), v.reshape(-1), rate, root, 1 - beta1, 1 - beta2, eps)
-    return p, m, v
+    new = np.empty((3, *p.shape))
+    updates.adam(flat(p), flat(g), flat(m), flat(v), *formulas.adam_scalars(t, lr, beta1, beta2), 1 - beta1, 1 - beta2,
+                 eps, *(a.reshape(-1) for a in new))
+    return tuple(new)
 
 
 adam = float32_op(adam, adam_of_doubles)
