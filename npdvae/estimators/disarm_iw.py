@@ -26,7 +26,7 @@ class DisARMIW(CoupledPairs):
             return xp.zeros(draw.logits.shape, cost.dtype)
         before = xp.cumprod(-1 / xp.expm1(2 * a[..., :-1]), -1)     # q q' / P of both codes passing sticks 0..n
         ratio = xp.concatenate([xp.ones_like(a[..., :1]), before], -1) * ops.sigmoid(-a)     # [B, D, K-1]
-        stops = left & z.any(0)[..., None, :]                       # where either code stops: [B, D, K-1, K]
+        stops = left & (z.sum(0) != 0)[..., None, :]                # where either code stops: [B, D, K-1, K]
         first = (stops.reshape(*stops.shape[:2], -1).argmax(-1) // K)[..., None]    # [B, D, 1]
         rho = xp.take_along_axis(ratio, first, -1)                  # [B, D, 1]; of no effect where z = z'
         return ((cost[0] - cost[1]) / 2)[:, None, None] * rho * (z[0] - z[1])
