@@ -1,4 +1,4 @@
-"""Adam and RAdam in one pass over flat arrays, float32 unless said otherwise: p, m, v are overwritten unless said so."""
+"""Adam and RAdam in one pass over flat arrays, float32 unless said otherwise: p, m, v are overwritten, or new."""
 import numpy as np
 
 from npdvae.kernels.cpu.compiler import CONTRACT, kernel
