@@ -99,7 +99,7 @@ def several(config: Config, seeds: list[int], team=ALONE) -> int:
     ends = []
     for seed in seeds:
         print(f"seed {seed}")
-        code = one(replace(config, seed=seed, seeds=None), folder / f"seed{seed}", team)
+        code = max(team.gather([one(replace(config, seed=seed, seeds=None), folder / f"seed{seed}", team)]))
         if code:
             return code
         ends.append(team.first(metrics.read, folder / f"seed{seed}")[-1])

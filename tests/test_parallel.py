@@ -2,8 +2,9 @@
 import numpy as np
 import pytest
 
-from npdvae import describe, likelihoods
+from npdvae import describe, likelihoods, train
 from npdvae.backends import blas
+from npdvae.config import Config
 from npdvae.engine import Readable
 from npdvae.fused import Segmented
 from npdvae.latents.vq import VQ
@@ -253,6 +254,11 @@ def test_totals_lie_in_one_order_on_which_sums_of_squares_depend():
         for got in (make(Readable, "f4", NUMPY, microbatch=2, team=team).totals(g, False),
                     make(Readable, "f4", NUMPY, microbatch=2, team=team).added(team, g, False)):
             assert got["g"].flags.c_contiguous and np.array_equal(got["g"], g["g"]) and got["one"].shape == ()
+
+
+def test_all_processes_end_with_the_code_of_the_first_whose_report_fails(monkeypatch):
+    monkeypatch.setattr(train, "one", lambda config, folder, team: 0 if team.rank else 2)
+    assert each(lambda team: train.several(Config(out="nowhere"), [0, 1], team), teams(2)) == [2, 2]
 
 
 def test_arrays_are_told_apart_by_name_not_by_place():
