@@ -89,8 +89,9 @@ def teams(size, local=1):
     """Teams of `size` processes, `local` of them on each machine."""
     world, machines = World(size), [World(local) for _ in range(size // local)]
     columns = [World(size // local) for _ in range(local)]
-    return [Team(Comm(world, r), *((Comm(machines[r // local], r % local), Comm(columns[r % local], r // local))
-                                   if local > 1 else ())) for r in range(size)]
+    here = [Comm(machines[r // local], r % local) for r in range(size)]
+    return [Team(Comm(world, r), *((here[r], Comm(columns[r % local], r // local)) if local > 1 else ()), here=here[r])
+            for r in range(size)]
 
 
 def each(act, members):

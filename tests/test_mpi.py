@@ -66,6 +66,22 @@ def test_processes_of_a_machine_lie_beside_one_another(machines, expected):
     assert ast.literal_eval(done.stdout) == expected, done.stderr
 
 
+def test_unequal_machines_share_no_memory_but_their_cores(alone, tmp_path):
+    """MPICH plays three machines, one of them with two processes."""
+    code = ("from npdvae.parallel import mpi\nwith mpi.team() as team:\n    everybody = len(os.sched_getaffinity(0))\n"
+            "    right = team.node is None and team.threads() == max(1, everybody // team.local[1])\n"
+            "    print(team.gather([(*team.local, right)]))")
+    if "HYDRA" not in subprocess.run([MPIEXEC, "--version"], capture_output=True, text=True).stdout:
+        pytest.skip("needs MPICH, an MPI that can play several machines")
+    environment = {**os.environ, "MPIR_CVAR_NUM_CLIQUES": "3"}
+    done = subprocess.run([MPIEXEC, "-n", "4", sys.executable, "-c", f"import os\n{code}"], capture_output=True,
+                          text=True, env=environment)
+    assert sorted(ast.literal_eval(done.stdout or "[]")) == [(*local, True) for local in
+                                                             ((0, 1), (0, 1), (0, 2), (1, 2))], done.stderr
+    trained(4, *SMALL, "--out", tmp_path / "r", env=environment)
+    assert ends(tmp_path / "r") == alone
+
+
 def test_as_many_microbatches_are_the_same_run(alone, tmp_path):
     trained(2, *SMALL, "--microbatch", 50, "--out", tmp_path / "r")
     assert ends(tmp_path / "r") == alone

@@ -261,6 +261,15 @@ def test_all_processes_end_with_the_code_of_the_first_whose_report_fails(monkeyp
     assert each(lambda team: train.several(Config(out="nowhere"), [0, 1], team), teams(2)) == [2, 2]
 
 
+def test_processes_of_a_machine_that_share_no_memory_share_its_cores_and_devices(monkeypatch):
+    """Three on one machine and one on another."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(12)), raising=False)
+    world, machines = World(4), [World(3), World(1)]
+    members = [Team(Comm(world, r), here=Comm(machines[r // 3], r % 3)) for r in range(4)]
+    assert [team.local for team in members] == [(0, 3), (1, 3), (2, 3), (0, 1)]
+    assert each(lambda team: team.threads(), members) == [4, 4, 4, 12]
+
+
 def test_arrays_are_told_apart_by_name_not_by_place():
     def act(team):
         arrays = {"a": np.ones(3), "b": np.full((2, 2), 5.0)}

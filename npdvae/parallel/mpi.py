@@ -69,8 +69,8 @@ def arranged(MPI, world) -> Team:
     comm = world.Split(0, sorted((m, r) for r, m in enumerate(world.allgather(leader))).index((leader, world.rank)))
     sizes = set(comm.allgather(here.size))
     if len(sizes) > 1 or here.size & (here.size - 1) or here.size == 1:
-        return Team(comm, end=comm.Dup())
-    return Team(comm, Node(MPI, here), comm.Split(here.rank, comm.rank), comm.Dup())
+        return Team(comm, end=comm.Dup(), here=here)
+    return Team(comm, Node(MPI, here), comm.Split(here.rank, comm.rank), comm.Dup(), here)
 
 
 class Node:
@@ -78,7 +78,7 @@ class Node:
 
     def __init__(self, MPI, comm):
         self.MPI, self.comm, self.rank, self.size = MPI, comm, comm.rank, comm.size
-        self.barrier, self.allgather = comm.Barrier, comm.allgather
+        self.barrier = comm.Barrier
 
     def allocate(self, size: int) -> Shared:
         """So many bytes of each process, which all can read and write."""

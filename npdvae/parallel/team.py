@@ -15,13 +15,13 @@ from npdvae.parallel.tree import block
 class Team:
     """The processes of a communicator, in whose order shares lie; `node` and `across` as in `Window`, or None.
 
-    end: a communicator of the same processes for those that have failed.
+    end: a communicator of the same processes for those that have failed. here: one of those of this machine.
     """
 
-    def __init__(self, comm, node=None, across=None, end=None):
-        self.comm, self.node, self.across, self.end = comm, node, across, end
+    def __init__(self, comm, node=None, across=None, end=None, here=None):
+        self.comm, self.node, self.across, self.end, self.here = comm, node, across, end, here
         self.rank, self.size = comm.rank, comm.size
-        self.local = (0, 1) if node is None else (node.rank, node.size)
+        self.local = (0, 1) if here is None else (here.rank, here.size)
         self.sums: dict[Any, tuple[int, Messages | Window]] = {}    # by type: size, and where they are added
 
     def check(self, shares: int) -> None:
@@ -103,5 +103,5 @@ class Team:
     def threads(self) -> int:
         """Cores for each process: those that it may use, shared with others that may use the same."""
         mine = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        everybody = [mine] if self.node is None else self.node.allgather(mine)
+        everybody = [mine] if self.here is None else self.here.allgather(mine)
         return max(1, (len(mine) if isinstance(mine, list) else mine or 1) // everybody.count(mine))
