@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from npdvae.parallel import mpi
 from npdvae.sweep import __main__ as command
 from npdvae.sweep import figure, grid, local, lock, slurm, status, table, tasks
 from tests import sweeps
@@ -248,6 +249,16 @@ def test_each_job_has_its_device_and_its_threads(tmp_path, monkeypatch):
     ends = local.run(tasks.Plan(tmp_path, jobs=3, threads=5, retries=0, devices=["4", "7"]), list("abc"))
     assert sorted(ends) == list("abc")
     assert [tasks.last_line(tmp_path / name) for name in "abc"] == ["4 5", "7 5", "4 5"]
+
+
+def test_a_task_is_no_rank_of_the_launcher_that_started_the_sweep(tmp_path, monkeypatch):
+    for name in (*mpi.SIZES, *mpi.RANKS):
+        monkeypatch.setenv(name, "1")
+    said = f"import os; print([name for name in {[*mpi.SIZES, *mpi.RANKS]} if name in os.environ])"
+    monkeypatch.setattr(tasks, "command", lambda plan, folder: [sys.executable, "-c", said])
+    (tmp_path / "a").mkdir()
+    tasks.start(tasks.Plan(tmp_path), "a").communicate()
+    assert tasks.last_line(tmp_path / "a") == "[]"
 
 
 STUB = """#!{python}

@@ -17,6 +17,7 @@ from collections import Counter
 from typing import Any, NamedTuple
 
 from npdvae import checkpoint, metrics, train
+from npdvae.parallel import mpi
 from npdvae.settings import to_toml
 from npdvae.sweep import lock
 
@@ -113,7 +114,8 @@ def command(plan: Plan, folder: pathlib.Path) -> list[str]:
 def start(plan: Plan, name: str, device: str | None = None, cwd: str | None = None) -> subprocess.Popen:
     """Start a task's process; it saves and stops when told to, or when the process that called this has died."""
     folder = plan.out / name
-    environment = {**os.environ, **dict.fromkeys(POOLS, str(plan.threads))}
+    alone = {k: v for k, v in os.environ.items() if k not in (*mpi.SIZES, *mpi.RANKS)}      # also under mpiexec
+    environment = {**alone, **dict.fromkeys(POOLS, str(plan.threads))}
     if device is not None:
         environment["CUDA_VISIBLE_DEVICES"] = device
     with open(folder / LOG, "a") as log:
