@@ -1,30 +1,47 @@
 """SIGKILL to one of the processes of a run over MPI, which goes on with another number of them."""
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import random
 import shutil
 import signal
+import subprocess
 import time
 
 from tests import mpi
 from tests.campaign.base import Tally
 
 WORDS = [*mpi.SMALL, "--epochs", "150", "--checkpoint-every", "2", "--shares", "4"]
+PATIENCE = 120                                  # seconds after which processes hang that should have ended
 
 
-def killed(launcher, seconds, r) -> str | None:
-    """Kill a process of a run after so many seconds, where it still runs; what is wrong with how the run ends."""
+def sent(number) -> bool:
+    """Whether a process was there to be killed."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(number, signal.SIGKILL)
+        return True
+    return False
+
+
+def killed(launcher, seconds, r) -> tuple[bool, str | None]:
+    """Kill a process of a run so many seconds after it has some: whether one was, what is wrong with the run's end."""
+    mpi.until(lambda: mpi.ranks(launcher) or launcher.poll() is not None, "processes of a run")
     time.sleep(seconds)
-    if not (numbers := mpi.ranks(launcher)) or launcher.poll() is not None:
-        said = launcher.communicate()[0]
-        return None if launcher.returncode == 0 else said[-300:]
-    os.kill(numbers[r.choice(sorted(numbers))], signal.SIGKILL)
-    began, said = time.monotonic(), launcher.communicate()[0]
+    numbers, began = mpi.ranks(launcher), time.monotonic()
+    hit = bool(numbers) and sent(numbers[r.choice(sorted(numbers))])
+    try:
+        said, _ = launcher.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        for number in [*mpi.ranks(launcher).values(), launcher.pid]:
+            sent(number)
+        return hit, f"hangs: {launcher.communicate()[0][-300:]}"
+    if not hit:
+        return hit, None if launcher.returncode == 0 else said[-300:]
     if time.monotonic() - began > 10 and launcher.returncode:
-        return f"the others ended after {time.monotonic() - began:.0f} s"
-    return said[-300:] if "Traceback" in said else None
+        return hit, f"the others ended after {time.monotonic() - began:.0f} s"
+    return hit, said[-300:] if "Traceback" in said else None
 
 
 def attacks(place, share, seed):
@@ -38,15 +55,19 @@ def attacks(place, share, seed):
     began = time.monotonic()
     mpi.trained(0, *WORDS, "--out", whole)
     most, expected = time.monotonic() - began, mpi.ends(whole)
-    while tally.tried < max(2, round(20 * share)):
+    kills = max(2, round(20 * share))
+    while tally.tried < kills and ends <= 3 * kills:
         begun = (run / "config.toml").exists()
         launcher = mpi.started(r.choice([1, 2, 4]), *(["--resume", run] if begun else [*WORDS, "--out", run]))
-        fault = killed(launcher, r.uniform(0.3, most), r)
+        hit, fault = killed(launcher, r.uniform(0, most), r)
         if launcher.returncode == 0:
             fault, ends = fault or (None if mpi.ends(run) == expected else "other bits at its end"), ends + 1
             shutil.rmtree(run)
-        tally.add(f"--only ranks --seed {seed}, kill {tally.tried}", fault)
-    if run.exists():
+        if hit or fault:
+            tally.add(f"--only ranks --seed {seed}, kill {tally.tried}", fault)
+    if tally.tried < kills:
+        tally.add(f"--only ranks --seed {seed}", f"{tally.tried} of {kills} kills: the runs end before")
+    if (run / "config.toml").exists():
         mpi.trained(2, "--resume", run)
         fault = None if mpi.ends(run) == expected else "other bits at its end"
         tally.add(f"--only ranks --seed {seed}, at last", fault)
