@@ -1,4 +1,6 @@
 """Shares of a batch and their tree: the same bits for every number of processes, played by threads. Share: 25 s."""
+import sys
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from npdvae.config import Config
 from npdvae.engine import Readable
 from npdvae.fused import Segmented
 from npdvae.latents.vq import VQ
+from npdvae.parallel import mpi
 from npdvae.parallel.alone import ALONE
 from npdvae.parallel.reduce import Messages, Window, add_into
 from npdvae.parallel.team import Team
@@ -254,6 +257,21 @@ def test_totals_lie_in_one_order_on_which_sums_of_squares_depend():
         for got in (make(Readable, "f4", NUMPY, microbatch=2, team=team).totals(g, False),
                     make(Readable, "f4", NUMPY, microbatch=2, team=team).added(team, g, False)):
             assert got["g"].flags.c_contiguous and np.array_equal(got["g"], g["g"]) and got["one"].shape == ()
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_silent_process_that_cannot_join_says_so_with_its_machine(rank, monkeypatch, capfd):
+    for name in (*mpi.SIZES, *mpi.RANKS):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PMI_SIZE", "2")
+    monkeypatch.setenv("PMI_RANK", str(rank))
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, getattr(sys, name))
+    monkeypatch.setattr(mpi.socket, "gethostname", lambda: "n3")
+    assert train.main([]) == 2
+    said = [line for line in capfd.readouterr().err.splitlines() if "mpi4py cannot be imported" in line]
+    assert len(said) == 1 and said[0].startswith("npdvae: error: on n3: " if rank else "npdvae: error: started by MPI")
 
 
 def test_all_processes_end_with_the_code_of_the_first_whose_report_fails(monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import socket
 import sys
 import time
 
@@ -30,9 +31,14 @@ def team():
 
     A process that fails when others do not ends them all, with a line that names it.
     """
-    if any(os.environ.get(name, "0") != "0" for name in RANKS):
+    if silent := any(os.environ.get(name, "0") != "0" for name in RANKS):
         sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")
-    found = join() if launched() else ALONE
+    try:
+        found = join() if launched() else ALONE
+    except Exception as error:
+        if silent:                              # the first may not meet it, and cannot be asked
+            say(f"on {socket.gethostname()}", error)
+        raise
     if not isinstance(found, Team):
         yield found
         return
@@ -116,10 +122,15 @@ def all_end(team: Team) -> bool:
     return True
 
 
+def say(where: str, error: Exception):
+    """One line on stderr, of a silent process too."""
+    kind = "" if isinstance(error, (ValueError, OSError, MemoryError)) else f"{type(error).__name__}: "
+    os.write(2, f"npdvae: error: {where}: {kind}{one_line(error)}\n".encode())
+
+
 def say_and_abort(team: Team, guard: Guard, error: Exception):
     """End all processes, with one line."""
-    kind = "" if isinstance(error, (ValueError, OSError, MemoryError)) else f"{type(error).__name__}: "
-    os.write(2, f"npdvae: error: rank {team.rank} of {team.size}: {kind}{one_line(error)}\n".encode())
+    say(f"rank {team.rank} of {team.size}", error)
     guard.dismiss()
     sys.stdout.flush()
     team.comm.Abort(2)
