@@ -10,7 +10,7 @@ from npdvae.config import Config
 from npdvae.engine import Readable
 from npdvae.fused import Segmented
 from npdvae.latents.vq import VQ
-from npdvae.parallel import mpi
+from npdvae.parallel import guard, mpi
 from npdvae.parallel.alone import ALONE
 from npdvae.parallel.reduce import Messages, Window, add_into
 from npdvae.parallel.team import Team
@@ -272,6 +272,20 @@ def test_a_silent_process_that_cannot_join_says_so_with_its_machine(rank, monkey
     assert train.main([]) == 2
     said = [line for line in capfd.readouterr().err.splitlines() if "mpi4py cannot be imported" in line]
     assert len(said) == 1 and said[0].startswith("npdvae: error: on n3: " if rank else "npdvae: error: started by MPI")
+
+
+@pytest.mark.parametrize("place, name", [(guard.os, "makedirs"), (guard.subprocess, "Popen")])
+def test_without_a_shell_the_work_goes_on(place, name, monkeypatch):
+    def refuse(*arguments, **options):
+        raise OSError("no room")
+
+    def act(team):
+        watching = guard.Guard(team)
+        watching.dismiss()
+        return watching.shell
+
+    monkeypatch.setattr(place, name, refuse)
+    assert each(act, teams(2)) == [None, None]
 
 
 def test_all_processes_end_with_the_code_of_the_first_whose_report_fails(monkeypatch):

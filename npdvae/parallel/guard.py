@@ -26,17 +26,18 @@ rm -rf "$1"
 
 
 class Guard:
-    """Around the work of one process of a team; only where there is a POSIX shell."""
+    """Around the work of one process of a team; only where a POSIX shell can be started."""
 
     def __init__(self, team):
         self.folder = team.first(tempfile.mkdtemp, "", "npdvae-")
         self.team, self.shell = team, None
+        line = (f"npdvae: rank {team.rank} of {team.size} (process {os.getpid()} on {socket.gethostname()}) died, "
+                "so the job ends; --resume goes on from the last checkpoint")
         if os.name == "posix" and team.size > 1:
-            os.makedirs(self.folder, exist_ok=True)                 # on another machine
-            line = (f"npdvae: rank {team.rank} of {team.size} (process {os.getpid()} on {socket.gethostname()}) died, "
-                    "so the job ends; --resume goes on from the last checkpoint")
-            self.shell = subprocess.Popen(["sh", "-c", WATCH, "sh", self.folder, line], stdin=subprocess.PIPE,
-                                          stdout=subprocess.DEVNULL, start_new_session=True)
+            with contextlib.suppress(OSError):  # the work goes on, less the line
+                os.makedirs(self.folder, exist_ok=True)             # on another machine
+                self.shell = subprocess.Popen(["sh", "-c", WATCH, "sh", self.folder, line], stdin=subprocess.PIPE,
+                                              stdout=subprocess.DEVNULL, start_new_session=True)
 
     def __enter__(self):
         for number in SIGNALS:                  # a process that a signal ends has not died
