@@ -288,6 +288,21 @@ def test_without_a_shell_the_work_goes_on(place, name, monkeypatch):
     assert each(act, teams(2)) == [None, None]
 
 
+@pytest.mark.parametrize("error", [OSError, ValueError, RuntimeError])
+def test_a_signal_while_the_guard_is_dismissed_stays_a_signal(error):
+    """The file is closed, or being written to."""
+    class Shell:
+        stdin = True
+
+        def communicate(self, line):
+            raise error("in use")
+
+    watching, seen = guard.Guard(ALONE), []
+    watching.shell = Shell()
+    watching.interrupted(lambda *signal: seen.append(signal), 15, None)
+    assert seen == [(15, None)] and watching.shell is None
+
+
 def test_all_processes_end_with_the_code_of_the_first_whose_report_fails(monkeypatch):
     monkeypatch.setattr(train, "one", lambda config, folder, team: 0 if team.rank else 2)
     assert each(lambda team: train.several(Config(out="nowhere"), [0, 1], team), teams(2)) == [2, 2]

@@ -55,7 +55,7 @@ class Guard:
     def dismiss(self):
         """The process is about to end by itself."""
         if self.shell is not None and self.shell.stdin is not None:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, ValueError, RuntimeError):    # the last two: a signal's, within another
                 self.shell.communicate(b"\n")
         self.shell = None
         shutil.rmtree(self.folder, ignore_errors=True)
