@@ -64,11 +64,11 @@ class Readable:
 
     def pieces(self, n):
         """(first, end) of the parts of a batch of n images that go through one by one, this process's, and whether it
-        is idle: then that is the first image, and counts for nothing."""
+        is idle: then that is the first part, and counts for nothing."""
         size = self.recipe.microbatch or n
         mine = self.team.block(-(-n // size))
         own = [(i * size, min((i + 1) * size, n)) for i in mine]
-        return own or [(0, 1)], not own
+        return own or [(0, min(size, n))], not own
 
     def targets(self, batch, example):
         """The images of an index batch [B] as targets x [B, P], `example` the number of the first in its step."""

@@ -215,12 +215,21 @@ def test_the_readable_engine_ends_in_the_same_bits_for_any_number_of_processes(n
 
 
 @pytest.mark.parametrize("kind, ops", [(Readable, NUMPY), (Segmented, NUMBA)])
-def test_more_processes_than_pieces_idle(kind, ops):
-    """Pieces of 2 of 7 images: four; eight processes."""
-    (sums, end), = run(kind, ops, 1, 1, {}, 2)
-    for got, state in run(kind, ops, 8, 4, {}, 2):
+@pytest.mark.parametrize("size, batch, microbatch", [(8, 10, 2), (4, 9, 3)])
+def test_more_processes_than_pieces_idle(kind, ops, size, batch, microbatch):
+    """Pieces of 2 of 7 images: four; eight processes. Three pieces of 3: all steps in one call."""
+    options = {"batch": batch}
+    (sums, end), = run(kind, ops, 1, 1, options, microbatch)
+    for got, state in run(kind, ops, size, 4, options, microbatch):
         assert got.tobytes() == sums.tobytes()
         assert_same_bits(state, end)
+
+
+def test_who_idles_goes_through_pieces_of_the_others_size():
+    """The workers' turns hold a whole piece each, also where it counts for nothing."""
+    for n, idle in ((9, [(0, 3)]), (2, [(0, 2)])):
+        found = [make(Readable, "f4", NUMPY, batch=9, microbatch=3, team=team).pieces(n) for team in teams(4)]
+        assert found == [*[([(i, min(i + 3, n))], False) for i in range(0, n, 3)], *[(idle, True)] * (4 - -(-n // 3))]
 
 
 @pytest.mark.parametrize("kind, ops", [(Readable, NUMPY), (Segmented, NUMBA)])
