@@ -69,9 +69,13 @@ def table(result):
         lines.append(f"| {batch} | {times} | {row['speedup'] / 2:.2f} | {1 / (1 + row['overhead']):.2f} |")
     sums = ", ".join(f"{name} {ms:.2f} ms" for name, ms in result["sums"].items())
     machine = result.get("machine", {})
+    networks = ", ".join(f"{name} {1e6 * latency:.0f} us and {rate / 1e9:.3g} GB/s"
+                         for name, (latency, rate) in NETWORKS.items())
     return "\n".join([f"Measured on {machine.get('cores', '?')} cores ({machine.get('processor', '?')}), medians of "
                       f"{len(result['rounds'])} alternating rounds, MNIST D=20 K=10, 8 shares, a thread a rank:", "",
                       *lines, "", f"Adding 4.8 MB over 2 ranks of a machine: {sums}.", "",
+                      "On the left is what was measured; the model to 1,024 processes is that of latency and bandwidth "
+                      f"({networks}), with the step of one process as measured:", "",
                       "![efficiency: measured on one machine, and modelled for three networks](scale.png)"])
 
 

@@ -49,7 +49,15 @@ def test_scaling_is_summed_up_and_written_between_its_marks(tmp_path):
     text = (tmp_path / "scale.md").read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
     assert "| 100 | 16 | 20 | 10 | 8 | 0.80 | 0.80 |" in text and "window 0.40 ms" in text
+    assert "(10GbE 30 us and 1.1 GB/s, 25GbE 15 us and 2.8 GB/s, 100G InfiniBand 2 us and 11 GB/s)" in text
     assert (tmp_path / "scale.png").stat().st_size > 5000
+
+
+def test_the_guide_speaks_of_the_figure_of_scaling_only_where_it_is():
+    page = (scale.ROOT / "docs" / "scale.md").read_text()
+    before, after = page.split(scale.BEGIN)[0], page.split(scale.END)[1]
+    assert "scale.png" not in before + after and "n the left" not in before + after
+    assert ("(scale.png)" in page) == (scale.ROOT / "docs" / "scale.png").exists()
 
 
 def test_the_model_of_a_network_is_latency_and_bandwidth():
