@@ -11,7 +11,7 @@ from npdvae.data.binarize import binarize
 from npdvae.describe import Recipe
 from npdvae.optimizers.base import clip_norm
 from npdvae.parallel.alone import ALONE
-from npdvae.parallel.tree import plus_each, tree_sum
+from npdvae.parallel.tree import pieces, plus_each, tree_sum
 from npdvae.state import TrainState, changed, learned, merge, take_back
 from npdvae.step import step
 
@@ -63,12 +63,8 @@ class Readable:
         return np.array(sums).reshape(-1, 2)
 
     def pieces(self, n):
-        """(first, end) of the parts of a batch of n images that go through one by one, this process's, and whether it
-        is idle: then that is the first part, and counts for nothing."""
-        size = self.recipe.microbatch or n
-        mine = self.team.block(-(-n // size))
-        own = [(i * size, min((i + 1) * size, n)) for i in mine]
-        return own or [(0, min(size, n))], not own
+        """`npdvae.parallel.tree.pieces` of a batch of n images, which go through one by one."""
+        return pieces(n, self.recipe.microbatch or n, self.team)
 
     def targets(self, batch, example):
         """The images of an index batch [B] as targets x [B, P], `example` the number of the first in its step."""

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from npdvae.parallel.tree import by_type
+
 
 class Nccl:
     """`npdvae.parallel.team.Team.total` for arrays of a device; `library`: cupy.cuda.nccl, its id sent by the team."""
@@ -16,20 +18,20 @@ class Nccl:
 
     def total(self, arrays: dict[str, Any], idle: bool = False) -> dict[str, Any]:
         """Arrays added over all processes but idle ones, by the tree."""
-        cupy, found = self.cupy, dict[str, Any]()
-        for dtype in sorted({a.dtype for a in arrays.values()}):
-            some = {k: a for k, a in sorted(arrays.items()) if a.dtype == dtype}
-            own = cupy.concatenate([a.reshape(-1) for a in some.values()])
+        cupy = self.cupy
+
+        def add(vectors):
+            own = cupy.concatenate(vectors)     # [n]
             if idle:
                 own.fill(-0.0)                  # x + -0.0 is x, for 0.0 and -0.0 too
-            terms = cupy.empty((self.size, own.size), dtype)        # [P, n]
-            self.communicator.allGather(own.data.ptr, terms.data.ptr, own.size, self.types[dtype],
+            terms = cupy.empty((self.size, own.size), own.dtype)    # [P, n]
+            self.communicator.allGather(own.data.ptr, terms.data.ptr, own.size, self.types[own.dtype],
                                         cupy.cuda.get_current_stream().ptr)
             while len(terms) > 1:
                 terms = terms[0::2] + terms[1::2]                   # [P / 2, n], a level of the tree
-            ends = np.cumsum([a.size for a in some.values()])
-            found |= {k: terms[0, end - a.size:end].reshape(a.shape) for (k, a), end in zip(some.items(), ends)}
-        return {k: found[k] for k in arrays}
+            return terms[0]
+
+        return by_type(arrays, add)
 
 
 def adder(device, team):

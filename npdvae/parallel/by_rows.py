@@ -5,7 +5,7 @@ Encoder and latent are computed by every process; the S evaluations are cut in s
 from __future__ import annotations
 
 from npdvae.engine import Readable
-from npdvae.parallel.tree import plus_each, tree_sum
+from npdvae.parallel.tree import pieces, plus_each, tree_sum
 from npdvae.state import LEARNED
 from npdvae.step import Step
 
@@ -28,7 +28,8 @@ class ByRows(Readable):
         h, kept_encoder = encoder.forward(params, x)                # [B, E]
         z, kept = latent.forward(params, h, self.latent_rng.at(s.step, example=example), s.latent, x)
         rows = latent.rows(params, z)                               # [S, B or 1, D or F]
-        own, idle = self.slices(len(rows))
+        ranges, idle = pieces(len(rows), -(-len(rows) // self.shares), self.ranks)
+        own = [slice(*piece) for piece in ranges]
 
         forward = [decoder.forward(params, rows[i]) for i in own]
         costs = [likelihood.forward(params, a, x) for a, _ in forward]
@@ -53,12 +54,6 @@ class ByRows(Readable):
         learned, state = latent.advance(params, kept, cost, dz, s.latent)
         grads = {**dencoder, **shared, **dlatent, **{LEARNED + k: len(x) * now.scale * g for k, g in learned.items()}}
         return Step(grads, (latent.shares(weights) * cost).sum(0), latent.kl(params, kept, weights), state)
-
-    def slices(self, S):
-        """This process's shares of S evaluations, and whether it is idle: then the first, which counts for nothing."""
-        size = -(-S // self.shares)
-        own = [slice(i * size, min((i + 1) * size, S)) for i in self.ranks.block(-(-S // size))]
-        return own or [slice(0, 1)], not own
 
     def joined(self, parts, idle):
         """Arrays [s, ...] of all processes along their first axis."""

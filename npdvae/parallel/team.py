@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from npdvae.parallel.reduce import Messages, Window
-from npdvae.parallel.tree import block
+from npdvae.parallel.tree import block, by_type
 
 
 class Team:
@@ -67,18 +67,16 @@ class Team:
         """Arrays added over all processes but idle ones, by the tree; views that the next call overwrites."""
         if self.size == 1:
             return arrays
-        found: dict[str, np.ndarray] = {}
-        for dtype in sorted({a.dtype for a in arrays.values()}):
-            some = {k: a for k, a in sorted(arrays.items()) if a.dtype == dtype}
-            sums = self.space(sum(a.size for a in some.values()), dtype)
+
+        def add(vectors):
+            sums = self.space(sum(v.size for v in vectors), vectors[0].dtype)
             if idle:
                 sums.own[:] = -0.0              # x + -0.0 is x, for 0.0 and -0.0 too
-            ends = dict(zip(some, np.cumsum([a.size for a in some.values()])))
-            for k, a in some.items() if not idle else ():
-                sums.own[ends[k] - a.size:ends[k]] = a.reshape(-1)
-            total = sums.add()
-            found |= {k: total[ends[k] - a.size:ends[k]].reshape(a.shape) for k, a in some.items()}
-        return {k: found[k] for k in arrays}
+            else:
+                np.concatenate(vectors, out=sums.own)
+            return sums.add()
+
+        return by_type(arrays, add)
 
     def space(self, size: int, dtype) -> Messages | Window:
         """Where vectors of this size are added."""

@@ -27,9 +27,27 @@ def plus_each(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
     return {k: v + b[k] for k, v in a.items()}
 
 
+def by_type(arrays: dict[str, Any], add: Callable[[list[Any]], Any]) -> dict[str, Any]:
+    """Sums of arrays, where add gives that of the vectors of one type, one after another by name, as one vector [n]."""
+    found = {}
+    for dtype in sorted({a.dtype for a in arrays.values()}):
+        some = {k: a for k, a in sorted(arrays.items()) if a.dtype == dtype}
+        total, end = add([a.reshape(-1) for a in some.values()]), 0
+        for k, a in some.items():
+            found[k], end = total[end:end + a.size].reshape(a.shape), end + a.size
+    return {k: found[k] for k in arrays}
+
+
 def block(terms: int, rank: int, size: int) -> range:
     """The terms of one of `size` processes, a power of two: blocks of equal power-of-two width, cut at the end."""
     width = 1
     while width * size < terms:
         width *= 2
     return range(min(rank * width, terms), min((rank + 1) * width, terms))
+
+
+def pieces(n: int, size: int, team) -> tuple[list[tuple[int, int]], bool]:
+    """(first, end) of a team's process's pieces of n things, so many in each but the last, and whether it has none and
+    is idle: then that is the first piece, and counts for nothing."""
+    own = [(i * size, min((i + 1) * size, n)) for i in team.block(-(-n // size))]
+    return own or [(0, min(size, n))], not own
