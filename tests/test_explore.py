@@ -6,13 +6,16 @@ import base64
 import hashlib
 import json
 import re
+import tracemalloc
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 
-from npdvae import report, train
+from npdvae import backends, report, train
 from npdvae.explore import __main__ as explore
-from npdvae.explore import latents, model, page, wat
+from npdvae.explore import blobs, latents, model, page, wat
+from npdvae.latents.categorical import Categorical
 from npdvae.run import Run
 from tests.test_report import Reader
 
@@ -138,6 +141,29 @@ def test_rows_that_are_no_sum_over_latents_are_refused(folder):
     latent = Product(2, 3)
     with pytest.raises(ValueError, match="no sum over latents"):
         latents.describe(latent, run.params)
+
+
+def test_tables_larger_than_a_page_are_refused_before_they_are_made():
+    latent = Categorical(1, 2 ** 20, ops=backends.load("numpy"))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=f"categorical: .* {2 ** 40} numbers, more than the {2 ** 25} that a page"):
+            latents.describe(latent, {})
+        assert tracemalloc.get_traced_memory()[1] < 1e6             # bytes: less than one for each category
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("most, numbers", [(60, None), (59, 60), (39, 40), (19, 20)])
+def test_every_table_of_its_own_counts(most, numbers, monkeypatch):
+    class Many(Categorical):
+        def rows(self, params, z):                                  # D = 3 tables [K, F] = [4, 5]
+            return params["tables"][np.arange(3), z].sum(-2)
+    params = {"tables": np.random.default_rng(0).normal(size=(3, 4, 5))}
+    latent = Many(3, 4, ops=backends.load("numpy"))
+    monkeypatch.setattr(blobs, "MOST_NUMBERS", most)
+    with nullcontext() if numbers is None else pytest.raises(ValueError, match=f" {numbers} numbers, more than"):
+        assert array(latents.describe(latent, params)["tables"]).shape == (3, 4, 5)
 
 
 def test_a_latent_of_ones_own_opens_without_its_encoder(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from npdvae import latents, rng
-from npdvae.explore.blobs import blob
+from npdvae.explore.blobs import blob, room
 from npdvae.types import Array, Params
 
 TRANSFORMS: dict[str, Callable[[Array], Array]] = {
@@ -23,9 +23,9 @@ def describe(latent: Any, params: Params) -> dict[str, Any]:
               "encoder": encoder(latent, params)}
     if not latent.categories:
         return {**common, **points(latent, params)}
-    prior = getattr(latent, "prior", None)
+    found, prior = tables(latent, params), getattr(latent, "prior", None)
     rows = blob(prior.log_rows(params)) if prior is not None and prior.factorised else None     # [D, K]
-    return {**common, **tables(latent, params), "log_prior": rows}
+    return {**common, **found, "log_prior": rows}
 
 
 # ---- from z to the decoder's input --------------------------------------------------------------------------------
@@ -39,33 +39,44 @@ def one_hot_rows(latent: Any, params: Params, codes: Array) -> Array:
 
 
 def tables(latent: Any, params: Params) -> dict[str, Any]:
-    """base [F], tables [T, K, C]: row = base with tables[table[d]][z_d] added from feature offset[d] on, for each d."""
-    D, K = latent.latents, latent.categories
+    """base [F], tables [T, K, C]: row = base with tables[table[d]][z_d] added from feature offset[d] on, for each d.
+
+    ValueError where that is no sum over latents, and before K F or T K C numbers are more than a page can hold.
+    """
+    D, K, name = latent.latents, latent.categories, f"latent {latents.registry.name_of(latent)}"
     wide = {k: a.astype("f8") for k, a in params.items()}
+    shown = latent.rows(wide, np.zeros((1, D), int))                # [1, F], or int [1, D]
+    room(K * shown.size * (K if shown.dtype.kind in "iu" else 1), f"{name}: its decoder's input for each category")
     base = one_hot_rows(latent, wide, np.zeros((1, D), int))[0]     # [F]
-    moved, offset = [], []
+    distinct: dict[bytes, Array] = {}                               # by their float32
+    table, offset, C = [], [], 0
     for d in range(D):
-        codes = np.zeros((K, D), int)
-        codes[:, d] = np.arange(K)
-        delta = one_hot_rows(latent, wide, codes) - base            # [K, F]
-        used = np.flatnonzero(delta.any(0))
-        offset.append(int(used[0]) if len(used) else 0)
-        moved.append(delta[:, offset[d]:used[-1] + 1] if len(used) else delta[:, :0])
-    C = max(m.shape[1] for m in moved)
-    blocks = [np.pad(m, ((0, 0), (0, C - m.shape[1]))).astype("f4") for m in moved]         # [K, C] each
-    distinct = {b.tobytes(): b for b in blocks}
-    order = list(distinct)
-    table = [order.index(b.tobytes()) for b in blocks]
+        first, block = moved(latent, wide, base, d)                 # [K, C] or narrower
+        key, C = block.astype("f4").tobytes(), max(C, block.shape[1])
+        distinct.setdefault(key, block)
+        room(len(distinct) * K * C, f"{name}: tables")
+        table.append(list(distinct).index(key))
+        offset.append(first)
+    blocks = list(distinct.values())
     some = np.random.default_rng(0).integers(0, K, (64, D))
     summed = np.repeat(base[None], 64, 0)                           # [64, F]
     for d in range(D):
-        width = moved[d].shape[1]
-        summed[:, offset[d]:offset[d] + width] += moved[d][some[:, d]]
+        block = blocks[table[d]]
+        summed[:, offset[d]:offset[d] + block.shape[1]] += block[some[:, d]]
     if not np.allclose(one_hot_rows(latent, wide, some), summed, rtol=0, atol=1e-6):        # float64 rounds at 1e-15
-        raise ValueError(f"latent {latents.registry.name_of(latent)}: what its codes show the decoder is no sum over "
-                         "latents, which is all that a page can compute")
-    return {"base": blob(base), "tables": blob(np.stack(list(distinct.values()))), "width": C, "table": table,
-            "offset": offset}
+        raise ValueError(f"{name}: what its codes show the decoder is no sum over latents, which is all that a page "
+                         "can compute")
+    padded = [np.pad(b, ((0, 0), (0, C - b.shape[1]))).astype("f4") for b in blocks]        # [K, C] each
+    return {"base": blob(base), "tables": blob(np.stack(padded)), "width": C, "table": table, "offset": offset}
+
+
+def moved(latent: Any, params: Params, base: Array, d: int) -> tuple[int, Array]:
+    """What latent d at each category changes of base [F]: the first feature changed, [K, features from there]."""
+    codes = np.zeros((latent.categories, latent.latents), int)      # [K, D]
+    codes[:, d] = np.arange(latent.categories)
+    delta = one_hot_rows(latent, params, codes) - base              # [K, F]
+    used = np.flatnonzero(delta.any(0))
+    return (int(used[0]), delta[:, used[0]:used[-1] + 1].copy()) if len(used) else (0, delta[:, :0])
 
 
 def points(latent: Any, params: Params) -> dict[str, Any]:

@@ -8,13 +8,12 @@ import numpy as np
 
 from npdvae import evaluation, likelihoods, metrics
 from npdvae.explore import latents
-from npdvae.explore.blobs import blob
+from npdvae.explore.blobs import blob, room
 from npdvae.report import examples
 from npdvae.run import Run
 
 MOST_CODES = 2 ** 16                            # enumerated in a browser
 MOST_LOGITS = 2 ** 24                           # codes times pixels, kept there: 64 MB
-MOST_NUMBERS = 2 ** 25                          # of parameters: a page of 180 MB
 GREY = ("The targets are grey pixels under a likelihood of 0 and 1: costs are no log-probabilities, so log p(x) and "
         "the exact posterior are left out.")
 
@@ -22,8 +21,7 @@ GREY = ("The targets are grey pixels under a likelihood of 0 and 1: costs are no
 def contents(run: Run, dataset: Any, images: int, samples: int, seed: int) -> dict[str, Any]:
     """All that the page shows, as plain numbers, text and blobs. ValueError for parts that no page can compute."""
     model = run.model
-    if (numbers := sum(a.size for a in run.params.values())) > MOST_NUMBERS:
-        raise ValueError(f"{run.folder}: {numbers} parameters, more than the {MOST_NUMBERS} that a page can hold")
+    room(sum(a.size for a in run.params.values()), f"{run.folder}: parameters")
     latent, notes = latents.describe(model.latent, run.params), []
     grey = evaluation.grey_targets(model, run.split(dataset, dataset.test))
     codes = None if grey else enumerable(run)
