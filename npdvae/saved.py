@@ -93,15 +93,15 @@ def outline(model, most: int) -> Params:
     """Parameters of the right names and shapes, their values meaningless; ValueError before more than `most`."""
     drawn = 0
 
-    def halves(seed, stream, step, example, draw, shape, dtype):
+    def quarters(seed, stream, step, example, draw, shape, dtype):
         nonlocal drawn
         drawn += math.prod(shape)
         if drawn > most:
             raise ValueError(f"the model of this configuration has over {drawn // 2} numbers, more than there is room "
                              "for or are stored")
-        return np.broadcast_to(np.dtype(dtype).type(0.5), shape)
+        return np.broadcast_to(np.dtype(dtype).type(0.25), shape)      # 1/2 is the zero of 2 u - 1
 
-    return model.init(rng.Generator(0, rng.INIT, draw_uniform=halves), np.float32)
+    return model.init(rng.Generator(0, rng.INIT, draw_uniform=quarters), np.float32)
 
 
 def fit_state(saved: Saved, fresh: TrainState) -> None:

@@ -4,7 +4,7 @@ import itertools
 import numpy as np
 import pytest
 
-from npdvae import evaluation, latents, rng
+from npdvae import evaluation, latents, rng, saved
 from npdvae.data.dataset import Dataset
 from npdvae.rng import Generator
 from tests.checks import close
@@ -37,6 +37,16 @@ def problem(case):
             prior += float(latent.terms(params, z)[0, d])
         joint.append(decoded_cost(model, params, latent.rows(params, z)) - prior)
     return model, params, model.encoder.forward(params, X)[0], np.array(joint)
+
+
+@among
+def test_outline_has_the_shapes_of_fresh_parameters_without_a_warning(case):
+    name, options = CASES[case]
+    model = model_of(latents.get(name, **options))
+    with np.errstate(all="raise"):
+        found = saved.outline(model, 10 ** 6)
+    fresh = model.init(Generator(0, rng.INIT), np.float32)
+    assert {k: a.shape for k, a in found.items()} == {k: a.shape for k, a in fresh.items()}
 
 
 @among
