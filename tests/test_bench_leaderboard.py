@@ -6,7 +6,7 @@ import tomllib
 import pytest
 
 from bench.leaderboard import campaign, figures, grid, page
-from bench.leaderboard.results import Results, entry, thinned
+from bench.leaderboard.results import Results, entry, judged, thinned
 from npdvae import estimators, latents, metrics
 from npdvae.sweep import tasks
 
@@ -153,6 +153,10 @@ def test_an_entry_is_thinned_and_its_pace_is_of_the_middle_epoch(tmp_path):
     found = entry(tmp_path, pilot=False)
     assert found == {"test": [2 * e + 3 for e in thinned(40)], "train": 41, "kl": 3, "steps": 400, "ms": 2}
     assert entry(tmp_path, pilot=True) == {"validation": 62, "ms": 2}       # mean of the last five
+    path = tmp_path / metrics.NAME
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:4]))
+    assert entry(tmp_path, pilot=True)["validation"] == 96          # of four the last alone
+    assert [judged(epochs) for epochs in (1, 4, 8, 19, 20, 60)] == [1, 1, 2, 4, 5, 5]
     assert [thinned(n)[0] for n in (1, 20, 150)] == [1] * 3 and [thinned(n)[-1] for n in (1, 20, 150)] == [1, 20, 150]
 
 

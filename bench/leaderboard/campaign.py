@@ -16,7 +16,10 @@ def pilots(task, row):
 
 
 def rate(task, row, results) -> float | None:
-    """The rate whose pilot ended lowest; None before all have ended, and where all have diverged."""
+    """The rate whose pilot ended lowest, in the mean of its last epochs (`results.judged`).
+
+    None before all have ended, and where all have diverged.
+    """
     found = {run.lr: results.get(run) for run in pilots(task, row)}
     if None in found.values():
         return None

@@ -77,7 +77,7 @@ def missing(task, rows, results, seeds):
     fewer = [name for name, n in counts.items() if 0 < n < seeds]
     said = [f"Not run yet: {'; '.join(none)}." if none else "",
             f"Fewer than {seeds} seeds so far: {'; '.join(fewer)}." if fewer else "",
-            f"Diverged at every rate: {'; '.join(lost)}." if lost else "",
+            f"Diverged at every rate, or with every seed: {'; '.join(lost)}." if lost else "",
             *(f"Left out: {name} ({why})." for name, why in task.without.items())]
     return [text for text in said if text]
 

@@ -9,7 +9,7 @@ from bench import contest
 from npdvae import metrics
 
 SECTIONS = ("pilots", "runs", "gradients")
-LAST = 5                                        # epochs whose mean judges a pilot: fewer images, more noise
+LAST = 5                                        # epochs whose mean judges a pilot, but at most a quarter of its own
 POINTS = 24                                     # of a curve
 
 
@@ -18,12 +18,17 @@ def thinned(epochs: int) -> list[int]:
     return sorted({round(epochs ** (i / (POINTS - 1))) for i in range(POINTS)})
 
 
+def judged(epochs: int) -> int:
+    """How many of the last epochs judge a pilot by their mean: the first ones fall too fast to be among them."""
+    return max(1, min(LAST, epochs // 4))
+
+
 def entry(folder: pathlib.Path, pilot: bool):
     """What a run that is done leaves: nats per image, and milliseconds a step in its middle epoch."""
     lines = metrics.read(folder)
     ms = round(1e3 * statistics.median(line["seconds_per_step"] for line in lines), 3)
     if pilot:
-        ends = [e.negative_elbo for e in metrics.curve(lines, "validation")[-LAST:]]
+        ends = [e.negative_elbo for e in metrics.curve(lines, "validation")[-judged(len(lines)):]]
         return {"validation": round(statistics.mean(ends), 3), "ms": ms}
     test = {line["epoch"]: metrics.elbo(line, "test") for line in lines}
     end = metrics.elbo(lines[-1], "train").negative_elbo
