@@ -97,6 +97,17 @@ def test_a_phone_draws_by_touch_and_scrolls_down_only(kind, opened):
     assert page.run("() => scrollY") == 0
 
 
+def test_a_second_finger_draws_nothing_and_ends_nothing(opened):
+    page = opened("categorical", viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    page.page.tap("#clear")
+    touch = page.context.new_cdp_session(page.page)
+    for kind, *fingers in (("touchStart", (1, 2)), ("touchStart", (1, 2), (6, 6)), ("touchMove", (3, 2), (6, 5)),
+                           ("touchMove", (3, 2)), ("touchMove", (5, 2)), ("touchEnd",)):
+        points = [{**dict(zip("xy", at(page, "#input", *place))), "id": n} for n, place in enumerate(fingers)]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    assert ink(page) == {(c, 2) for c in range(1, 6)}
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_both_themes_ink_the_pictures(scheme, opened):
     page = opened("categorical", color_scheme=scheme)

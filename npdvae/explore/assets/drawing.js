@@ -1,6 +1,6 @@
 // ---- the field to draw in: mouse, touch, pen, and keys ----
 const sheet = new Float32Array(P);              // grey ink, before it is made 0 or 1
-const pen = {erase: false, x: Math.floor(W / 2) + 0.5, y: Math.floor(H / 2) + 0.5, down: null};
+const pen = {erase: false, x: Math.floor(W / 2) + 0.5, y: Math.floor(H / 2) + 0.5, down: null, pointer: null};
 const REACH = Math.max(0.6, Math.max(W, H) / 19);
 
 function dab(x, y, erase) {
@@ -45,21 +45,23 @@ function buildDrawing() {
     return {x: (event.clientX - box.left) / box.width * W, y: (event.clientY - box.top) / box.height * H};
   };
   field.addEventListener("pointerdown", event => {
-    if (event.button > 0) return;
+    if (event.button > 0 || pen.down) return;
+    pen.pointer = event.pointerId;
     field.setPointerCapture(event.pointerId);
     cursor.hidden = true;
     pen.down = at(event);
     stroke(pen.down, pen.down, pen.erase);
   });
   field.addEventListener("pointermove", event => {
-    if (!pen.down) return;
+    if (!pen.down || event.pointerId !== pen.pointer) return;
     for (const part of event.getCoalescedEvents?.() ?? [event]) {
       const to = at(part);
       stroke(pen.down, to, pen.erase);
       pen.down = to;
     }
   });
-  for (const end of ["pointerup", "pointercancel"]) field.addEventListener(end, () => { pen.down = null; });
+  for (const end of ["pointerup", "pointercancel", "lostpointercapture"])
+    field.addEventListener(end, event => { if (event.pointerId === pen.pointer) pen.down = null; });
   const place = () => {
     cursor.style.left = `${pen.x / W * 100}%`;
     cursor.style.top = `${pen.y / H * 100}%`;
