@@ -12,8 +12,7 @@ from npdvae.explore.wat import assemble
 
 ASSETS = pathlib.Path(__file__).resolve().parent / "assets"
 SCRIPTS = ("bytes", "products", "mlp", "latents", "encoders", "likelihood", "posterior", "pictures", "state", "drawing",
-           "codes", "sliders", "bounds", "samples", "console",
-           "main")
+           "codes", "sliders", "bounds", "samples", "console", "main")
 
 
 def asset(name: str) -> str:

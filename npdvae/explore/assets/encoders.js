@@ -95,7 +95,7 @@ function encode(x) {
   return QS[settings.kind](heap.f.subarray(h, h + encoder.outputs), settings);
 }
 
-// The most probable z under p [D, K], or under q in the numbers of z.
+// The most probable z under p [D, K].
 function modeOf(p) {
   return Uint16Array.from({length: D}, (_, d) => {
     let best = d * K;
