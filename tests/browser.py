@@ -20,6 +20,7 @@ KINDS = {                                       # options of a run on the digits
     "vq": ["--latent", "vq", "--latents", "4", "--categories", "6", "--latent-options", "levels=2", "grouped=true"],
     "cosine": ["--latent", "vq", "--latents", "3", "--categories", "6", "--latent-options", "cosine=true"],
     "simvq": ["--latent", "vq", "--latents", "3", "--categories", "300", "--latent-options", "codebook=simvq"],
+    "fine": ["--latent", "fsq", "--latents", "1", "--categories", "70001"],
     "fsq": ["--latent", "fsq", "--latents", "4", "--categories", "5"],
     "lfq": ["--latent", "lfq", "--latents", "8"],
     "bsq": ["--latent", "bsq", "--latents", "8", "--likelihood", "gaussian"],

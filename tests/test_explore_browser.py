@@ -23,7 +23,7 @@ def wide(run):
     return out
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "fine"])     # levels beyond float32's q
 def test_page_decodes_and_encodes_as_the_run_does(kind, runs, opened):
     run, page = wide(Run.load(runs(kind))), opened(kind)
     z = run.sample(5, seed=3)[0]
@@ -55,8 +55,8 @@ def enumerated(run, x):
     return run.model.latent.log_prior(run.params, codes, np.dtype("f8")) - cost
 
 
-EXACT = [kind for kind in KINDS if kind not in ("many", "simvq", "grey", "gaussian", "student_t", "logistic", "gamma",
-                                                "kumaraswamy", "dirichlet")]
+EXACT = [kind for kind in KINDS if kind not in ("many", "simvq", "fine", "grey", "gaussian", "student_t", "logistic",
+                                                "gamma", "kumaraswamy", "dirichlet")]
 
 
 @pytest.mark.parametrize("kind, script", [(kind, None) for kind in EXACT] + [

@@ -180,6 +180,18 @@ def test_many_categories_come_one_latent_at_a_time(opened):
     assert page.run(STATE)["z"][2] == 290
 
 
+def test_categories_beyond_16_bits_are_themselves(runs, opened):
+    run, page = Run.load(runs("fine")), opened("fine")
+    z = [70000]
+    decoded = run.decode(np.array([z]))[0]
+    np.testing.assert_allclose(page.run("z => explorer.decode(z)", z), decoded, rtol=0, atol=1e-5)      # both float32
+    page.page.select_option("select[aria-label=Categories]", str(70000 // 256 * 256))
+    page.page.click('[data-at="0 70000"]')
+    assert page.run(STATE)["z"] == z
+    page.page.locator("#prior button").nth(5).click()
+    assert page.run(STATE)["z"] == run.sample(240, 0)[0][5].tolist()
+
+
 def test_the_joint_of_a_code_is_shown_where_no_sum_over_codes_is(runs, opened):
     run, page = Run.load(runs("many")), opened("many")
     found = page.run(STATE)

@@ -6,7 +6,7 @@ function buildBounds() {
     const button = make("button", {type: "button", class: "code"}, blank(), make("span", {class: "digits"}),
                         make("span", {class: "bars"}, make("i", {class: "q"}), make("i", {class: "p"})),
                         make("span", {class: "share"}));
-    button.addEventListener("click", () => setLatents(Uint16Array.from(state.listed[i])));
+    button.addEventListener("click", () => setLatents(Uint32Array.from(state.listed[i])));
     return make("li", {}, button);
   }));
   renders.push(renderBounds, renderLikely, tell);

@@ -52,14 +52,14 @@ function cell(d, k) {
 }
 
 function choose(d, k) {
-  const z = Uint16Array.from(state.z);
+  const z = Uint32Array.from(state.z);
   z[d] = k;
   setLatents(z);
 }
 
 function renderCodes() {
   const {z, q} = state, marginals = state.exact?.marginals;
-  const zs = grid.cells.map(({d, k}) => { const other = Uint16Array.from(z); other[d] = k; return other; });
+  const zs = grid.cells.map(({d, k}) => { const other = Uint32Array.from(z); other[d] = k; return other; });
   pixelsOf(zs, (pixels, i) => picture(grid.cells[i].canvas, pixels));
   grid.cells.forEach(({d, k, button, ...bars}) => {
     const chosen = z[d] === k, at = d * K + k;

@@ -6,7 +6,7 @@ window.explorer = {
 
   decode(z) {                                   // E[x | z], [P]
     let found;
-    decodeEach([discrete ? Uint16Array.from(z) : Float32Array.from(z)], a => { found = means(a); });
+    decodeEach([discrete ? Uint32Array.from(z) : Float32Array.from(z)], a => { found = means(a); });
     return Array.from(found);
   },
 

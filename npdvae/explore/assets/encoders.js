@@ -23,7 +23,7 @@ const QS = {
     return {p};
   },
   nearest(h, {codebook, size, tables, levels, cosine}) {    // level by level: each codes what those before leave over
-    const codes = new Uint16Array(D);
+    const codes = new Uint32Array(D);
     for (let v = 0; v < D / levels; v++) {
       const left = Float64Array.from(h.subarray(v * size, (v + 1) * size));
       if (cosine) scaleBy(left, 1 / norm(left));
@@ -97,7 +97,7 @@ function encode(x) {
 
 // The most probable z under p [D, K].
 function modeOf(p) {
-  return Uint16Array.from({length: D}, (_, d) => {
+  return Uint32Array.from({length: D}, (_, d) => {
     let best = d * K;
     for (let k = d * K; k < (d + 1) * K; k++) if (p[k] > p[best]) best = k;
     return best - d * K;

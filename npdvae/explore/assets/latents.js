@@ -28,6 +28,6 @@ function decodeEach(zs, each) {
   }
 }
 
-const codeOf = index => Uint16Array.from({length: D}, (_, d) => Math.floor(index / K ** (D - 1 - d)) % K);
+const codeOf = index => Uint32Array.from({length: D}, (_, d) => Math.floor(index / K ** (D - 1 - d)) % K);
 const indexOf = z => z.reduce((index, k) => index * K + k, 0);
 

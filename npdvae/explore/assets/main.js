@@ -42,7 +42,7 @@ function start() {
   (discrete ? buildCodes : buildSliders)();
   buildBounds();
   const first = draws.z.slice(0, D);
-  state.z = discrete ? Uint16Array.from(first) : first;
+  state.z = discrete ? Uint32Array.from(first) : first;
   if (!encoder) state.follow = "hand";
   sheet.set(images.first.x);
   setImage(images.first.x, images.first.name);

@@ -29,7 +29,7 @@ function buildPrior() {
   const paint = () => {
     draws.shown = buttons.map((_, i) => {
       const n = (draws.next + i) % draws.count, z = draws.z.slice(n * D, (n + 1) * D);
-      return discrete ? Uint16Array.from(z) : z;
+      return discrete ? Uint32Array.from(z) : z;
     });
     decodeEach(draws.shown, (a, i) => picture(buttons[i].firstChild, means(a)));
     buttons.forEach((button, i) => {
