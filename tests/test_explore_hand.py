@@ -178,6 +178,11 @@ def test_many_categories_come_one_latent_at_a_time(opened):
     assert page.page.locator(".cell").count() == 44
     page.page.click('[data-at="2 290"]')
     assert page.run(STATE)["z"][2] == 290
+    for start, reached in (("0", "2 0"), ("256", "2 290")):         # by keys, wherever z is
+        page.page.select_option("select[aria-label=Categories]", start)
+        page.run(STATE)                                             # after the frame that draws
+        cells = page.page.locator('[role=radio][tabindex="0"]')
+        assert cells.count() == 1 and cells.get_attribute("data-at") == reached
 
 
 def test_categories_beyond_16_bits_are_themselves(runs, opened):

@@ -1,6 +1,6 @@
 // ---- the code: categories of each latent as pictures of what they would show; below each, q and the posterior ----
 const MOST_CELLS = 640, MOST_SHOWN = 256;       // above the first, one latent at a time; above the second, in pages
-const grid = {cells: [], all: discrete && D * K <= MOST_CELLS, latent: 0, first: 0};
+const grid = {cells: [], all: discrete && D * K <= MOST_CELLS && K <= MOST_SHOWN, latent: 0, first: 0};
 
 function buildCodes() {
   if (!grid.all) {
@@ -25,7 +25,7 @@ function buildCells() {
   grid.cells = [];
   $("code").replaceChildren(...shown.map(d => {
     const cells = make("div", {class: "cells"});
-    for (let k = grid.first; k < Math.min(grid.first + MOST_SHOWN, K); k++) cells.append(cell(d, k));
+    for (let k = grid.first; k < K && within(k); k++) cells.append(cell(d, k));
     const name = make("span", {class: "name", "aria-hidden": "true"}, make("i", {}, "z"), make("sub", {}, d + 1));
     return make("div", {class: "latent", role: "radiogroup", "aria-label": `Latent ${d + 1}`}, name, cells);
   }));
@@ -57,6 +57,8 @@ function choose(d, k) {
   setLatents(z);
 }
 
+const within = k => k >= grid.first && k < grid.first + MOST_SHOWN;       // the page shown
+
 function renderCodes() {
   const {z, q} = state, marginals = state.exact?.marginals;
   const zs = grid.cells.map(({d, k}) => { const other = Uint32Array.from(z); other[d] = k; return other; });
@@ -70,7 +72,7 @@ function renderCodes() {
     button.setAttribute("aria-checked", chosen);
     button.setAttribute("aria-label", told);
     button.title = told;
-    button.tabIndex = chosen || (z[d] < grid.first && k === grid.first) ? 0 : -1;
+    button.tabIndex = chosen || (!within(z[d]) && k === grid.first) ? 0 : -1;
   });
 }
 
