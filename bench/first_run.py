@@ -20,7 +20,7 @@ COMMANDS = {"--epochs 2": ["--epochs", "2"], "(the default run)": []}
 def timed(words, cache, out):
     """Seconds by the clock and of processors of one command."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run([sys.executable, "-m", "npdvae.train", "--out", out, *words], check=True, capture_output=True,
+    subprocess.run([sys.executable, "-m", "npdvae.train", "--out", out, *words], check=True, stdout=subprocess.DEVNULL,
                    env={**os.environ, "XDG_CACHE_HOME": str(cache)})
     seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
