@@ -74,7 +74,8 @@ def text(name, draw):
         return f"Not measured yet: `python -m bench.{name}`."
     result = json.loads(path.read_text())
     m = result["machine"]
-    where = f"{m['cores']} cores ({m['processor']}, {'AVX-512' if m['avx512'] else 'AVX2'}; torch {m['torch']})"
+    torch = f"; torch {m['torch']}" if m["torch"] else ""
+    where = f"{m['cores']} cores ({m['processor']}, {'AVX-512' if m['avx512'] else 'AVX2'}{torch})"
     return "\n".join([*draw(result), "", f"Medians of rounds, float32, {where}."])
 
 
