@@ -34,7 +34,7 @@ from npdvae.model import DiscreteVAE
 READERS = fused_worker.SERVERS
 WRITERS = (encoder, engine, exact, frame, latent, layers, panels, plan, sampled, segments, support, update, whole)
 ORDERLESS = {*map(str.upper, jobs.KINDS), "LINEAR", "RELU", "LEAKY_RELU", "TANH", "THRESHOLDED", "DRAWN", "GREY",
-             "AT_ONCE", "KEPT", "ADDED", "NO_UPDATE", "ADAPTIVE", "MOMENTUM", "GIVEN", "NO_BASELINE", "SHIFTED",
+             "AT_ONCE", "KEPT", "NO_UPDATE", "ADAPTIVE", "MOMENTUM", "GIVEN", "NO_BASELINE", "SHIFTED",
              "LEAVE_ONE_OUT", "RLOO", "EXACT", "STRAIGHT_THROUGH", "REINMAX"}
 
 

@@ -20,17 +20,14 @@ LINE = 16                                       # floats of a cache line
 
 @inner(SUMS)
 def update(mem, g, p, span, scalars):
-    """The contiguous parameters p updated with gradient g, or g kept 3 span behind, or added to what is there."""
+    """The contiguous parameters p updated with gradient g, or g kept 3 span behind."""
     n = g.size
     whole = mem[p + 3 * span:p + 3 * span + n]
     if mem[scalars + jobs.GRADIENT] == jobs.AT_ONCE:
         adapt(mem, g, p, span, scalars)
-    elif mem[scalars + jobs.GRADIENT] == jobs.KEPT:
-        for j in range(n):
-            whole[j] = g[j]
     else:
         for j in range(n):
-            whole[j] += g[j]
+            whole[j] = g[j]
 
 
 @inner(SUMS)

@@ -94,5 +94,5 @@ PATHWISE = (STRAIGHT_THROUGH, REINMAX)          # estimators that read the gradi
 
 STEP_SCALARS = 12                               # numbers of one step: s0 .. s4 of the update, then these
 SCALE, KL_WEIGHT, TEMPERATURE, BASELINE, GRADIENT, FACTOR, RULE = range(5, 12)
-AT_ONCE, KEPT, ADDED = range(3)                 # GRADIENT: the update behind each, or it is kept, or added to what is
+AT_ONCE, KEPT = range(2)                        # GRADIENT: the update behind each, or it is kept
 NO_UPDATE, ADAPTIVE, MOMENTUM, GIVEN = range(4)     # RULE of "apply": none yet; updates.adaptive; SGD; p = g

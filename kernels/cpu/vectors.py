@@ -10,7 +10,7 @@ from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from npdvae.kernels.cpu.jobs import ADDED, AT_ONCE, GRADIENT
+from npdvae.kernels.cpu.jobs import AT_ONCE, GRADIENT
 from npdvae.kernels.cpu.target import GRADIENT_ROWS, LANES, PANEL, PICK_PANEL, PICK_VECTORS, ROWS, VECTORS
 
 F32, I32, I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
@@ -105,16 +105,14 @@ def update(b, sums, p, m, v, scalars, row_bytes):
         with at_once:
             adapt(b, sums, p, m, v, scalars, row_bytes)
         with whole:
-            keep(b, sums, b.add(v, b.sub(m, p)), way, row_bytes)
+            keep(b, sums, b.add(v, b.sub(m, p)), row_bytes)
 
 
-def keep(b, sums, g, way, row_bytes):
-    """Rows of the whole gradient at byte address g: the sums, or with what is there already."""
-    added, zero = b.fcmp_ordered("==", way, ir.Constant(F32, ADDED)), ir.Constant(VECTOR, [0.0] * LANES)
+def keep(b, sums, g, row_bytes):
+    """The sums are rows of the whole gradient at byte address g."""
     for r, row in enumerate(sums):
         for i, x in enumerate(row):
-            at = constant(r * row_bytes + WIDTH * i)
-            b.store(b.fadd(b.select(added, load(b, g, at), zero), x), pointer(b, g, at), align=4)
+            b.store(x, pointer(b, g, constant(r * row_bytes + WIDTH * i)), align=4)
 
 
 def adapt(b, sums, p, m, v, scalars, row_bytes):
@@ -252,11 +250,9 @@ def _gradient(typing, mem, a, stride, dy, dy_stride, p, span, n, scalars):
 
 
 def update_twin(mem, g, p, span, scalars):
-    """`updates.adaptive` on the contiguous p, m = p + span, v = p + 2 span with gradient g; or g is kept at p + 3 span,
-    or added to what is there."""
+    """`updates.adaptive` on the contiguous p, m = p + span, v = p + 2 span with gradient g; or g kept at p + 3 span."""
     if mem[scalars + GRADIENT] != AT_ONCE:
-        whole = mem[p + 3 * span:p + 3 * span + g.size]
-        whole[:] = whole + g if mem[scalars + GRADIENT] == ADDED else g
+        mem[p + 3 * span:p + 3 * span + g.size] = g
         return
     s0, s1, s2, s3, s4 = mem[scalars:scalars + 5]
     for j in range(g.size):
