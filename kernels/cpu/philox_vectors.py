@@ -66,22 +66,16 @@ def blocks_body(b, numbers, latents, draws, out, step, example, seed, stream):
          stream)
 
 
-@intrinsic
-def _draws(typing, ints, index, out, step, example, draw, seed, stream):
-    def codegen(context, b, signature, arguments):
-        numbers = data(context, b, signature.args[0], arguments[0])
-        call_apart(b, "npdvae_draws", draws_body, [numbers, *arguments[1:]])
-        return context.get_dummy_value()
-    return types.void(ints, *[types.int64] * 7), codegen
-
-
-@intrinsic
-def _blocks(typing, ints, latents, draws, out, step, example, seed, stream):
-    def codegen(context, b, signature, arguments):
-        numbers = data(context, b, signature.args[0], arguments[0])
-        call_apart(b, "npdvae_blocks", blocks_body, [numbers, *arguments[1:]])
-        return context.get_dummy_value()
-    return types.void(ints, *[types.int64] * 7), codegen
+def apart(name, body):
+    """A body of code as a function of its own that kernels call with an array of integers and seven numbers."""
+    @intrinsic
+    def called(typing, ints, a, b, c, d, e, f, g):
+        def codegen(context, builder, signature, arguments):
+            numbers = data(context, builder, signature.args[0], arguments[0])
+            call_apart(builder, name, body, [numbers, *arguments[1:]])
+            return context.get_dummy_value()
+        return types.void(ints, *[types.int64] * 7), codegen
+    return called
 
 
 def draws_one(ints, index, out, step, example, draw, seed, stream):
@@ -103,4 +97,7 @@ def blocks_twin(ints, latents, draws, out, step, example, seed, stream):
         draws_one(ints, latents + i, out + 4 * i, step, example, ints[draws + i], seed, stream)
 
 
-draws, blocks = (draws_twin, blocks_twin) if config.DISABLE_JIT else (_draws, _blocks)
+if config.DISABLE_JIT:
+    draws, blocks = draws_twin, blocks_twin
+else:
+    draws, blocks = apart("npdvae_draws", draws_body), apart("npdvae_blocks", blocks_body)
