@@ -43,6 +43,14 @@ def guarded(command):
     return run
 
 
+def add_run(parser, **own):
+    """Arguments of a command that reads a run: its folder, trust in its code, a checkpoint."""
+    parser.add_argument("run", metavar="RUN", **{"help": "run folder", **own})
+    parser.add_argument("--trust", action="store_true", help="let the run name code of your own (module:Class)")
+    parser.add_argument("--checkpoint", default="last", metavar="last|best|FILE",
+                        help="which checkpoint (default: last)")
+
+
 def one_line(error) -> str:
     """An error's text without control characters, which would reach the terminal, and not endless."""
     text = " ".join(str(error).split()) or type(error).__name__

@@ -10,7 +10,7 @@ import time
 import numpy as np
 
 from npdvae import backends, build, checkpoint, comparison, estimators, rng
-from npdvae.cli import guarded
+from npdvae.cli import add_run, guarded
 from npdvae.config import with_defaults
 from npdvae.estimators.parts.baselines import BASELINES
 from npdvae.estimators.parts.outcomes import MOST_CODES
@@ -25,9 +25,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(prog="python -m npdvae.compare", description="Bias, spread, angle and time of every "
                                 "estimator's gradient against the exact one, by enumeration of all codes.")
-    p.add_argument("run", nargs="?", metavar="RUN", help="run folder (default: a fresh model)")
-    p.add_argument("--trust", action="store_true", help="let the run name code of your own (module:Class)")
-    p.add_argument("--checkpoint", default="last", metavar="last|best|FILE", help="which checkpoint (default: last)")
+    add_run(p, nargs="?", help="run folder (default: a fresh model)")
     p.add_argument("--checkpoints", nargs="*", metavar="FILE",
                    help="along training: these checkpoints of the run (without FILE: all in its folder; train with "
                    "--keep-checkpoints 0 to keep them)")

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 
 from npdvae import evaluation, metrics
-from npdvae.cli import guarded
+from npdvae.cli import add_run, guarded
 from npdvae.process import over
 from npdvae.run import Run
 
@@ -20,9 +20,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="python -m npdvae.evaluate", description="ELBO, importance-weighted bound, exact "
                                 "log p(x) where at most 2**20 codes exist, KL of each latent and use of the code where "
                                 "there is one, on the test split. Nats per image.")
-    p.add_argument("run", metavar="RUN", help="run folder")
-    p.add_argument("--trust", action="store_true", help="let the run name code of your own (module:Class)")
-    p.add_argument("--checkpoint", default="last", metavar="last|best|FILE", help="which checkpoint (default: last)")
+    add_run(p)
     p.add_argument("--samples", type=int, default=100, metavar="S",
                    help="samples of the importance-weighted bound (default: 100)")
     p.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write JSON to FILE, or to the screen")
@@ -37,9 +35,6 @@ def main(argv=None) -> int:
         raise ValueError(f"--samples: got {args.samples}, expected at least 1")
     run = Run.load(args.run, args.checkpoint, args.trust)
     dataset = run.dataset()
-    if dataset.pixels != run.pixels:
-        raise ValueError(f"{args.run}: the run is for {run.pixels} pixels, the data set {run.config.data} has "
-                         f"{dataset.pixels}")
     with np.errstate(over="ignore", invalid="ignore"):              # what is not finite is named
         figures = evaluation.summary(run.model, run.params, run.split(dataset, dataset.test), args.samples)
     metrics.finite(figures, f"{run.folder}: figures")

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 
 from npdvae import data, evaluate, evaluation, metrics, page, plots
-from npdvae.cli import guarded
+from npdvae.cli import add_run, guarded
 from npdvae.files import write_durably
 from npdvae.process import over
 from npdvae.run import Run
@@ -38,9 +38,7 @@ def parser() -> argparse.ArgumentParser:
                                 "latent; PNG files in "
                                 "RUN/figures and one self-contained page RUN/report.html, which links to "
                                 "RUN/explore.html where npdvae.explore has written that.")
-    p.add_argument("run", metavar="RUN", help="run folder")
-    p.add_argument("--trust", action="store_true", help="let the run name code of your own (module:Class)")
-    p.add_argument("--checkpoint", default="last", metavar="last|best|FILE", help="which checkpoint (default: last)")
+    add_run(p)
     p.add_argument("--images", type=int, default=10, metavar="N", help="test images to reconstruct (default: 10)")
     p.add_argument("--samples", type=int, default=10, metavar="S",
                    help="samples of the importance-weighted bound (default: 10)")
@@ -58,9 +56,6 @@ def main(argv=None) -> int:
             raise ValueError(f"--{name}: got {getattr(args, name)}, expected at least 1")
     run = Run.load(args.run, args.checkpoint, args.trust)
     dataset = run.dataset()
-    if dataset.pixels != run.pixels:
-        raise ValueError(f"{args.run}: the run is for {run.pixels} pixels, the data set {run.config.data} has "
-                         f"{dataset.pixels}")
     folder = pathlib.Path(args.out or args.run)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     with np.errstate(over="ignore", invalid="ignore"):              # what is not finite is named

@@ -49,8 +49,15 @@ class Run:
         return cls(folder, config, found.state.params, found.state.step, found.shape, model)
 
     def dataset(self) -> Dataset:
-        """The data set of the run (read or made again), binarized once where its mode is static or threshold."""
-        return build.load_data(self.config)[0]
+        """The data set of the run (read or made again), binarized once where its mode is static or threshold.
+
+        ValueError where it cannot be had, or its images have another number of pixels by now.
+        """
+        found = build.load_data(self.config)[0]
+        if found.pixels != self.pixels:
+            raise ValueError(f"{self.folder}: the run is for {self.pixels} pixels, the data set {self.config.data} has "
+                             f"{found.pixels}")
+        return found
 
     @property
     def mode(self) -> str:

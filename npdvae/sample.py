@@ -8,7 +8,7 @@ import sys
 import numpy as np
 
 from npdvae import memory, plots
-from npdvae.cli import guarded
+from npdvae.cli import add_run, guarded
 from npdvae.process import over
 from npdvae.run import Run
 
@@ -17,9 +17,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(prog="python -m npdvae.sample", description="Draw images from a trained model: z "
                                 "from the prior, decoded.")
-    p.add_argument("run", metavar="RUN", help="run folder")
-    p.add_argument("--trust", action="store_true", help="let the run name code of your own (module:Class)")
-    p.add_argument("--checkpoint", default="last", metavar="last|best|FILE", help="which checkpoint (default: last)")
+    add_run(p)
     p.add_argument("--count", type=int, default=60, metavar="N", help="images (default: 60)")
     p.add_argument("--binary", action="store_true", help="draw pixels from p(x | z), 0 or 1 under a "
                    "Bernoulli likelihood, instead of showing their means")

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 
-from npdvae.cli import guarded
+from npdvae.cli import add_run, guarded
 from npdvae.explore import model, page
 from npdvae.files import write_durably
 from npdvae.process import over
@@ -20,9 +20,7 @@ def parser() -> argparse.ArgumentParser:
                                 "the encoder in a browser, codes to choose, digits to draw, and, for models of up to "
                                 "some thousand codes, the exact posterior and log p(x) of what is drawn. The page "
                                 "opens from the disk and needs no network.")
-    p.add_argument("run", metavar="RUN", help="run folder")
-    p.add_argument("--trust", action="store_true", help="let the run name code of your own (module:Class)")
-    p.add_argument("--checkpoint", default="last", metavar="last|best|FILE", help="which checkpoint (default: last)")
+    add_run(p)
     p.add_argument("--images", type=int, default=40, metavar="N", help="test images to choose from (default: 40)")
     p.add_argument("--samples", type=int, default=240, metavar="N", help="draws from the prior (default: 240)")
     p.add_argument("--seed", type=int, default=0, help="seed of the draws (default: 0)")
@@ -39,9 +37,6 @@ def main(argv=None) -> int:
             raise ValueError(f"--{name}: got {getattr(args, name)}, expected 1 to {most}")
     run = Run.load(args.run, args.checkpoint, args.trust)
     dataset = run.dataset()
-    if dataset.pixels != run.pixels:
-        raise ValueError(f"{args.run}: the run is for {run.pixels} pixels, the data set {run.config.data} has "
-                         f"{dataset.pixels}")
     path = pathlib.Path(args.out) if args.out else pathlib.Path(args.run) / "explore.html"
     with np.errstate(over="ignore", invalid="ignore"):              # what is not finite no JSON holds
         text = page.html(model.contents(run, dataset, args.images, args.samples, args.seed))
