@@ -91,6 +91,18 @@ def ops(cupy):
     return backends.load("cupy")
 
 
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """A real SLURM, or a skip that says why there is none."""
+    from tests.slurm import Slurm, Unavailable
+    try:
+        made = Slurm(tmp_path_factory.mktemp("slurm"))
+    except Unavailable as why:
+        pytest.skip(str(why))
+    yield made
+    made.stop()
+
+
 @pytest.fixture(scope="session")
 def torch():
     """PyTorch on one thread, or a skip where it is not installed."""

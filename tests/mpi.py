@@ -8,6 +8,7 @@ import time
 
 from npdvae import checkpoint
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 BESIDE = pathlib.Path(sys.executable).with_name("mpiexec")          # of a wheel in the same environment
 MPIEXEC = str(BESIDE) if BESIDE.is_file() else shutil.which("mpiexec")
 SMALL = ["--epochs", "2", "--batch-size", "400", "--hidden", "16", "--no-figures", "--threads", "1"]

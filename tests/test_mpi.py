@@ -13,7 +13,6 @@ import pytest
 from npdvae import checkpoint
 from tests.mpi import MPIEXEC, SMALL, ends, ranks, started, trained, until
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 pytest.importorskip("mpi4py", reason='needs MPI: pip install ".[mpi]"')
 pytestmark = pytest.mark.skipif(MPIEXEC is None or not pathlib.Path("/proc").is_dir(),
                                 reason='needs mpiexec (pip install ".[mpi]") and /proc')

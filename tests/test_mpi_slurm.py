@@ -4,24 +4,14 @@ import sys
 
 import pytest
 
-from tests.slurm import Slurm, Unavailable
-from tests.test_mpi import MPIEXEC, ROOT, SMALL, checkpoint, ends, trained, until
+from npdvae import checkpoint
+from tests.mpi import MPIEXEC, ROOT, SMALL, ends, trained, until
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(MPIEXEC is None, reason='needs MPI: pip install ".[mpi]"')]
 SCRIPT = """#!/bin/bash
 #SBATCH --ntasks=2
 {mpiexec} -n $SLURM_NTASKS {python} -m npdvae.train {arguments}
 """
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    try:
-        made = Slurm(tmp_path_factory.mktemp("slurm"))
-    except Unavailable as why:
-        pytest.skip(str(why))
-    yield made
-    made.stop()
 
 
 def submit(cluster, folder, *arguments, wait=True):

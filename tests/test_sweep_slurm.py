@@ -10,19 +10,8 @@ import pytest
 
 from npdvae.sweep import status
 from tests import sweeps
-from tests.slurm import Slurm, Unavailable
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(os.name != "posix", reason="SLURM needs a POSIX system")]
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    try:
-        made = Slurm(tmp_path_factory.mktemp("slurm"))
-    except Unavailable as why:
-        pytest.skip(str(why))
-    yield made
-    made.stop()
 
 
 @pytest.fixture(scope="module")
