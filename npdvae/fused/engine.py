@@ -102,7 +102,7 @@ class Fused(Panels):
     def evaluate(self, rows, samples=1, step=None):
         """As `Readable.evaluate`; with one sample in the workers, batch by batch."""
         step = self.state.step if step is None else step
-        if samples != 1 or self.plan.gradient.samples != 1 or rows.dtype != self.dataset.train.dtype:
+        if samples != 1 or rows.dtype != self.dataset.train.dtype:
             self.state = self.state._replace(params=self.save().params)
             return super().evaluate(rows, samples, step)
         size, plan = self.recipe.batch_size, self.plan

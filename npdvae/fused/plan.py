@@ -93,9 +93,9 @@ class Plan:
         pixels, *layers = self.encoder.forward()
         return [[*pixels, *self.latent.log_prior()], *layers]
 
-    def forward(self):
+    def forward(self, sampled):
         """Stages up to the cost of sampled codes."""
-        return [*self.to_logits(), [self.latent.forward(self.frame.S)], *self.sampled.forward()]
+        return [*self.to_logits(), [self.latent.forward(sampled.frame.S)], *sampled.forward()]
 
     def backward(self):
         """Stages from there to the gradients of all activations."""
@@ -107,10 +107,10 @@ class Plan:
     def training(self):
         """A step: forward, backward, and the update of every parameter."""
         update, encoder, decoder, S = self.update, self.encoder, self.sampled, self.frame.S
-        return self.chain([*self.forward(), *self.backward(), [
+        return self.chain([*self.forward(self.sampled), *self.backward(), [
             *update.hidden(decoder, S), *update.hidden(encoder, 1),
             update.picked_weight_gradient(decoder.layers[0], decoder.codes, decoder.dh[0], S), update.first(encoder),
-            *update.prior(self.latent), self.report(self.gradient.tracks)]])
+            *update.prior(self.latent), self.report(S, self.gradient.tracks)]])
 
     def exact_training(self, exact):
         """A step with the exact gradient: the decoder's weights are updated as soon as nobody reads them any more."""
@@ -124,11 +124,11 @@ class Plan:
                  update.report(self.latent, exact.loss, 1)]]
 
     def evaluation(self):
-        """Forward alone, with its sums."""
-        return self.chain([*self.forward(), [self.report(0)]])
+        """Forward alone, of one sample, with its sums."""
+        return self.chain([*self.forward(self.sampled.once()), [self.report(1, 0)]])
 
-    def report(self, tracks):
-        return self.update.report(self.latent, self.sampled.cost.loss, self.frame.S, tracks)
+    def report(self, S, tracks):
+        return self.update.report(self.latent, self.sampled.cost.loss, S, tracks)
 
     def chain(self, stages):
         """The stages; in a chain all but the last go through in one, then `invert`, which reads all rows."""
