@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from npdvae import rng
+from npdvae import costs, rng
+from npdvae.costs import cost_of
 from npdvae.data.binarize import binarize
 from npdvae.estimators.parts.outcomes import MOST_CODES
 from npdvae.parallel.alone import ALONE
@@ -52,30 +53,30 @@ def cost_and_kl(model, params, split, samples=1, team=ALONE):
     return sum(team.gather(parts), np.zeros(2)) / len(split.rows)
 
 
-def cost_of(model, params, z, x):
-    """-log p(x | z) of z [S, B, ...] for images x [B, P]: [S, B]."""
-    return model.likelihood.forward(params, model.decode(params, z)[0], x)
+def importance_weighted(model, params, split, samples, chunk=10, way=costs.of_each):
+    """Mean over rows of log 1/S sum_s p(x, z_s) / q(z_s | x) (Burda et al. 2016, eq. 8), in nats; S in chunks.
 
-
-def importance_weighted(model, params, split, samples, chunk=10):
-    """Mean over rows of log 1/S sum_s p(x, z_s) / q(z_s | x) (Burda et al. 2016, eq. 8), in nats; S in chunks."""
-    ops, latent, total = model.ops, model.latent, 0.0
-    latent_rng = split.latent_rng(ops)
+    way: that of `npdvae.costs` where codes are many.
+    """
+    ops, latent, total, size = model.ops, model.latent, 0.0, 500
+    if costs.few_codes(model, samples):
+        way, size = costs.of_codes, costs.images(model)
+    latent_rng, of = split.latent_rng(ops), way(model, params)
     with tqdm(total=len(split.rows) * samples, desc="importance-weighted bound", unit="z", unit_scale=True,
               disable=None, leave=False, delay=2) as bar:
-        for i, x in split.batches(ops.xp):
-            q, log_sum = model.encode(params, x), np.full(len(x), -np.inf)
+        for i, x in split.batches(ops.xp, size):
+            q, log_sum, cost = model.encode(params, x), np.full(len(x), -np.inf), of(x)
             here = latent_rng.at(split.step, example=i)
             for first in range(0, samples, chunk):
                 z = latent.sample(params, q, here, min(chunk, samples - first))     # [s, B, ...]
-                log_w = ops.to_host(latent.log_ratio(params, q, z) - cost_of(model, params, z, x))      # [s, B]
+                log_w = ops.to_host(latent.log_ratio(params, q, z) - cost(z))       # [s, B]
                 log_sum = np.logaddexp(log_sum, np.logaddexp.reduce(log_w.astype("f8")))
                 bar.update(log_w.size)
             total += (log_sum - math.log(samples)).sum()
     return total / len(split.rows)
 
 
-def softened(model, params, split, samples=10, images=500):
+def softened(model, params, split, samples=10, images=500, way=costs.of_each):
     """The model and None; where its posterior is a point, the model with that spread by a temperature, and that.
 
     The temperature is the one of the best importance-weighted bound on the first training images.
@@ -89,7 +90,7 @@ def softened(model, params, split, samples=10, images=500):
         other.latent = model.latent.soft(temperature)
         return other
 
-    best = max(TEMPERATURES, key=lambda t: importance_weighted(spread(t), params, train, samples))
+    best = max(TEMPERATURES, key=lambda t: importance_weighted(spread(t), params, train, samples, way=way))
     return spread(best), best
 
 
@@ -146,14 +147,14 @@ def grey_targets(model, split):
         ((rows > 0) & (rows < split.dataset.levels)).any())
 
 
-def summary(model, params, split, samples=100, most_codes=MOST_CODES):
+def summary(model, params, split, samples=100, most_codes=MOST_CODES, way=costs.of_each):
     """All of it as plain numbers and lists; None for what the latent does not have, for over `most_codes` codes, or
     where `grey_targets` leave it without a meaning.
     """
     latent, N, grey = model.latent, len(split.rows), grey_targets(model, split)
     cost, kl = cost_and_kl(model, params, split)
     kl_per_latent, use = code_use(model, params, split)
-    spread, temperature = softened(model, params, split)
+    spread, temperature = softened(model, params, split, way=way)
     exact = None
     if not grey and (count := latent.code_count()) is not None and count <= min(most_codes, MOST_CODES):
         parts = [log_prob(model, params, x) for _, x in split.batches(model.ops.xp, size=10_000)]
@@ -162,7 +163,7 @@ def summary(model, params, split, samples=100, most_codes=MOST_CODES):
     information = kl_per_latent if temperature is None else np.log(perplexity(use))
     figures = {
         "images": N, "negative_elbo": float(cost + kl), "cost": float(cost), "kl": float(kl),
-        "importance_weighted_bound": float(importance_weighted(spread, params, split, samples)),
+        "importance_weighted_bound": float(importance_weighted(spread, params, split, samples, way=way)),
         "importance_samples": samples, "soft_temperature": temperature, "log_prob": exact,
         "grey_targets": grey, "bits_per_dimension": None if model.likelihood.density or grey else
         float((cost + kl) / (split.dataset.pixels * math.log(2))),

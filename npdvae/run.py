@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from npdvae import backends, build, evaluation, rng, saved, settings
+from npdvae import backends, build, costs, evaluation, rng, saved, settings
 from npdvae.config import Config, with_defaults
 from npdvae.data import Dataset
 from npdvae.model import DiscreteVAE
@@ -72,6 +72,18 @@ class Run:
     def targets(self, dataset: Dataset, rows: Array, step: int = 0) -> Array:
         """Targets x [N, P] of rows of the data set; `step` numbers the draw where binarization is dynamic."""
         return np.concatenate([x for _, x in self.split(dataset, rows, step).batches(np)])
+
+    def way(self, images: int, samples: int) -> Any:
+        """The way of `npdvae.costs` for so many images: compiled workers where they repay their loading."""
+        each, many = costs.of_each, images * samples * costs.products(self.model) >= costs.MANY
+        if not many or costs.few_codes(self.model, samples) or self.config.backend == "numpy":
+            return each
+        try:
+            backends.load("numba")
+        except backends.BackendError:
+            return each
+        from npdvae.fused import forward
+        return each if forward.reason_undecoded(self.model, self.dtype) else forward.Forward
 
     def encode(self, x: Array) -> Any:
         """q(z | x): probabilities [N, D, K] where z is discrete, else arrays by name."""

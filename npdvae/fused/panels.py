@@ -28,6 +28,11 @@ def writable(images):
     return np.ctypeslib.as_array((kind * images.size).from_address(images.ctypes.data)).reshape(images.shape)
 
 
+def crew(threads):
+    """How many workers a call has, of so many threads (None: one a core)."""
+    return 1 if config.DISABLE_JIT else min(threads or cores(), MOST_WORKERS)
+
+
 def kernels(*tables):
     """Addresses of the kernels of all jobs in tables, which are compiled or loaded where they must be."""
     names = list(jobs.KINDS)
@@ -55,7 +60,7 @@ class Panels(Readable):
     def __init__(self, model, recipe, dataset, threads=None, why="", team=ALONE):
         super().__init__(model, recipe, dataset, why, threads, team)
         self.spec = describe.describe(model, recipe)
-        self.workers = 1 if config.DISABLE_JIT else min(threads or cores(), MOST_WORKERS)
+        self.workers = crew(threads)
         self.pace = np.zeros(ENTRIES, np.int64)
 
     def pixels(self):

@@ -10,17 +10,19 @@ from npdvae.fused.memory import Matrix, lists, matrix
 class Sampled:
     """Codes [B S, D] -> outputs h of each layer, the last of them the pixels' logits [B S, P] -> cost; gradients dh.
 
-    floats: it reads rows [B S, D K] in place of codes; costs: whether the cost stands behind the last layer.
+    floats: it reads rows [B S, D K] in place of codes; costs: whether the cost stands behind the last layer; trains:
+    whether there is more than `forward`.
     """
 
-    def __init__(self, frame, layers, x, region, integers, floats=False, costs=True):
-        self.frame, self.layers, self.costs = frame, layers, costs
+    def __init__(self, frame, layers, x, region, integers, floats=False, costs=True, trains=True):
+        self.frame, self.layers, self.costs, self.trains = frame, layers, costs, trains
         rows = frame.batch * frame.S
-        self.codes = lists(integers, rows, frame.D, frame.D * frame.K)                  # numbers d K + k, [B S, D]
+        self.codes = lists(integers, rows, frame.D, frame.D * frame.K * trains)         # numbers d K + k, [B S, D]
         self.rows = matrix(region, rows, frame.D * frame.K) if floats else None         # [B S, D K]
         self.h = [matrix(region, rows, l.outputs) for l in layers]                      # [B S, outputs]
-        self.dh = [matrix(region, rows, l.outputs) for l in layers[:-1]] + self.h[-1:]  # the last takes their place
-        self.dcodes = matrix(region, rows, frame.D * frame.K)
+        if trains:
+            self.dh = [matrix(region, rows, l.outputs) for l in layers[:-1]] + self.h[-1:]      # in place of the last
+            self.dcodes = matrix(region, rows, frame.D * frame.K)
         parts = -(-layers[-1].panels // COST_PANELS)
         self.cost = Cost(x, Matrix(region.take(rows * parts), parts))
         self.scratch = scratch(layers)
@@ -50,7 +52,8 @@ class Sampled:
         f, l, y = self.frame, self.layers[0], self.h[0]
         if self.rows:
             return [dense(f, l, self.rows, y, f.S, kind)]
-        return [invert(self.codes, f.D * f.K, f.S), pick(f, l, self.codes, y, f.S, kind)]
+        inverse = [invert(self.codes, f.D * f.K, f.S)] if self.trains else []
+        return [*inverse, pick(f, l, self.codes, y, f.S, kind)]
 
     def backward(self, to_codes):
         """Stages, a layer each, to the first layer's output or on to the codes."""

@@ -34,3 +34,9 @@ class Softened(Latent):
 
     def log_ratio(self, params, q, z):
         return self.inner.terms(params, z).sum(-1) - self.ops.log_prob(q.log_q, z)      # [S, B]
+
+    def code_count(self):
+        return self.inner.code_count()
+
+    def codes(self):
+        return self.inner.codes()
