@@ -5,15 +5,33 @@ import numpy as np
 import pytest
 
 from npdvae import latents
-from npdvae.rng import Generator
+from npdvae.latents.location_scale import Gaussian, Uniform
+from npdvae.rng import INIT, Generator
 from npdvae.verify.code_claims import matches
+from npdvae.verify.family_claims import ends
 from npdvae.verify.gradients import complex_step, finite_differences
-from npdvae.verify.latent_claims import EXAMPLES_OF_MANY, drawn, examples, mean_cost, mean_gradient, over_examples
+from npdvae.verify.latent_claims import (
+    EXAMPLES_OF_MANY,
+    analytic_kl,
+    density,
+    density_gradients,
+    drawn,
+    examples,
+    kl,
+    mean_cost,
+    mean_gradient,
+    over_examples,
+    step_of,
+    tiled,
+)
 from npdvae.verify.latent_fixed import by_complex_steps, fixed_noise, gap, jacobian
 from npdvae.verify.latent_layer import KL_WEIGHT, Layer, largest, proof
 from npdvae.verify.latent_noise import STEPS, Nodes, Recorder, TooMany, finest, nodes, product, uniforms, unit_rule
-from npdvae.verify.surrogates import entropy, rotations, unit
+from npdvae.verify.surrogates import entropy, rotations, surrogate, unit
 from tests.checks import close
+
+HERE = "tests.test_verify_latent_parts"
+
 
 # ---- errors ----------------------------------------------------------------------------------------------------------
 
@@ -100,6 +118,15 @@ def test_rules_integrate_over_the_unit_cube(dims):
         assert abs(w @ (u[:, 0] * u[:, 1] ** 2) - 1 / 6) <= 1e-8 and len(w) < len(unit_rule(2, 0.5)[0]) ** 2
 
 
+def test_nodes_of_the_unit_interval_are_symmetric_and_weights_sum_to_one():
+    """From sigma(-32) to sigma(32); of one dimension as many again, each half by itself."""
+    for dims, count in ((1, 258), (2, 129)):
+        u, w = unit_rule(dims, 0.5)
+        assert len(u) == len(w) == count and abs(w.sum() - 1) <= 1e-14 and w.argmax() == 64
+        close(u, 1 - np.roll(u, 129) if dims == 1 else 1 - u[::-1], 1e-15)
+        assert u[0] < 1e-13 and abs(u[64] - 0.5 / (3 - dims)) <= 1e-15
+
+
 def test_products_leave_out_the_lightest_nodes_alone():
     x, w = product(np.array([1.0, 2.0, 3.0]), np.array([1.0, 1e-8, 1e-16]), 2)
     assert x.tolist() == [[1, 1], [1, 2], [2, 1]] and abs(w.sum() - 1) <= 1e-15 and w[1] == w[2] < 1e-7
@@ -116,6 +143,8 @@ def test_the_step_is_the_first_that_changes_nothing():
     seen = []
     assert finest(lambda step: seen.append(step) or np.array([len(seen)])) == 0.125 and seen == list(STEPS)
     assert finest(lambda step: np.array([-100.0, float(step > 0.6)])) == 0.25       # of the largest in size
+    assert finest(lambda step: np.array([-100.0, 5e-5 * (step > 0.6)])) == 0.5
+    assert finest(lambda step: np.zeros(2)) == 0.5
 
 
 def test_noise_is_counted_for_each_example_and_handed_out_in_order():
@@ -123,11 +152,12 @@ def test_noise_is_counted_for_each_example_and_handed_out_in_order():
     a, b = seen.uniform((2, 5, 3)), seen.uniform((1, 5, 2, 4), np.float32)
     assert seen.drawn == 2 * 3 + 2 * 4 and a.shape == (2, 5, 3) and b.dtype == np.float32
     assert np.array_equal(a, Generator(0).uniform((2, 5, 3)))
-    u = np.arange(5 * 14.0).reshape(5, 14)
+    u = np.arange(5 * 16.0).reshape(5, 16)
     given = Nodes(u)
     assert np.array_equal(given.uniform((2, 5, 3)), np.moveaxis(u[:, :6].reshape(5, 2, 3), 1, 0))
     rest = given.uniform((1, 5, 2, 4), np.float32)
-    assert np.array_equal(rest[0], u[:, 6:].reshape(5, 2, 4)) and rest.dtype == np.float32
+    assert np.array_equal(rest[0], u[:, 6:14].reshape(5, 2, 4)) and rest.dtype == np.float32
+    assert np.array_equal(given.uniform((2, 5)), u[:, 14:].T)
 
 
 @pytest.mark.parametrize("name", ["laplace", "kumaraswamy"])
@@ -144,6 +174,18 @@ def test_rules_of_a_latent_give_its_moments(name):
     assert abs(mean - exact) <= 1e-9
     count = len(nodes(latent, 0.5, lambda latent, rng: latent.forward({}, h[None], rng)).weights)
     assert 300 < count < 400 if name == "laplace" else count == len(uniforms(1, 0.5)[1])
+
+
+@pytest.mark.parametrize("options", [dict(latents=2), dict(latents=1, samples=2)])
+def test_noise_of_a_density_is_that_of_every_latent_and_sample(options):
+    """Independent standard normal numbers: E e = 0, E e e' = I."""
+    latent, h = latents.get("gaussian", **options), np.zeros(2 * options["latents"])
+    rule = nodes(latent, 1.0, lambda latent, rng: latent.forward({}, h[None], rng))
+    e = rule.latent.forward({}, tiled(h, len(rule.weights)), rule.rng)[1].e     # [S, N, D]
+    assert e.shape == (latent.samples, len(rule.weights), latent.latents)
+    e = np.moveaxis(e, 1, 0).reshape(len(e[0]), 2)
+    close(rule.weights @ e, np.zeros(2), 1e-12, scale=1)
+    close((rule.weights[:, None] * e).T @ e, np.eye(2), 1e-12)
 
 
 def beta(x, y):
@@ -186,6 +228,49 @@ def test_a_layer_is_random_but_always_the_same():
     assert 0.45 < spread.std() < 0.55           # U(-1/K, 1/K) and half a normal number
 
 
+def test_parameters_of_a_layer_are_the_latents_and_noise_added():
+    latent = latents.get("vq", latents=2, categories=3, size=2, codebook="gradient")
+    fresh = latent.init(Generator(4, INIT), np.float64)["latent.codebook"]
+    noise = np.random.default_rng(4).normal(size=fresh.shape)
+    close(Layer(latent, seed=4).params["latent.codebook"], fresh + noise / 2, 1e-15)
+
+
+class Remembers(Gaussian):
+    """Has a state, and knows how many numbers of context it was promised for each example."""
+
+    def init_state(self, rng, context_size):
+        self.promised = context_size
+        return {"some": np.array([0.0, 2.0]), "none": np.zeros(2)}
+
+    def forward(self, params, h, rng, state=None, context=None):
+        assert context.shape == (len(h), self.promised)
+        return super().forward(params, h, rng, state, context)
+
+
+def test_context_is_as_promised_and_states_are_not_zero():
+    layer = Layer(latents.get(f"{HERE}:Remembers", latents=1))
+    assert layer.latent.promised == layer.context.shape[1] == 3
+    assert mean_gradient(layer, layer.h[0], 1.0, 1.0).all()
+    some, none = layer.state["some"], layer.state["none"]
+    assert some[0] == 0 and 1.2 <= some[1] <= 2.8 and none.all()
+
+
+class Weighted(Gaussian):
+    """Weights as the cost."""
+
+    def weigh(self, params, kept, cost):
+        return cost / cost.sum(0)
+
+
+def test_losses_hold_the_weights_of_evaluations_fixed():
+    """To 1e-13: sums of three terms."""
+    layer = Layer(latents.get(f"{HERE}:Weighted", latents=2, samples=3))
+    z, _ = layer.forward(layer.h)
+    cost = layer.cost(z)                        # [S, B]
+    slopes = complex_step(lambda h: layer.loss(h, layer.params, 0.0), layer.h)[:, :2]
+    close(slopes, ((cost / cost.sum(0))[..., None] * layer.dcost(z)).sum(0), 1e-13)
+
+
 def test_weights_of_the_kl_are_those_that_a_latent_takes():
     assert Layer(latents.get("gaussian", latents=1)).kl_weight == KL_WEIGHT == 0.7
     assert Layer(latents.get("gaussian", latents=1, kl="parameters")).kl_weight == 0
@@ -219,6 +304,39 @@ def test_means_are_of_one_example_where_nodes_are_many():
     assert over_examples(layer, lambda h: h, lambda h: h) == 0
 
 
+def test_steps_are_those_that_the_first_example_needs():
+    layer = Layer(latents.get("kumaraswamy", latents=1))
+    layer.h[1:] = np.nan                        # no step is fine enough for these
+    assert step_of(layer) == layer.step == 0.5
+
+
+class RealGaussian(Gaussian):
+    """A density that does not let complex numbers through."""
+
+    def log_ratio(self, params, q, z):
+        return super().log_ratio(params, q, z).astype(float)
+
+
+class RealUniform(RealGaussian, Uniform):
+    name = "uniform"
+
+
+def test_densities_that_take_no_complex_numbers_are_left_to_differences():
+    for name, claim in ((f"{HERE}:RealGaussian", density), (f"{HERE}:RealUniform", ends)):
+        layer = Layer(latents.get(name, latents=1))
+        assert len(density_gradients(layer, layer.h[0])) == 1 and claim(layer).verdict == "holds"
+    assert len(density_gradients(Layer(latents.get("gaussian", latents=1)), layer.h[0])) == 2
+
+
+def test_kl_is_summed_over_latents_and_held_less_sharply_where_it_is_itself_a_sum():
+    layer = Layer(latents.get("gaussian", latents=2))
+    h = layer.h[0]
+    assert abs(analytic_kl(layer, h) - ((h[:2] ** 2 + np.exp(2 * h[2:]) - 1) / 2 - h[2:]).sum()) <= 1e-14
+    for options, tolerance in (({}, 1e-7), (dict(kl="sampled", prior_family="logistic"), 1e-6)):
+        found = kl(Layer(latents.get("gaussian", latents=1, **options)))
+        assert found.verdict == "holds" and found.tolerance == tolerance
+
+
 def test_means_over_noise_are_sums_over_nodes():
     """A cost linear in z: E = loc w, and its gradient w, 0."""
     layer = Layer(latents.get("gaussian", latents=1))
@@ -244,3 +362,10 @@ def test_rotations_map_and_turn():
     close((unit(v) ** 2).sum(-1), np.ones(4), 1e-15)
     assert abs(entropy(np.array(0.5)) - np.log(2)) <= 1e-15
     assert abs(finite_differences(entropy, np.array([0.2]))[0, 0] - np.log(4)) <= 1e-9
+
+
+@pytest.mark.parametrize("name", ["lfq", "bsq"])
+def test_surrogates_of_bits_have_every_option(name):
+    options = dict(commitment=0.4, entropy_weight=0.6, mix=0.3, inverse_temperature=1.5)
+    found = surrogate(Layer(latents.get(name, latents=2, **options)))
+    assert found.verdict == "holds" and found.tolerance == 1e-12

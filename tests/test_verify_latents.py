@@ -19,7 +19,8 @@ from npdvae.priors.autoregressive import Autoregressive
 from npdvae.verify import code_claims
 from npdvae.verify.__main__ import latent_line, main
 from npdvae.verify.latent_layer import Layer
-from npdvae.verify.latents import proofs
+from npdvae.verify.latent_noise import TooMany
+from npdvae.verify.latents import cases, claims, proofs, tried
 from npdvae.verify.surrogates import of
 
 HERE = "tests.test_verify_latents"
@@ -322,6 +323,31 @@ def test_what_quadrature_cannot_take_is_not_tried():
     found = verify.check_latent(latents.get("gamma", latents=3))
     assert [row.verdict for row in found] == ["holds"] + ["not tried"] * 5
     assert "3 numbers of noise" in found[1].note and found[0].claim == AT_NOISE
+
+
+def test_what_is_not_tried_has_no_error():
+    def a_claim(layer):
+        raise TooMany("too many")
+    found = tried(a_claim, Layer(latents.get("fsq", latents=1, categories=3), "mine"))
+    assert found[:4] == ("mine", "a claim", "1x3", "quadrature") and found[5:] == (0, "not tried", "too many")
+    assert np.isnan(found.error)
+
+
+def test_a_penalty_of_parameters_stands_for_the_gradient_of_the_kl():
+    for kl, last in (("parameters", "penalty"), ("analytic", "kl_gradient")):
+        names = [claim.__name__ for claim in claims(Layer(latents.get("gaussian", latents=1, kl=kl)))]
+        assert names == ["fixed_noise", "mean_is_gradient", "density", "kl", last, "law", "prior"]
+
+
+@pytest.mark.parametrize("name, shapes", [
+    ("vq", 7 * [(2, 3)] + [(4, 3)] + 2 * [(2, 3)]), ("fsq", [(2, 5), (2, 4)]), ("categorical", 4 * [(2, 3)]),
+    ("soft_vq", 4 * [(2, 3)]), ("lfq", [(3, 2)]), ("bsq", [(3, 2)]), (f"{HERE}:Deaf", [(2, 8)]),
+    ("dirichlet", [(3, None), (2, None)]), ("gamma", [(3, None), (1, None)])])
+def test_cases_are_small_enough_to_enumerate(name, shapes):
+    """D and K of each; a code vector has two numbers."""
+    found = [latent for latent, _, _ in cases(name)]
+    assert sorted((latent.latents, latent.categories) for latent in found) == sorted(shapes)
+    assert all(getattr(latent, "size", 2) == 2 for latent in found)
 
 
 def test_command_proves_latents_alone_and_both(capsys):
