@@ -93,5 +93,5 @@ def smoothing(function: str, beta: float = 4.0) -> Proof:
 
 def branch(function: str, bit: bool, p: Any, t: Array, beta: float) -> Array:
     """Rows of one latent given its bit, t uniform: [N, 1, 1, 2]."""
-    z = FUNCTIONS[function](np, np.array(bit), p, t, t, beta)[0] + 0 * t
+    z = FUNCTIONS[function](np, np.array(bit), p, t, t, beta)[0]    # [N]
     return np.stack([1 - z, z], -1)[:, None, None]
