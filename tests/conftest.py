@@ -4,6 +4,7 @@ Set NPDVAE_SKIPPED to a file's path to have the skipped tests listed there, to b
 installed. Set NPDVAE_STRICT_SKIPS=1 where torch, pyro-ppl, reinmax, redge and scikit-learn are installed: a skip that
 matches no line of ALLOWED_SKIPS then fails the run.
 """
+import gc
 import os
 import re
 import signal
@@ -76,6 +77,13 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.section("skips that tests/conftest.py does not allow")
         for line in refused_skips:
             terminalreporter.line(line)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def collected():
+    """What is there when a file begins is no garbage: each graph that is captured collects it, and walks the rest."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module", params=PLACES)
