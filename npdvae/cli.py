@@ -1,6 +1,7 @@
 """The console command `npdvae COMMAND ...`, the same as `python -m npdvae.COMMAND ...`; errors of users in one line."""
 from __future__ import annotations
 
+import argparse
 import importlib
 import os
 import signal
@@ -21,6 +22,13 @@ COMMANDS = {
     "compare": "estimators against the exact gradient on a model",
     "sweep": "train every combination of a grid of settings, on one machine or many",
 }
+
+
+class Parser(argparse.ArgumentParser):
+    """A command line whose mistakes are told in one line, with exit code 2."""
+
+    def error(self, message):
+        self.exit(2, f"npdvae: error: {one_line(message)} ({self.prog} --help lists the options)\n")
 
 
 def guarded(command):
@@ -53,6 +61,8 @@ def add_run(parser, **own):
 
 def one_line(error) -> str:
     """An error's text without control characters, which would reach the terminal, and not endless."""
+    if isinstance(error, OSError) and error.filename and not error.filename2:
+        error = f"{error.filename}: {error.strerror}"
     text = " ".join(str(error).split()) or type(error).__name__
     text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
     return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]} ..."

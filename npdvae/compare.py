@@ -10,7 +10,7 @@ import time
 import numpy as np
 
 from npdvae import backends, build, checkpoint, comparison, estimators, rng
-from npdvae.cli import add_run, guarded
+from npdvae.cli import Parser, add_run, guarded
 from npdvae.config import with_defaults
 from npdvae.estimators.parts.baselines import BASELINES
 from npdvae.estimators.parts.outcomes import MOST_CODES
@@ -23,8 +23,8 @@ OTHERS = 2000                                   # images on which learned baseli
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(prog="python -m npdvae.compare", description="Bias, spread, angle and time of every "
-                                "estimator's gradient against the exact one, by enumeration of all codes.")
+    p = Parser(prog="python -m npdvae.compare", description="Bias, spread, angle and time of every "
+               "estimator's gradient against the exact one, by enumeration of all codes.")
     add_run(p, nargs="?", help="run folder (default: a fresh model)")
     p.add_argument("--checkpoints", nargs="*", metavar="FILE",
                    help="along training: these checkpoints of the run (without FILE: all in its folder; train with "
@@ -170,8 +170,8 @@ def main(argv=None) -> int:
               f"{args.images} images of {run.config.data}\n\n{header(args)}")
         found, left_out = measure(run, dataset, args, lambda text: print(text, flush=True))
         results += found
-        print("".join(f"\n  left out: {reason}" for reason in left_out))
-    print(f"\nrelative to the norm of the exact gradient; @{args.budget}: averaged over what {args.budget} decoder "
+        print("".join(f"\n  left out: {reason}" for reason in left_out) + "\n" * bool(left_out))
+    print(f"relative to the norm of the exact gradient; @{args.budget}: averaged over what {args.budget} decoder "
           f"evaluations pay for;\nms: one estimate for the {args.images} images, decoder included; bias by draws: "
           f"two standard errors either side\n\n{time.perf_counter() - start:.0f} s")
     folder = args.out or args.run

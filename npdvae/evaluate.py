@@ -8,7 +8,7 @@ import sys
 import numpy as np
 
 from npdvae import evaluation, metrics
-from npdvae.cli import add_run, guarded
+from npdvae.cli import Parser, add_run, guarded
 from npdvae.process import over
 from npdvae.run import Run
 
@@ -17,9 +17,9 @@ GREY = "grey pixels under a likelihood of 0 and 1: the costs are no log-probabil
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(prog="python -m npdvae.evaluate", description="ELBO, importance-weighted bound, exact "
-                                "log p(x) where at most 2**20 codes exist, KL of each latent and use of the code where "
-                                "there is one, on the test split. Nats per image.")
+    p = Parser(prog="python -m npdvae.evaluate", description="ELBO, importance-weighted bound, exact "
+               "log p(x) where at most 2**20 codes exist, KL of each latent and use of the code where "
+               "there is one, on the test split. Nats per image.")
     add_run(p)
     p.add_argument("--samples", type=int, default=100, metavar="S",
                    help="samples of the importance-weighted bound (default: 100)")

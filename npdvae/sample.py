@@ -8,15 +8,15 @@ import sys
 import numpy as np
 
 from npdvae import memory, plots
-from npdvae.cli import add_run, guarded
+from npdvae.cli import Parser, add_run, guarded
 from npdvae.process import over
 from npdvae.run import Run
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(prog="python -m npdvae.sample", description="Draw images from a trained model: z "
-                                "from the prior, decoded.")
+    p = Parser(prog="python -m npdvae.sample", description="Draw images from a trained model: z "
+               "from the prior, decoded.")
     add_run(p)
     p.add_argument("--count", type=int, default=60, metavar="N", help="images (default: 60)")
     p.add_argument("--binary", action="store_true", help="draw pixels from p(x | z), 0 or 1 under a "

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from npdvae import build as building
 from npdvae import checkpoint, lock, metrics, plots, report, resuming
-from npdvae.cli import guarded
+from npdvae.cli import Parser, guarded
 from npdvae.config import Config, with_defaults
 from npdvae.parallel import mpi
 from npdvae.parallel.alone import ALONE
@@ -24,9 +24,9 @@ MANY_CODES = 2 ** 16                            # decoded at every step
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(prog="python -m npdvae.train", description="Train a discrete variational autoencoder "
-                                "with hand-written gradients. Without options: the embedded 8x8 digits, D=4, K=8, "
-                                "RLOO with 4 samples, under a minute on 2 cores. All ELBOs are in nats.")
+    p = Parser(prog="python -m npdvae.train", description="Train a discrete variational autoencoder "
+               "with hand-written gradients. Without options: the embedded 8x8 digits, D=4, K=8, "
+               "RLOO with 4 samples, under a minute on 2 cores. All ELBOs are in nats.")
     p.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
     p.add_argument("--config", metavar="FILE.toml", help="settings from a TOML file (a run's config.toml, say)")
     p.add_argument("--trust", action="store_true",

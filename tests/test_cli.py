@@ -42,7 +42,12 @@ def test_unknown_commands_and_options_exit_with_2(capsys):
     assert cli.main(["trian"]) == 2 and "unknown command 'trian'" in capsys.readouterr().err
     assert cli.main([]) == 2
     done = shell("npdvae.train", "--epochz", "3")
-    assert done.returncode == 2 and "--epochz" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2 and "--epochz" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_file_that_is_not_there_is_named_without_its_number(tmp_path, capsys):
+    assert cli.main(["sweep", str(tmp_path / "grid.toml")]) == 2
+    assert capsys.readouterr().err == f"npdvae: error: {tmp_path / 'grid.toml'}: No such file or directory\n"
 
 
 def test_cupy_without_a_gpu_is_refused_in_one_line(tmp_path):

@@ -353,7 +353,7 @@ def test_cases_are_small_enough_to_enumerate(name, shapes):
 def test_command_proves_latents_alone_and_both(capsys):
     assert main(["--latent", "fsq", f"{HERE}:WidePrior"]) == 1
     out = capsys.readouterr().out
-    assert f"2 latents, 1 broken claims: {HERE}:WidePrior; " in out and "rel. bias" not in out
+    assert f"2 latents, 1 broken claim: {HERE}:WidePrior; " in out and "rel. bias" not in out
     assert main(["--latent", "lfq", "--estimator", "rloo", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row.get("estimator") or row["latent"] for row in rows] == ["rloo"] + ["lfq"] * 4

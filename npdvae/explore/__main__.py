@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 
-from npdvae.cli import add_run, guarded
+from npdvae.cli import Parser, add_run, guarded
 from npdvae.explore import model, page
 from npdvae.files import write_durably
 from npdvae.process import over
@@ -16,10 +16,10 @@ from npdvae.run import Run
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(prog="python -m npdvae.explore", description="Write RUN/explore.html: the decoder and "
-                                "the encoder in a browser, codes to choose, digits to draw, and, for models of up to "
-                                "some thousand codes, the exact posterior and log p(x) of what is drawn. The page "
-                                "opens from the disk and needs no network.")
+    p = Parser(prog="python -m npdvae.explore", description="Write RUN/explore.html: the decoder and "
+               "the encoder in a browser, codes to choose, digits to draw, and, for models of up to "
+               "some thousand codes, the exact posterior and log p(x) of what is drawn. The page "
+               "opens from the disk and needs no network.")
     add_run(p)
     p.add_argument("--images", type=int, default=40, metavar="N", help="test images to choose from (default: 40)")
     p.add_argument("--samples", type=int, default=240, metavar="N", help="draws from the prior (default: 240)")

@@ -11,7 +11,7 @@ import sys
 from tqdm import tqdm
 
 from npdvae import plots, process
-from npdvae.cli import guarded
+from npdvae.cli import Parser, guarded
 from npdvae.sweep import figure, grid, local, lock, status, table, tasks
 
 ENGINES = ("local", "dask", "slurm")
@@ -19,8 +19,8 @@ ENGINES = ("local", "dask", "slurm")
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(prog="python -m npdvae.sweep", description="Train every combination of a grid of "
-                                "settings; what is there already is kept, and what was cut off goes on.")
+    p = Parser(prog="python -m npdvae.sweep", description="Train every combination of a grid of "
+               "settings; what is there already is kept, and what was cut off goes on.")
     p.add_argument("grid", nargs="?", metavar="GRID.toml", help="[base] settings of all runs, [grid] lists of values, "
                    "[[also]] further settings at the grid's seeds")
     p.add_argument("--out", metavar="FOLDER", help="the sweep's folder (default: sweeps/GRID)")

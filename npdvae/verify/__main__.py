@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from npdvae import estimators, latents
-from npdvae.cli import guarded
+from npdvae.cli import Parser, guarded
 from npdvae.process import over
 from npdvae.verify import costs
 from npdvae.verify.claims import Row, judge, variants
@@ -25,18 +25,18 @@ two examples; evals: decoder evaluations per example. A claim holds at 1e-12 of 
 noise, at 1e-8 by quadrature, or when the sequential test passes; DxK is smaller than asked for where there would be too
 many outcomes to go through."""
 LATENT_LEGEND = """error: of the largest entry compared. A claim holds at 1e-12 by complex steps and enumeration
-(frequencies on a grid of uniforms: 1e-4), at 1e-8 by differences, at 1e-7 by quadrature over the noise, and bit by
-bit where nothing may arrive."""
+(frequencies on a grid of uniforms: 1e-4), at 1e-8 by differences, at 1e-7 by quadrature over the noise (1e-6 where
+the KL is a sum, 1e-4 where a density is cut off), and bit by bit where nothing may arrive."""
 
 
 def parser() -> argparse.ArgumentParser:
-    parse = argparse.ArgumentParser(prog="python -m npdvae.verify", description=__doc__.split(";")[0] + ".")
+    parse = Parser(prog="python -m npdvae.verify", description=__doc__.split(";")[0] + ".")
     parse.add_argument("--latents", type=int, default=2, metavar="D",
-                       help="fewer are taken where an estimator's outcomes would be too many; column DxK tells")
-    parse.add_argument("--categories", type=int, default=3, metavar="K", help="2 is taken for binary estimators")
-    parse.add_argument("--samples", type=int, default=2, metavar="S", help="for estimators that take several")
+                       help="fewer where an estimator's outcomes would be too many; column DxK tells (default: 2)")
+    parse.add_argument("--categories", type=int, default=3, metavar="K", help="2 for binary estimators (default: 3)")
+    parse.add_argument("--samples", type=int, default=2, metavar="S", help="where several are taken (default: 2)")
     parse.add_argument("--cost", choices=costs.KINDS, default="decoder", help="default: a small decoder with its BCE")
-    parse.add_argument("--seed", type=int, default=0)
+    parse.add_argument("--seed", type=int, default=0, help="of logits, cost and draws (default: 0)")
     parse.add_argument("--estimator", nargs="+", metavar="NAME", help='registered names or "module:Class"; default all')
     parse.add_argument("--latent", nargs="+", metavar="NAME", help='registered names or "module:Class"; default all')
     parse.add_argument("--json", action="store_true", help="print rows as JSON instead of a table")
@@ -80,6 +80,10 @@ def line(row: Row) -> str:
     return f"{text}  {row.note}".rstrip()
 
 
+def head() -> str:
+    return "  ".join(f"{n:>{w}}" if 3 <= i <= 6 else f"{n:{w}}" for i, (n, w) in enumerate(ESTIMATORS)).rstrip()
+
+
 def latent_line(row: Proof) -> str:
     """A row of the latents' table as text."""
     cells = (row.latent, row.claim, row.size, row.method, f"{row.error:.1e}", row.verdict)
@@ -100,7 +104,7 @@ def main(argv: list[str] | None = None) -> int:
     say = (lambda *text: None) if arguments.json else (lambda *text: print(*text, flush=True))
     found: list[Any] = []
     if arguments.estimator or not arguments.latent:
-        say("  ".join(f"{name:>{w}}" if 3 <= i <= 6 else f"{name:{w}}" for i, (name, w) in enumerate(ESTIMATORS)))
+        say(head())
         for row in rows(arguments):
             found.append(row)
             say(line(row))
@@ -121,9 +125,10 @@ def main(argv: list[str] | None = None) -> int:
 def summary(found: list[Any], broken: list[str]) -> str:
     """How many of what, and which of them are broken."""
     counts = [(len({row[0].split(" ")[0].rstrip(",") for row in found if isinstance(row, kind)}), word)
-              for kind, word in ((Row, "estimators"), (Proof, "latents"))]
-    told = ", ".join(f"{count} {word}" for count, word in counts if count)
-    return f"{told}, {len(broken)} broken claims{': ' + ', '.join(dict.fromkeys(broken)) if broken else ''};"
+              for kind, word in ((Row, "estimator"), (Proof, "latent"))]
+    told = ", ".join(f"{count} {word}{'s' * (count != 1)}" for count, word in counts if count)
+    which = ": " + ", ".join(dict.fromkeys(broken)) if broken else ""
+    return f"{told}, {len(broken)} broken claim{'s' * (len(broken) != 1)}{which};"
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 Runs on enumerated outcomes draw multinomial counts, block by block, so that hundreds are quick; further runs go
 through the real sampler. Looks after every block, budget 2**18 samples.
 """
-import argparse
 import math
 import sys
 import time
@@ -12,7 +11,7 @@ from statistics import NormalDist
 import numpy as np
 
 from npdvae import estimators
-from npdvae.cli import guarded
+from npdvae.cli import Parser, guarded
 from npdvae.estimators.reinforce import Reinforce
 from npdvae.verify import check_unbiased, costs, exact_gradient
 from npdvae.verify.betting import Bounded, Spread, log_mean_exp
@@ -150,8 +149,8 @@ def rates(logits, cost, runs, seed):
 @guarded
 def main(argv=None):
     """Print the figures; exit code 1 where one is not what the theory promises."""
-    parse = argparse.ArgumentParser(prog="python -m npdvae.verify.calibration", description="How often the sequential "
-                                    "test is right, measured.")
+    parse = Parser(prog="python -m npdvae.verify.calibration", description="How often the sequential "
+                   "test is right, measured.")
     parse.add_argument("--runs", type=int, default=400, help="tests of each estimator on its outcomes (default: 400)")
     parse.add_argument("--real", type=int, default=20, help="tests through the real sampler (default: 20)")
     parse.add_argument("--rate-runs", type=int, default=2000, help="tests for the error rates (default: 2000)")

@@ -112,7 +112,7 @@ def verdict(o: Outcome, codes=(0, 2), measured=True) -> str | None:
         return f"exit code {o.code}: {o.err[-300:]}"
     if "Traceback" in o.err or "Warning" in o.err:
         return o.err[-300:]
-    if o.code == 2 and len(said) != 1 and "usage: " not in o.err:
+    if o.code == 2 and len(said) != 1:
         return f"refused with {len(said)} lines: {o.err[-300:]}"
     if measured and o.code == 2 and (o.seconds > MOST_SECONDS or o.megabytes > MOST_MB):
         return f"refused after {o.seconds:.1f} s with {o.megabytes:.0f} MB"
