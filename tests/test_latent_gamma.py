@@ -141,18 +141,34 @@ def test_dirichlet_log_ratio_is_of_its_density():
     assert found.shape == (1, 1) and abs(found[0, 0] - float(mpmath.log(2 / density))) <= 1e-13     # the prior's is 2
 
 
-@pytest.mark.parametrize("name", ["gamma", "dirichlet"])
-def test_samples_follow_posterior_and_prior(name):
+H = np.log([[2.0, 0.5, 3.0, 1.5, 1.0, 0.5]])
+MEANS = {"gamma": np.array([3, 0.5, 1.5]), "dirichlet": np.array([2, 0.5, 3]) / 5.5}
+
+
+def posterior(name):
+    """A latent of three, its h, q and mean."""
+    latent = latents.get(name, latents=3)
+    h = H[:, :latent.width]
+    return latent, h, latent.posterior({}, h), MEANS[name]
+
+
+@pytest.mark.parametrize("name", MEANS)
+def test_samples_follow_the_posterior(name):
     """Means within five standard errors; the seed is fixed."""
-    latent, n = latents.get(name, latents=3), 20_000
-    h = np.log([[2.0, 0.5, 3.0, 1.5, 1.0, 0.5]])[:, :latent.width]
-    q = latent.posterior({}, h)
+    latent, h, q, mean = posterior(name)
+    n = 20_000
     x = np.exp(latent.sample({}, q, Generator(4), n)[:, 0])         # [S, D]
-    mean = np.array([3, 0.5, 1.5]) if name == "gamma" else np.array([2, 0.5, 3]) / 5.5
     assert (np.abs(x.mean(0) - mean) <= 5 * x.std(0) / np.sqrt(n)).all()
-    close(np.exp(latent.mode({}, q))[0], mean, 1e-14)
     z, kept = latent.forward({}, h, Generator(4))
     assert np.array_equal(np.exp(z)[0, 0], x[0]) and np.array_equal(latent.kl({}, kept, None), q.kl.sum(-1))
+
+
+@pytest.mark.parametrize("name", MEANS)
+def test_samples_follow_the_prior_and_rows_its_quantiles(name):
+    """Means within five standard errors; the seed is fixed."""
+    latent, _, q, mean = posterior(name)
+    n = 20_000
+    close(np.exp(latent.mode({}, q))[0], mean, 1e-14)
     prior = np.exp(latent.sample_prior({}, Generator(1, PRIOR), n))
     expected = np.ones(3) if name == "gamma" else np.full(3, 1 / 3)
     assert prior.shape == (n, 3) and (np.abs(prior.mean(0) - expected) <= 5 * prior.std(0) / np.sqrt(n)).all()

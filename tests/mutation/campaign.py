@@ -1,4 +1,5 @@
 """All mutants of the numeric core against the tests that reach them, in two processes."""
+import functools
 import itertools
 import multiprocessing
 import os
@@ -89,9 +90,9 @@ def start(items, trials, known, names):
 def judge(chunk):
     """Results for some mutants, and the listed equivalents among them that disagree with the code as it is."""
     items, trials, known, _ = WORK
-    results, disagreements, benches, recent = [], [], {}, {}
+    results, disagreements, recent = [], [], {}
     for mutant in chunk:
-        bench = benches.setdefault(mutant.module, Bench(mutant.module))
+        bench = bench_of(mutant.module)
         names = [name for name in trials if reaches(trials[name], mutant)]
         names.sort(key=lambda name: not its_own(name, mutant.module))      # these first, each group quickest first
         began = time.perf_counter()
@@ -113,6 +114,12 @@ def judge(chunk):
             recent[mutant.scope] = [killer, *(n for n in latest if n != killer)][:5]
         results.append(Result(mutant.key, killer, mutant.line, time.perf_counter() - began))
     return results, disagreements
+
+
+@functools.cache
+def bench_of(module):
+    """One bench for each module and process: it holds nothing of a mutant that was taken out."""
+    return Bench(module)
 
 
 def its_own(name, module):

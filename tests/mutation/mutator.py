@@ -229,9 +229,9 @@ class Bench:
     def put_in(self, mutant):
         """Swap the code and the defaults, or the constant, that the mutant changes."""
         _, node, _, change = self.sites[mutant.site]
-        tree = ast.fix_missing_locations(Replace(node, change).visit(copy_but(self.tree, node)))
+        tree = ast.fix_missing_locations(Replace(node, change).visit(copy_but(self.around(node), node)))
         if not mutant.scope:
-            self.put_constant(tree, node)
+            self.put_constant(tree.body[-1])
             return
         function = self.functions[mutant.scope]
         code = next(c for c in codes(compile(tree, self.path, "exec")) if c.co_qualname == mutant.scope)
@@ -241,9 +241,13 @@ class Bench:
         function.__code__ = code
         self.put_defaults(function, find(tree, mutant.scope))
 
-    def put_constant(self, tree, node):
+    def around(self, node):
+        """A module of the statement around a node and what the compiler must know: the rest need not be compiled."""
+        known = [s for s in self.tree.body if isinstance(s, ast.ImportFrom) and s.module == "__future__"]
+        return ast.Module([*known, next(s for s in self.tree.body if contains(s, node))], [])
+
+    def put_constant(self, statement):
         """Evaluate the changed statement, and all defaults that read what it assigns."""
-        statement = next(s for s, old in zip(tree.body, self.tree.body) if contains(old, node))
         names = {n.id for t in statement.targets for n in ast.walk(t) if isinstance(n, ast.Name)}
         values = dict(vars(self.module))
         exec(compile(ast.Module([statement], []), self.path, "exec"), values)
@@ -251,7 +255,7 @@ class Bench:
         for name in names:
             setattr(self.module, name, values[name])
         for scope, function in self.functions.items():
-            definition = find(tree, scope)
+            definition = find(self.tree, scope)
             if any(isinstance(n, ast.Name) and n.id in names for n in ast.walk(definition.args)):
                 self.put_defaults(function, definition)
 

@@ -103,17 +103,22 @@ def trial(item, reached):
     return None if error is not None else Trial(time.process_time() - began, frozenset(reached))
 
 
-def caches():
-    """The functools caches of the tests and of the package, which must not remember a mutant."""
-    return {id(value): value for name, module in sys.modules.items() if name.startswith(("tests.", "npdvae."))
-            for value in vars(module).values() if hasattr(value, "cache_clear")}.values()
+@functools.cache
+def caches(modules):
+    """The functools caches of the tests and of the package, as so many modules are loaded: none may remember a mutant.
+
+    Those of the mutation tester itself know no mutant.
+    """
+    return [*{id(value): value for name, module in sys.modules.items()
+              if name.startswith(("tests.", "npdvae.")) and not name.startswith("tests.mutation.")
+              for value in vars(module).values() if hasattr(value, "cache_clear")}.values()]
 
 
 class Forgetting:
     """Clears, on leaving, every cache that grew inside."""
 
     def __enter__(self):
-        self.sizes = [(cache, cache.cache_info().currsize) for cache in caches()]
+        self.sizes = [(cache, cache.cache_info().currsize) for cache in caches(len(sys.modules))]
 
     def __exit__(self, *error):
         for cache, size in self.sizes:
