@@ -2,6 +2,7 @@
 import hashlib
 import json
 import re
+from concurrent import futures
 
 import numpy as np
 import pytest
@@ -31,9 +32,11 @@ def compiled(stem, architecture, dtype):
 @pytest.mark.parametrize("architecture, dtype",
                          [pytest.param(*c, marks=[pytest.mark.long] if c in RARE else []) for c in CASES])
 def test_kernels_compile_without_spills(architecture, dtype):
-    seen = []
-    for stem in launch.stems():
-        for name, usage in compiled(stem, architecture, dtype).items():
+    stems, seen = list(launch.stems()), []
+    with futures.ThreadPoolExecutor() as pool:                      # the compiler holds no lock of the interpreter
+        found = list(pool.map(lambda stem: compiled(stem, architecture, dtype), stems))
+    for stem, kernels in zip(stems, found):
+        for name, usage in kernels.items():
             seen.append(name)
             assert usage.spills == 0 and usage.stack == 0, f"{name} ({stem}.cu, {architecture}, {dtype}): {usage}"
             assert usage.registers <= MOST[dtype], f"{name} ({stem}.cu, {architecture}, {dtype}): {usage}"

@@ -1,4 +1,6 @@
-"""Every estimator trains: a small model on the digits, against the same run with a still encoder. Share: 60 s."""
+"""Every estimator trains: a small model on the digits, against a run whose encoder stays as it is. Share: 15 s."""
+import functools
+
 import pytest
 
 from npdvae import engine, estimators, rng
@@ -7,12 +9,12 @@ from npdvae.config import Config
 
 STEPS = 200
 LONGER = {"aimle": 350, "darn": 250, "disarm_iw": 250, "disarm_tree": 250, "imle": 350, "muprop": 250,
-          "sum_and_sample": 250, "relax": 350, "reinforce": 500, "reinforce_sampled_kl": 500}   # noisy
+          "sum_and_sample": 250, "relax": 350, "reinforce": 500, "reinforce_sampled_kl": 500,      # noisy
+          "smoothing": 250}
 
 
-def negative_elbo(name, steps):
-    """Test negative ELBO, in nats, of 3 latents of 4 categories (6 bits where binary) after so many steps."""
-    latents, categories = (6, 2) if estimators.get(name).binary else (3, 4)
+def negative_elbo(name, latents, categories, steps):
+    """Test negative ELBO, in nats, after so many steps."""
     job = build(Config(estimator=name, latents=latents, categories=categories, hidden=[32], batch_size=100, lr=5e-3,
                        backend="numpy", epochs=-(-steps // 15)).check())
     job.engine.load(fresh_state(job))
@@ -23,15 +25,23 @@ def negative_elbo(name, steps):
     return sum(job.engine.evaluate(job.dataset.test, samples=5))
 
 
-@pytest.mark.parametrize("name", estimators.names())
-def test_estimator_trains_the_encoder(name, monkeypatch):
-    steps = LONGER.get(name, STEPS)
-    trained = negative_elbo(name, steps)
+@functools.cache
+def still(latents, categories, steps):
+    """The same under a still encoder. Of all estimators' the exact one's is least, or within 0.01 nats of it."""
     whole_step = engine.step
 
-    def still(*arguments):
+    def without_encoder(*arguments):
         found = whole_step(*arguments)
         return found._replace(grads={k: g for k, g in found.grads.items() if not k.startswith("encoder.")})
 
-    monkeypatch.setattr(engine, "step", still)
-    assert trained <= negative_elbo(name, steps) - 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "step", without_encoder)
+        return negative_elbo("exact", latents, categories, steps)
+
+
+@pytest.mark.parametrize("name", estimators.names())
+def test_estimator_trains_the_encoder(name):
+    latents, categories = (6, 2) if estimators.get(name).binary else (3, 4)     # 6 bits either way
+    steps = LONGER.get(name, STEPS)
+    trained = negative_elbo(name, latents, categories, steps)
+    assert trained <= still(latents, categories, steps) - 1
