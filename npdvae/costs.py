@@ -34,6 +34,14 @@ def of_codes(model, params):
     return of
 
 
+def shared(model, params, x, tile):
+    """Codes shared by all images x [N, P]: their decoder's output a [C, 1, P] -> (here -> cost [C, n] of x[here]).
+
+    `here` is a slice, C at most `tile`.
+    """
+    return lambda a: lambda here: model.likelihood.forward(params, a, x[here])
+
+
 def products(model):
     """Multiplications of one pass through the decoder."""
     sizes = model.decoder.sizes

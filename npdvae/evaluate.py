@@ -37,7 +37,7 @@ def main(argv=None) -> int:
     dataset = run.dataset()
     with np.errstate(over="ignore", invalid="ignore"):              # what is not finite is named
         figures = evaluation.summary(run.model, run.params, run.split(dataset, dataset.test), args.samples,
-                                     way=run.way(len(dataset.test), args.samples))
+                                     way=run.way(len(dataset.test), args.samples), shared=run.shared(len(dataset.test)))
     metrics.finite(figures, f"{run.folder}: figures")
     figures = {"run": str(run.folder), "step": run.step, **figures, "collapsed_posterior": run.collapsed(dataset)}
     if args.json == "-":

@@ -15,6 +15,7 @@ from npdvae.estimators.parts.outcomes import MOST_CODES
 from npdvae.parallel.alone import ALONE
 
 TEMPERATURES = tuple(2.0 ** k for k in range(-8, 7))                # of softened codes, in squared distances
+LEAST = -80.0                                   # of log p(x, z) below the largest: exp is slow where it underflows
 ACTIVE = 0.01                                   # nats of KL above which a latent counts as active
 
 
@@ -94,10 +95,10 @@ def softened(model, params, split, samples=10, images=500, way=costs.of_each):
     return spread(best), best
 
 
-def log_prob(model, params, x, tile=512, images=2000):
+def log_prob(model, params, x, tile=512, images=2000, way=costs.shared):
     """Exact log p(x) by enumeration (eq. 29): x [N, P] -> float64 [N], nats; codes in tiles, shared by all x.
 
-    ValueError where the latent has no codes to enumerate, or too many.
+    way: to their costs, as `npdvae.costs.shared`. ValueError where the latent has no codes to enumerate, or too many.
     """
     ops, latent = model.ops, model.latent
     if (codes := latent.codes()) is None:
@@ -105,15 +106,17 @@ def log_prob(model, params, x, tile=512, images=2000):
         raise ValueError("log p(x) cannot be enumerated: " + (
             "the latent has no codes" if count is None else f"{count} codes, more than {MOST_CODES}"))
     top, total = np.full(len(x), -np.inf), np.zeros(len(x))         # running log-sum-exp
+    of = way(model, params, x, tile)
     for i in tqdm(range(0, len(codes), tile), "log p(x)", unit="tile", disable=None, leave=False, delay=2):
         some = codes[i:i + tile]                                    # [C, D]
-        a = model.decode(params, some)[0][:, None]                  # [C, 1, P]
+        cost = of(model.decode(params, some)[0][:, None])           # from [C, 1, P]
         log_prior = latent.log_prior(params, some, x.dtype)[:, None]            # [C, 1]
         for n in range(0, len(x), images):
-            joint = ops.to_host(log_prior - model.likelihood.forward(params, a, x[n:n + images]))     # [C, n]
             here = slice(n, n + images)
+            joint = ops.to_host(log_prior - cost(here))             # [C, n]
             above = np.maximum(top[here], joint.max(0))             # [n]; exact in the type of joint
             joint -= above.astype(joint.dtype)
+            np.maximum(joint, LEAST, out=joint)
             total[here] = total[here] * np.exp(top[here] - above) + np.exp(joint, out=joint).sum(0, dtype="f8")
             top[here] = above
     return np.log(total) + top
@@ -147,7 +150,7 @@ def grey_targets(model, split):
         ((rows > 0) & (rows < split.dataset.levels)).any())
 
 
-def summary(model, params, split, samples=100, most_codes=MOST_CODES, way=costs.of_each):
+def summary(model, params, split, samples=100, most_codes=MOST_CODES, way=costs.of_each, shared=costs.shared):
     """All of it as plain numbers and lists; None for what the latent does not have, for over `most_codes` codes, or
     where `grey_targets` leave it without a meaning.
     """
@@ -157,7 +160,7 @@ def summary(model, params, split, samples=100, most_codes=MOST_CODES, way=costs.
     spread, temperature = softened(model, params, split, way=way)
     exact = None
     if not grey and (count := latent.code_count()) is not None and count <= min(most_codes, MOST_CODES):
-        parts = [log_prob(model, params, x) for _, x in split.batches(model.ops.xp, size=10_000)]
+        parts = [log_prob(model, params, x, way=shared) for _, x in split.batches(model.ops.xp, size=10_000)]
         exact = float(np.concatenate(parts).mean())
     # what a latent tells of the image: its KL, or, where q is a point and the KL a constant, the entropy of its use
     information = kl_per_latent if temperature is None else np.log(perplexity(use))

@@ -60,7 +60,8 @@ def main(argv=None) -> int:
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     with np.errstate(over="ignore", invalid="ignore"):              # what is not finite is named
         figures = evaluation.summary(run.model, run.params, run.split(dataset, dataset.test), args.samples,
-                                     MOST_ENUMERATED, run.way(len(dataset.test), args.samples))
+                                     MOST_ENUMERATED, run.way(len(dataset.test), args.samples),
+                                     run.shared(len(dataset.test), MOST_ENUMERATED))
     metrics.finite(figures, f"{run.folder}: figures")
     figures["collapsed_posterior"] = run.collapsed(dataset)
     grey = run.config.binarize == "none"

@@ -11,6 +11,7 @@ import numpy as np
 from npdvae import backends, build, costs, evaluation, rng, saved, settings
 from npdvae.config import Config, with_defaults
 from npdvae.data import Dataset
+from npdvae.estimators.parts.outcomes import MOST_CODES
 from npdvae.model import DiscreteVAE
 from npdvae.types import Array, Params
 
@@ -73,17 +74,33 @@ class Run:
         """Targets x [N, P] of rows of the data set; `step` numbers the draw where binarization is dynamic."""
         return np.concatenate([x for _, x in self.split(dataset, rows, step).batches(np)])
 
-    def way(self, images: int, samples: int) -> Any:
-        """The way of `npdvae.costs` for so many images: compiled workers where they repay their loading."""
-        each, many = costs.of_each, images * samples * costs.products(self.model) >= costs.MANY
-        if not many or costs.few_codes(self.model, samples) or self.config.backend == "numpy":
-            return each
+    def compiled(self, products: float) -> bool:
+        """Whether there are compiled workers for this model, and so many products repay their loading."""
+        if products < costs.MANY or self.config.backend == "numpy":
+            return False
         try:
             backends.load("numba")
         except backends.BackendError:
-            return each
-        from npdvae.fused import forward
-        return each if forward.reason_undecoded(self.model, self.dtype) else forward.Forward
+            return False
+        from npdvae.fused.forward import reason_undecoded
+        return reason_undecoded(self.model, self.dtype) is None
+
+    def way(self, images: int, samples: int) -> Any:
+        """The way of `npdvae.costs` to those of so many samples of so many images."""
+        few = costs.few_codes(self.model, samples)
+        if few or not self.compiled(images * samples * costs.products(self.model)):
+            return costs.of_each
+        from npdvae.fused.forward import Forward
+        return Forward
+
+    def shared(self, images: int, most: int = MOST_CODES) -> Any:
+        """The way of `npdvae.costs` to those of all codes for so many images, where there are no more than `most`."""
+        count = self.model.latent.code_count()
+        known = count is not None and count <= most and self.config.likelihood == "bernoulli"
+        if not known or not self.compiled(images * count * self.pixels):
+            return costs.shared
+        from npdvae.fused.listed import shared
+        return shared
 
     def encode(self, x: Array) -> Any:
         """q(z | x): probabilities [N, D, K] where z is discrete, else arrays by name."""

@@ -1,4 +1,4 @@
-"""The ways to -log p(x | z): all codes decoded once, compiled workers, each z; and who takes which. Share: 10 s."""
+"""The ways to -log p(x | z): each z, all codes decoded once, compiled workers; and who takes which. Share: 10 s."""
 import json
 import threading
 
@@ -7,7 +7,7 @@ import pytest
 
 from npdvae import costs, evaluate, evaluation, latents, likelihoods, rng, train
 from npdvae.data.dataset import Dataset
-from npdvae.fused import forward, workers
+from npdvae.fused import forward, listed, workers
 from npdvae.model import DiscreteVAE
 from npdvae.run import Run
 
@@ -123,6 +123,53 @@ def test_codes_that_are_no_category_are_refused():
         forward.Forward(model, params)(x)(np.full((2, B, 3), 4))
 
 
+def images(n, density=0.2):
+    """Zeros and ones, among them an image of zeros alone."""
+    x = (np.random.default_rng(3).random((n, P)) < density).astype(f4)
+    x[n // 2] = 0
+    return x
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_costs_by_lists_of_ones_are_the_products(threads):
+    """Tiles of which some are not full, one after another; a sum of 21 numbers about 1 may miss by 8 roundings."""
+    x, draw, found = images(37), np.random.default_rng(4), listed.Listed(images(37), 150, threads)
+    for C in (150, 3, 131):
+        a = draw.normal(size=(C, 1, P)).astype(f4)
+        expected = np.logaddexp(0, a[:, 0].astype("f8")).sum(-1)[:, None] - a[:, 0].astype("f8") @ x.T
+        cost = found(a)
+        for here in (slice(0, 20), slice(20, 40)):
+            assert cost(here).shape == expected[:, here].shape and cost(here).dtype == f4
+            assert np.abs(cost(here) - expected[:, here]).max() <= 1e-6 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("prior", ["uniform", "learned"])
+def test_log_prob_by_lists_of_ones_is_the_readable_one(prior):
+    """64 codes by tens, images by fives; float32 against float64."""
+    model, params, _ = problem(categories=4, prior=prior)
+    x = images(12)
+    expected = evaluation.log_prob(model, doubles(params), x.astype("f8"))
+    found = evaluation.log_prob(model, params, x, 10, 5, listed.shared)
+    assert np.abs(found - expected).max() <= 2e-6 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("x", [images(9) / 2, images(9, 0.9), images(9)[:0]], ids=["grey", "dense", "none"])
+def test_other_images_are_no_lists(x, monkeypatch):
+    monkeypatch.setattr(listed, "Listed", None)
+    model, params, _ = problem(categories=4)
+    assert np.array_equal(evaluation.log_prob(model, params, x, way=listed.shared),
+                          evaluation.log_prob(model, params, x))
+
+
+def test_log_prob_of_codes_hundreds_of_nats_apart():
+    model, params, x = problem(categories=4, dtype=np.float64)
+    params = {k: v * (30 if k.startswith("decoder.2") else 1) for k, v in params.items()}
+    cost = costs.of_each(model, params)(x)(np.repeat(model.latent.codes()[:, None], B, 1))      # [64, B]
+    assert np.ptp(cost, 0).min() > 200
+    expected = np.logaddexp.reduce(-cost) - 3 * np.log(4)
+    assert np.abs(evaluation.log_prob(model, params, x, 10) - expected).max() <= 1e-13 * np.abs(expected).max()
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_workers_end_with_whatever_ends_the_evaluation(error, monkeypatch):
     model, params, x = problem(categories=40)
@@ -161,6 +208,16 @@ def test_run_takes_workers_where_there_is_much_to_decode(run, monkeypatch):
         assert run.way(enough, 100) is costs.of_each
     monkeypatch.setattr(costs, "few_codes", lambda model, samples: True)
     assert run.way(enough, 100) is costs.of_each
+
+
+def test_run_lists_ones_where_there_are_many_codes(run, monkeypatch):
+    assert run.shared(10 ** 6) is costs.shared                      # of 8^8 codes, which nobody enumerates
+    monkeypatch.setattr(run.model.latent, "latents", 4)
+    enough = int(costs.MANY // (8 ** 4 * 64)) + 1
+    assert [run.shared(n) for n in (enough - 1, enough)] == [costs.shared, listed.shared]
+    assert run.shared(enough, 8 ** 4 - 1) is costs.shared
+    monkeypatch.setattr(run.config, "likelihood", "gaussian")
+    assert run.shared(enough) is costs.shared
 
 
 def test_evaluate_command_says_the_same_by_workers(run, monkeypatch, tmp_path):

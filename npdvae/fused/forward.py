@@ -13,9 +13,8 @@ from npdvae.fused.panels import crew
 from npdvae.fused.sampled import Sampled
 from npdvae.fused.segments import Program, Rows
 from npdvae.fused.support import LIKELIHOODS, NETWORKS
-from npdvae.fused.workers import Workers
+from npdvae.fused.workers import once
 from npdvae.kernels.cpu import jobs, target
-from npdvae.kernels.cpu.pace import ENTRIES
 from npdvae.kernels.cpu.target import PICK_PANEL
 from npdvae.likelihoods import registry
 
@@ -42,7 +41,7 @@ class Forward:
 
     def __init__(self, model, params, threads=None):
         self.model, self.params, self.workers = model, params, crew(threads)
-        self.pace, self.made_for = np.zeros(ENTRIES, np.int64), None
+        self.made_for: Rows | None = None
 
     def __call__(self, x):
         return functools.partial(self.costs, x)
@@ -62,7 +61,6 @@ class Forward:
         self.batch, self.costs_there = max(1, ROWS // S), registry.name_of(model.likelihood) in LIKELIHOODS
         region, integers = Region(), Region()
         parts = layers(region, "decoder", model.decoder.sizes, rows.picks > 0)
-        self.scalars = region.take(2 * jobs.STEP_SCALARS)
         frame = Frame(self.batch, model.pixels, D, model.decoder.sizes[0] // D, S,
                       jobs.ACTIVATIONS[model.decoder.activation], False, region.take(PICK_PANEL))
         self.x = matrix(region, self.batch, model.pixels)
@@ -77,13 +75,10 @@ class Forward:
 
     def some(self, x, rows):
         """Costs of at most `batch` images."""
-        n, none = len(x), np.zeros((1, 1), np.uint8)
+        n = len(x)
         view(self.mem, self.x, *x.shape)[:] = x
         self.decoding.put_rows(rows, n)
-        with Workers(self.workers, self.program, 1, self.pace, (
-                self.mem, self.ints, none, none.astype("f4"), np.arange(n), n, 0, 0, 0, np.zeros(3, np.int64),
-                self.scalars, 0, 0, 0, 0, np.zeros(3))) as workers:
-            workers.run(1)
+        once(self.workers, self.program, self.mem, self.ints, n)
         if self.costs_there:
             return self.decoding.cost(n)                            # [S, n]
         return self.model.likelihood.forward(self.params, self.decoding.output(n), x)
