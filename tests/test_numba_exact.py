@@ -3,10 +3,6 @@
 Sums of up to 4000 float32 products differ from float64 by some 1e-6 of the largest; the moments are the gradients and
 are compared tightly, parameters only where Adam's first steps do not amplify a gradient that cancels.
 """
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from numba import njit
@@ -172,13 +168,3 @@ def test_gradient_sums_equal_their_twin(n):
     end = 8000 + GRADIENT_ROWS * PANEL
     assert np.array_equal(mem[:8000], before[:8000]) and np.array_equal(mem[end:], before[end:])
     assert (n == 0) == np.array_equal(mem[8000:end], before[8000:end])
-
-
-if os.environ.get("NUMBA_DISABLE_JIT") != "1":             # the inner runs
-    @pytest.mark.parametrize("tile", ["avx2", "avx512"])
-    def test_fused_exact_steps_run_as_plain_python_with_either_tile(tile):
-        cases = "(readable_steps and (bytes or floats or tanh or prior or category or small)) or twin"
-        run = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", cases],
-                             env={**os.environ, "NUMBA_DISABLE_JIT": "1", "NPDVAE_TILE": tile},
-                             capture_output=True, text=True)
-        assert run.returncode == 0, run.stdout[-2000:]

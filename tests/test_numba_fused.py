@@ -3,10 +3,6 @@
 Adam's first step is nearly lr sign(g), so parameters are compared with an error that a flipped sign would exceed only
 where a gradient cancels; the moments are the gradients themselves and are compared tightly.
 """
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -204,14 +200,3 @@ def test_fused_refuses_what_it_cannot_do():
     with pytest.raises(ValueError, match="do not fit"):
         state = fused.save()
         fused.load(state._replace(params={**state.params, "encoder.0.bias": np.zeros(3, f4)}))
-
-
-if os.environ.get("NUMBA_DISABLE_JIT") != "1":             # the inner runs
-    @pytest.mark.parametrize("tile", ["avx2", "avx512"])
-    def test_fused_engine_runs_as_plain_python_with_either_tile(tile):
-        cases = "constant or rloo or reinmax or floats or prior or wide or tanh"
-        run = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__,
-                              "-k", f"readable_steps and ({cases})"],
-                             env={**os.environ, "NUMBA_DISABLE_JIT": "1", "NPDVAE_TILE": tile},
-                             capture_output=True, text=True)
-        assert run.returncode == 0, run.stdout[-2000:]

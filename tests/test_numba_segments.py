@@ -514,14 +514,3 @@ def test_a_latent_may_look_at_the_layers():
 @pytest.mark.parametrize("name", likelihoods.names())
 def test_segments_agree_for_every_registered_likelihood(name, estimator):
     agrees({"likelihood": lambda ops: likelihoods.get(name, ops=ops), "binarize": "none", "estimator": estimator})
-
-
-if os.environ.get("NUMBA_DISABLE_JIT") != "1":             # the inner runs
-    @pytest.mark.parametrize("tile", ["avx2", "avx512"])
-    def test_segments_run_as_plain_python_with_either_tile(tile):
-        cases = "vimco or rebar or zero or grey or hidden or continuous"
-        run = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__,
-                              "-k", f"agree_with and ({cases})"],
-                             env={**os.environ, "NUMBA_DISABLE_JIT": "1", "NPDVAE_TILE": tile},
-                             capture_output=True, text=True, check=False)
-        assert run.returncode == 0, run.stdout[-2000:]
