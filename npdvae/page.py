@@ -4,13 +4,15 @@ from html import escape
 
 STYLE = """
 :root { color-scheme: light dark; --line: #d0d0d0; --soft: #666; }
-@media (prefers-color-scheme: dark) { :root { --line: #444; --soft: #aaa; } }
+@media (prefers-color-scheme: dark) { :root { --line: #444; --soft: #aaa; } img { filter: brightness(0.88); } }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
 .soft, figcaption { color: var(--soft); } figure { margin: 0.5rem 0; }
 img { max-width: 100%; height: auto; background: white; border-radius: 4px; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.15rem 0.9rem 0.15rem 0; text-align: left; border-bottom: 1px solid var(--line); }
+th:last-child, td:last-child { padding-right: 0; }
+@media (max-width: 30rem) { table { font-size: 0.88rem; } th, td { padding-right: 0.5rem; } }
 td.n, th.n { text-align: right; } pre { overflow-x: auto; }
 """
 
@@ -34,9 +36,9 @@ def picture(png, caption):
 
 
 def table(rows, header=None):
-    """Rows of cells; numbers are set right. The last cell of a row may be a remark."""
+    """Rows of cells; numbers, and - for none, are set right. The last cell of a row may be a remark."""
     def cell(value, tag="td"):
-        number = isinstance(value, int | float) and not isinstance(value, bool)
+        number = value == "-" or isinstance(value, int | float) and not isinstance(value, bool)
         text = f"{value:.2f}" if isinstance(value, float) else str(value)
         return f'<{tag}{" class=n" if number else ""}>{escape(text)}</{tag}>'
     numeric = [isinstance(v, int | float) for v in rows[0]]

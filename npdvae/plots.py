@@ -54,8 +54,8 @@ def mosaic(images, shape):
     return picture[:-GAP, :-GAP]
 
 
-def curves(lines, collapsed=None, title=""):
-    """Negative ELBO against epoch, and its two parts: lines of metrics.jsonl."""
+def curves(lines, collapsed=None, title="", bound="ELBO"):
+    """The negative bound against epoch, and its two parts: lines of metrics.jsonl."""
     f = figure(10, 3.8)
     left, right = f.subplots(1, 2)
     epochs = [line["epoch"] for line in lines]
@@ -68,18 +68,16 @@ def curves(lines, collapsed=None, title=""):
     shown = [[e.negative_elbo for e in curve(lines, split)] for split in ("train", "test")]
     test = curve(lines, "test")
     limit(left, shown, collapsed)
-    left.set(xlabel="epoch", ylabel="negative ELBO, nats per image", title="Negative ELBO")
-    cost, = right.plot(epochs, [e.cost for e in test], color=COLOURS[1], marker=marker, lw=1.6)
+    left.set(xlabel="epoch", ylabel="nats per image", title=f"Negative {bound}")
+    right.plot(epochs, [e.cost for e in test], color=COLOURS[1], marker=marker, lw=1.6)
     other = right.twinx()
-    kl, = other.plot(epochs, [e.kl for e in test], color=COLOURS[3], marker=marker, lw=1.6)
+    other.plot(epochs, [e.kl for e in test], color=COLOURS[3], marker=marker, lw=1.6)
     limit(right, [[e.cost for e in test]])
-    right.set(xlabel="epoch", title="Its parts, test")
+    right.set(xlabel="epoch", title=f"Its parts, test: cost {test[-1].cost:.2f}, KL {test[-1].kl:.2f}")
     right.set_ylabel("reconstruction cost, nats", color=COLOURS[1])
     other.set_ylabel("KL to the prior, nats", color=COLOURS[3])
     other.set_ylim(0, max(e.kl for e in test) * 1.15 + 1e-3)
     left.legend(edgecolor="none", framealpha=0.85)
-    other.legend([cost, kl], [f"cost {test[-1].cost:.2f}", f"KL {test[-1].kl:.2f}"],
-                 edgecolor="none", framealpha=0.85, loc="center right")
     for axes in (left, right):
         _whole(axes)
         axes.set_xlim(0, 1.03 * epochs[-1])

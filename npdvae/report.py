@@ -8,7 +8,7 @@ import sys
 import numpy as np
 
 from npdvae import data, evaluate, evaluation, metrics, page, plots
-from npdvae.cli import add_run, guarded
+from npdvae.cli import Parser, add_run, guarded
 from npdvae.files import write_durably
 from npdvae.process import over
 from npdvae.run import Run
@@ -21,8 +21,8 @@ CAPTIONS = {
             "samples), its parts on the test split.{collapsed}",
     "reconstructions": "Test images: {given}, the targets the model sees, the decoder's {shown} at {a_z} drawn from "
                        "q(z | x), and pixels drawn from p(x | z).",
-    "traversals": "The most probable code of one test image with one latent at a time set to each of its categories. "
-                  "Framed: the category that the image has.",
+    "traversals": "The most probable code of one test image with one latent at a time set to {each} of its "
+                  "categories. Framed: the category that the image has{where}.",
     "quantiles": "The most probable z of one test image with one latent at a time set to 12 quantiles of its prior.",
     "prior": "The {shown} of {z} drawn from the prior.",
     "kl": "KL of each latent to the prior, mean over the test images.",
@@ -33,11 +33,11 @@ CAPTIONS = {
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(prog="python -m npdvae.report", description="Draw a run: ELBO curves, "
-                                "reconstructions, latent traversals, prior samples, use of the code or KL of each "
-                                "latent; PNG files in "
-                                "RUN/figures and one self-contained page RUN/report.html, which links to "
-                                "RUN/explore.html where npdvae.explore has written that.")
+    p = Parser(prog="python -m npdvae.report", description="Draw a run: ELBO curves, "
+               "reconstructions, latent traversals, prior samples, use of the code or KL of each "
+               "latent; PNG files in "
+               "RUN/figures and one self-contained page RUN/report.html, which links to "
+               "RUN/explore.html where npdvae.explore has written that.")
     add_run(p)
     p.add_argument("--images", type=int, default=10, metavar="N", help="test images to reconstruct (default: 10)")
     p.add_argument("--samples", type=int, default=10, metavar="S",
@@ -80,9 +80,10 @@ def draw(run, dataset, figures, lines, count=10, seed=0):
     """The figures of a run as PNG bytes by name, in the order of the page."""
     c = run.config
     name, kl = f"{c.method}, {c.sizes}, {c.data}", np.array(figures["kl_per_latent"])
-    drawn = {"elbo": plots.curves(lines, figures["collapsed_posterior"], name)} if lines else {}
+    bound, _ = evaluation.bounds(figures)
+    drawn = {"elbo": plots.curves(lines, figures["collapsed_posterior"], name, bound)} if lines else {}
     rows, x, captions = reconstructions(run, dataset, count, seed)
-    title = f"Test images and the negative {evaluation.bounds(figures)[0]} of each, nats"
+    title = f"Test images and the negative {bound} of each, nats"
     drawn["reconstructions"] = plots.rows_of_images(rows, run.shape, title, captions)
     title = "One latent at a time" + (f", the {MOST} of largest KL" if c.latents > MOST else "")
     images, framed, latents, columns = traversal(run, x[min(3, len(x) - 1)], kl)
@@ -120,9 +121,11 @@ def given(run):
 def caption(run, name, figures):
     """What is below a picture, in the words of the run's latent and likelihood."""
     discrete, collapsed = run.config.categories is not None, figures["collapsed_posterior"] is not None
+    cut = discrete and run.config.categories > MOST
     return CAPTIONS["quantiles" if name == "traversals" and not discrete else name].format(
         given=f"pixel {given(run)}" if given(run) else "as they are", shown=run.model.likelihood.shown,
         a_z="a code" if discrete else "a z", z="codes" if discrete else "z", bound=evaluation.bounds(figures)[0],
+        each=f"the first {MOST}" if cut else "each", where=", where it is among them" if cut else "",
         collapsed=" Dashed: a collapsed posterior, which predicts each pixel's training mean." if collapsed else "")
 
 
@@ -156,7 +159,8 @@ def write(run, f, lines, images, explorer=None):
         (f"negative {bound}", f["negative_elbo"], f"cost {f['cost']:.2f} + KL {f['kl']:.2f}"),
         ("negative importance-weighted bound", -f["importance_weighted_bound"], samples)]
     if c.categories:
-        too_many = f"{c.categories}^{c.latents} codes: see npdvae.evaluate up to 2^20"
+        few = c.categories ** c.latents <= evaluation.MOST_CODES
+        too_many = f"{c.categories}^{c.latents} codes: {'python -m npdvae.evaluate has it' if few else 'too many'}"
         too_many = "grey targets have none" if f["grey_targets"] else too_many
         rows.append(("negative log p(x), exact", "-" if f["log_prob"] is None else -f["log_prob"],
                      too_many if f["log_prob"] is None else f"all {c.categories ** c.latents} codes"))

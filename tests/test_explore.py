@@ -200,3 +200,9 @@ def test_mistakes_get_one_line_and_exit_code_2(folder, capsys, arguments, messag
     assert explore.main([a.replace("RUN", str(folder)) for a in arguments]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1 and error.startswith("npdvae: error: ")
+
+
+def test_facts_name_the_bound_of_the_run(folder, tmp_path):
+    assert model.facts(Run.load(folder))[-1].startswith("test negative ELBO ")
+    quantiser = trained(tmp_path / "vq", "--latent", "vq", "--latents", "2", "--categories", "3")
+    assert model.facts(Run.load(quantiser))[-1].startswith("test negative deterministic bound ")

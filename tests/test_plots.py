@@ -53,8 +53,11 @@ def test_mosaic_puts_every_image_in_its_place():
 
 @pytest.mark.parametrize("epochs, validation, collapsed", [(1, False, None), (2, True, 24.3), (160, False, 24.3)])
 def test_curves_show_every_split_and_the_baseline(epochs, validation, collapsed):
-    f = plots.curves(lines(epochs, validation), collapsed, "a run")
+    f = plots.curves(lines(epochs, validation), collapsed, "a run", "deterministic bound")
     left, right, other = f.axes
+    last = lines(epochs)[-1]
+    assert left.get_title() == "Negative deterministic bound" and other.get_legend() is None
+    assert right.get_title() == f"Its parts, test: cost {last['test_cost']:.2f}, KL {last['test_kl']:.2f}"
     labels = [line.get_label() for line in left.lines]
     assert [label.split()[0] for label in labels] == ["train"] + ["validation"] * validation + ["test"] + \
         ["collapsed"] * (collapsed is not None)

@@ -53,6 +53,7 @@ def test_page_needs_nothing_else_and_escapes_everything():
 
 
 def test_page_sets_numbers_right_and_words_left():
+    assert "<td class=n>-<" in page.table([("a", "-")])
     text = page.table([("a", 1.25, 3, "remark")], ("name", "x", "n", "what"))
     assert re.findall(r"<t[dh]( class=n)?>([^<]*)", text) == [
         ("", "name"), (" class=n", "x"), (" class=n", "n"), ("", "what"),
@@ -136,7 +137,11 @@ def test_traversal_changes_one_latent_at_a_time(folder, monkeypatch):
         other = own.copy()
         other[r] = (own[r] + 1) % 5
         np.testing.assert_allclose(images[r, other[r]], run.decode(other[None])[0], atol=1e-6)
+    figures = {"collapsed_posterior": None, "importance_samples": 1, "soft_temperature": None}
+    assert "set to each of its categories. Framed: the category that the image has." in report.caption(
+        run, "traversals", figures)
     monkeypatch.setattr(report, "MOST", 2)
+    assert "set to the first 2 of its categories." in report.caption(run, "traversals", figures)
     assert report.traversal(run, image, np.array([0.1, 0.3, 0.2]))[2].tolist() == [1, 2]      # the largest KL
     assert report.traversal(run, image, np.array([0.1, 0.3, 0.2]))[0].shape == (2, 2, 64)
 

@@ -104,6 +104,7 @@ def facts(run: Run) -> list[str]:
     sizes = "–".join(map(str, [run.pixels, *run.model.hidden]))
     lines = [line for line in metrics.read(run.folder, lambda _: None) if line["step"] <= run.step]
     value = f"{metrics.elbo(lines[-1], 'test').negative_elbo:.2f}".replace("-", "−") if lines else ""
-    reached = [f"test negative ELBO {value} nats"] if lines else []
+    bound = "ELBO" if run.model.latent.soft(1.0) is None else "deterministic bound"
+    reached = [f"test negative {bound} {value} nats"] if lines else []
     prior = [f"{c.prior} prior"] if c.prior else []
     return [c.method, f"encoder {sizes}", *prior, f"{c.likelihood} pixels", f"step {run.step}, seed {c.seed}", *reached]

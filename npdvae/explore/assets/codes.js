@@ -5,7 +5,7 @@ const grid = {cells: [], all: discrete && D * K <= MOST_CELLS && K <= MOST_SHOWN
 function buildCodes() {
   if (!grid.all) {
     const which = make("select", {"aria-label": "Latent"}), part = make("select", {"aria-label": "Categories"});
-    for (let d = 0; d < D; d++) which.append(make("option", {value: d}, `Latent ${d + 1} of ${D}`));
+    for (let d = 0; d < D; d++) which.append(make("option", {value: d}, `Latent ${d}, of ${D}`));
     for (let k = 0; k < K; k += MOST_SHOWN)
       part.append(make("option", {value: k}, `Categories ${k} to ${Math.min(k + MOST_SHOWN, K) - 1}`));
     const choose = () => {
@@ -26,8 +26,8 @@ function buildCells() {
   $("code").replaceChildren(...shown.map(d => {
     const cells = make("div", {class: "cells"});
     for (let k = grid.first; k < K && within(k); k++) cells.append(cell(d, k));
-    const name = make("span", {class: "name", "aria-hidden": "true"}, make("i", {}, "z"), make("sub", {}, d + 1));
-    return make("div", {class: "latent", role: "radiogroup", "aria-label": `Latent ${d + 1}`}, name, cells);
+    const name = make("span", {class: "name", "aria-hidden": "true"}, make("i", {}, "z"), make("sub", {}, d));
+    return make("div", {class: "latent", role: "radiogroup", "aria-label": `Latent ${d}`}, name, cells);
   }));
   const wide = Math.min(K, MOST_SHOWN);
   $("code").classList.toggle("dense", wide > 12);

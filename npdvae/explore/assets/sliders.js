@@ -23,7 +23,7 @@ function buildSliders() {
   for (const d of run.latent.order) {
     const range = make("input", {type: "range", min: low, max: high, step: (high - low) / 500, id: `slider${d}`});
     const band = make("span", {class: "band"}), value = make("output", {for: `slider${d}`});
-    const label = make("label", {for: `slider${d}`}, make("i", {}, "z"), make("sub", {}, d + 1));
+    const label = make("label", {for: `slider${d}`}, make("i", {}, "z"), make("sub", {}, d));
     const step = (high - low) / STEPS;
     const steps = Array.from({length: STEPS}, (_, i) => ({at: low + (i + 0.5) * step, canvas: blank()}));
     range.addEventListener("input", () => setLatents(moved(state.z, d, +range.value)));
