@@ -24,7 +24,8 @@ MANY_CODES = 2 ** 16                            # decoded at every step
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = Parser(prog="python -m npdvae.train", description="Train a discrete variational autoencoder "
+    p = Parser(prog="python -m npdvae.train", usage="%(prog)s [options]",
+               description="Train a discrete variational autoencoder "
                "with hand-written gradients. Without options: the embedded 8x8 digits, D=4, K=8, "
                "RLOO with 4 samples, under a minute on 2 cores. All ELBOs are in nats.")
     p.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
