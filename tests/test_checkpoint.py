@@ -1,4 +1,4 @@
-"""Checkpoints: round trip, every truncation and bit flip, power loss at every instant. Share: 10 s."""
+"""Checkpoints: round trip, every truncation and bit flip, power loss at every instant. Share: 1 s."""
 import errno
 import itertools
 import os

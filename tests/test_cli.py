@@ -1,4 +1,4 @@
-"""The command lines as a user meets them: help, wrong commands, backends that are not there. Share: 6 s."""
+"""The command lines as a user meets them: help, wrong commands, backends that are not there. Share: 2 s."""
 import errno
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Every estimator on the CuPy table: one training step by the emulator or (-m gpu) on a device. Share: 15 s."""
+"""Every estimator on the CuPy table: one training step by the emulator or (-m gpu) on a device. Share: 4 s."""
 import numpy as np
 import pytest
 

@@ -1,4 +1,4 @@
-"""Segments on CUDA against the readable step on NumPy, by the emulator or (-m gpu) on a device. Share: 25 s.
+"""Segments on CUDA against the readable step on NumPy, by the emulator or (-m gpu) on a device. Share: 10 s.
 
 As in test_cuda_step: moments within rounding, parameters less strictly, since Adam magnifies it.
 """

@@ -1,4 +1,4 @@
-"""python -m npdvae.train --backend cupy: runs by the emulator or (-m gpu) on a device, and its errors. Share: 15 s."""
+"""python -m npdvae.train --backend cupy: runs by the emulator or (-m gpu) on a device, and its errors. Share: 4 s."""
 import json
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""MNIST: where its files are looked for, and a download from a server that misbehaves. Share of the suite: 6 s.
+"""MNIST: where its files are looked for, and a download from a server that misbehaves. Share of the suite: 1 s.
 
 The server is on the loopback interface; the pinned sizes and hashes are replaced by those of small files.
 """

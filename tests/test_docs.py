@@ -1,4 +1,4 @@
-"""The README and the guides say only what is there: snippets run, equations lead to code and test. Share: 10 s."""
+"""The README and the guides say only what is there: snippets run, equations lead to code and test. Share: 2 s."""
 import ast
 import pathlib
 import re

@@ -1,4 +1,4 @@
-"""What every estimator must satisfy, found through the registry. Share of the suite: 50 s.
+"""What every estimator must satisfy, found through the registry. Share of the suite: 20 s.
 
 Expectations are sums over the estimator's own finite noise, so the tolerances are roundings of float64 sums: at most
 some hundred terms of the scale E |dlogits| or, where they cancel, of the cost itself.

@@ -1,4 +1,4 @@
-"""Estimators with coupled noise and with relaxed control variates. Share of the suite's time: 40 s."""
+"""Estimators with coupled noise and with relaxed control variates. Share of the suite's time: 5 s."""
 import importlib
 
 import numpy as np

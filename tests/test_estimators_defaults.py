@@ -1,4 +1,4 @@
-"""What each estimator is without options: defaults, evaluations, several samples. Share: 5 s."""
+"""What each estimator is without options: defaults, evaluations, several samples. Share: 1 s."""
 import importlib
 import inspect
 

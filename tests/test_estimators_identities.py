@@ -1,4 +1,4 @@
-"""Identities between estimators, each exact up to rounding. Share of the suite: 10 s."""
+"""Identities between estimators, each exact up to rounding. Share of the suite: 1 s."""
 import collections
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""What is special to straight-through and the relaxations: temperatures, ReinMax's package. Share of the suite: 5 s."""
+"""What is special to straight-through and the relaxations: temperatures, ReinMax's package. Share of the suite: 1 s."""
 import numpy as np
 import pytest
 

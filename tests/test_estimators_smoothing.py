@@ -1,4 +1,4 @@
-"""Smoothing transformations of bits: shape, gradient, mean by quadrature, the bound, what beta does. Share: 5 s."""
+"""Smoothing transformations of bits: shape, gradient, mean by quadrature, the bound, what beta does. Share: 2 s."""
 import math
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""The guide: chapters hold what they promise, run without Sphinx, and links are checked. Share: 5 s.
+"""The guide: chapters hold what they promise, run without Sphinx, and links are checked. Share: 1 s.
 
 That every chapter runs is the build's affair (python -m sphinx -W -n docs docs/_build, in .ci/run).
 """

@@ -1,4 +1,4 @@
-"""Gamma and Dirichlet latents, by quadrature and mpmath; chi-squared and F variates from them. Share: 5 s."""
+"""Gamma and Dirichlet latents, by quadrature and mpmath; chi-squared and F variates from them. Share: 2 s."""
 import mpmath
 import numpy as np
 import pytest

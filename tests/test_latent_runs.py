@@ -1,4 +1,4 @@
-"""Continuous latents on every backend, and from the command line: train, resume, evaluate, sample, report. Share: 15 s.
+"""Continuous latents on every backend, and from the command line: train, resume, evaluate, sample, report. Share: 4 s.
 """
 import json
 import pathlib

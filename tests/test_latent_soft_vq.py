@@ -1,4 +1,4 @@
-"""Soft codes: the gradient of every parameter, for every estimator of the registry. Share: 5 s."""
+"""Soft codes: the gradient of every parameter, for every estimator of the registry. Share: 1 s."""
 import numpy as np
 import pytest
 

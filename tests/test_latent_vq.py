@@ -1,4 +1,4 @@
-"""Vector quantisation: who receives which gradient, codebooks and their averages, k-means, revival. Share: 6 s."""
+"""Vector quantisation: who receives which gradient, codebooks and their averages, k-means, revival. Share: 1 s."""
 import numpy as np
 import pytest
 

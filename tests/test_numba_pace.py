@@ -1,4 +1,4 @@
-"""Workers beside other processes: who judges steps, who rests, and that no bit depends on it. Share: 15 s."""
+"""Workers beside other processes: who judges steps, who rests, and that no bit depends on it. Share: 1 s."""
 import contextlib
 import threading
 import time

@@ -1,4 +1,4 @@
-"""The segmented engine against the readable one, for every estimator and parts of one's own. Share: 60 s.
+"""The segmented engine against the readable one, for every estimator and parts of one's own. Share: 6 s.
 
 What a float32 step may miss of the float64 one is what the readable float32 step misses of it, twice, or 2e-5 of the
 largest entry: sums of up to 200 float32 products, over 3 steps.

@@ -1,4 +1,4 @@
-"""Shares of a batch and their tree: the same bits for every number of processes, played by threads. Share: 25 s."""
+"""Shares of a batch and their tree: the same bits for every number of processes, played by threads. Share: 3 s."""
 import sys
 
 import numpy as np

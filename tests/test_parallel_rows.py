@@ -1,4 +1,4 @@
-"""--shard samples, codes: the readable step to rounding; the same bits for any number of processes. Share: 5 s."""
+"""--shard samples, codes: the readable step to rounding; the same bits for any number of processes. Share: 2 s."""
 import functools
 
 import numpy as np

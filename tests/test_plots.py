@@ -1,4 +1,4 @@
-"""The figures: what goes where, at every size of latent space, and no display needed. Share of the suite: 10 s."""
+"""The figures: what goes where, at every size of latent space, and no display needed. Share of the suite: 6 s."""
 import math
 import struct
 import subprocess

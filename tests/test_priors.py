@@ -1,4 +1,4 @@
-"""Priors over codes: probabilities that sum to one, adjoints, samples, and unbiased steps under them. Share: 8 s."""
+"""Priors over codes: probabilities that sum to one, adjoints, samples, and unbiased steps under them. Share: 2 s."""
 import itertools
 
 import numpy as np

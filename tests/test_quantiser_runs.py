@@ -1,4 +1,4 @@
-"""Quantisers in whole runs, from the command line, and two steps of each on the three backends. Share: 25 s."""
+"""Quantisers in whole runs, from the command line, and two steps of each on the three backends. Share: 8 s."""
 import json
 
 import numpy as np

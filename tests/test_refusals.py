@@ -1,4 +1,4 @@
-"""What a latent, an optimizer or a schedule cannot use is one line and exit code 2. Share: 5 s."""
+"""What a latent, an optimizer or a schedule cannot use is one line and exit code 2. Share: 2 s."""
 import pytest
 
 from npdvae import build, latents, train

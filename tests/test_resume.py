@@ -1,4 +1,4 @@
-"""Runs that are killed or interrupted at any instant go on to the same bits. Share: 40 s; the campaign is long.
+"""Runs that are killed or interrupted at any instant go on to the same bits. Share: 8 s; the campaign is long.
 
 python -m pytest -m long tests/test_resume.py -s: 50 kills, 36 of them at random instants.
 """

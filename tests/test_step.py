@@ -1,4 +1,4 @@
-"""The whole step against complex steps, differences and PyTorch: every parameter of the model. Share: 15 s."""
+"""The whole step against complex steps, differences and PyTorch: every parameter of the model. Share: 1 s."""
 import itertools
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Every latent x likelihood x prior: the step is the complex step of its loss, for every parameter. Share: 15 s.
+"""Every latent x likelihood x prior: the step is the complex step of its loss, for every parameter. Share: 5 s.
 
 At fixed noise; under the exact estimator enumerated; of quantisers the surrogate that docs/latents.md states
 (`npdvae.verify.surrogates`, whose own proofs are beside). 1e-12 of the largest gradient; 1e-15 is measured.

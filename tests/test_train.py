@@ -1,4 +1,4 @@
-"""The training command: what it writes, resumes, refuses and reports. Share of the suite: 20 s."""
+"""The training command: what it writes, resumes, refuses and reports. Share of the suite: 3 s."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Parameter updates, against loops that follow the papers and against torch.optim. Share: 5 s."""
+"""Parameter updates, against loops that follow the papers and against torch.optim. Share: 1 s."""
 import math
 
 import numpy as np
