@@ -1,5 +1,6 @@
 """Teams without MPI: each process a thread, messages by queues, shared memory by arrays."""
 import contextlib
+import ctypes
 import pickle
 import queue
 import threading
@@ -52,14 +53,16 @@ class Comm:
 
     def Sendrecv(self, send, to, tag, receive, source, other):
         assert send.flags.c_contiguous and receive.flags.c_contiguous
-        self.world.lines[self.rank, to].put(send.copy())
+        self.world.lines[self.rank, to].put((tag, send.copy()))
         with waiting():
-            receive[:] = self.world.lines[source, self.rank].get(timeout=PATIENCE)
+            sent, receive[:] = self.world.lines[source, self.rank].get(timeout=PATIENCE)
+        assert sent == other
         self.sent += send.size
 
     def allocate(self, size):
+        sizes = self.allgather(size)
         if self.rank == 0:
-            self.world.memory = [np.zeros(size, np.uint8) for _ in range(self.size)]
+            self.world.memory = [np.zeros(n, np.uint8) for n in sizes]
         self.barrier()
         memory = self.world.memory
         self.barrier()
@@ -95,7 +98,7 @@ def teams(size, local=1):
 
 
 def each(act, members):
-    """What act(member) gives for all of them at once; the first error is raised."""
+    """What act(member) gives for all of them at once; the first error is raised. Interrupted, it leaves none behind."""
     results, errors = [None] * len(members), []
 
     def work(i):
@@ -106,10 +109,16 @@ def each(act, members):
             errors.append(error)
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(len(members))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    except BaseException:
+        for thread in (t for t in threads if t.ident):
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit))
+            thread.join()
+        raise
     if errors:
         raise errors[0]
     return results

@@ -4,12 +4,14 @@ import functools
 import numpy as np
 import pytest
 
-from npdvae import build, latents, likelihoods
+from npdvae import build, describe, latents, likelihoods
 from npdvae.backends import blas
 from npdvae.engine import Readable
+from npdvae.latents.location_scale import Gaussian
 from npdvae.parallel.alone import ALONE
 from npdvae.parallel.by_rows import ByRows
 from npdvae.settings import resolve
+from tests.checks import close
 from tests.teams import each, teams
 from tests.test_numba_segments import NUMPY, ORDER, assert_same_bits, make
 
@@ -55,6 +57,40 @@ def test_evaluations_in_shares_end_in_the_same_bits_for_any_number_of_processes(
                 for got, state in each(functools.partial(act, shares=shares), teams(size, local)):
                     assert got.tobytes() == sums.tobytes()
                     assert_same_bits(state, end)
+
+
+class Learns(Gaussian):
+    """Learns a number besides its parameters, as `advance` finds it."""
+
+    def init_state(self, rng, context_size):
+        return {"level": np.full(1, 0.5)}
+
+    def advance(self, params, kept, cost, dz, state):
+        return {"level": state["level"] - cost.mean()}, state
+
+
+def test_parts_of_a_step_are_those_of_the_readable_one():
+    """Each example's cost, and gradients of all that is learned: to 1e-12, sums in another order."""
+    found = []
+    for kind in (Readable, functools.partial(ByRows, shares=4, team=ALONE)):
+        engine = make(kind, "f8", NUMPY, latent=lambda ops: Learns(3, ops, samples=4))
+        found.append(engine.step_on(ORDER[:10], 0, describe.scalars(engine.recipe, engine.state.step, 10)))
+    expected, got = found
+    assert got.grads.keys() == expected.grads.keys() and "estimator.level" in got.grads and len(got.cost) == 10
+    close(got.cost, expected.cost, 1e-12)
+    close(got.kl, expected.kl, 1e-12)
+    for k in got.grads:
+        close(got.grads[k], expected.grads[k], 1e-12)
+
+
+@pytest.mark.parametrize("shares, sizes", [(1, [5]), (2, [3, 2]), (4, [2, 2, 1]), (8, [1] * 5)])
+def test_evaluations_are_decoded_share_by_share(shares, sizes):
+    engine, seen = made(ALONE, "f4", "rloo", shares), []
+    decoder = engine.model.decoder
+    forward = decoder.forward
+    decoder.forward = lambda params, rows: seen.append(len(rows)) or forward(params, rows)
+    engine.step_on(ORDER[:10], 0, describe.scalars(engine.recipe, engine.state.step, 10))
+    assert seen == sizes
 
 
 @pytest.mark.parametrize("options, said", [
