@@ -19,7 +19,8 @@ from tests.mutation.equivalents import accept, equivalents, look_again
 from tests.mutation.mutator import mutants
 
 MOST_EQUIVALENT = 0.05                          # of all mutants
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}     # in each worker
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",     # in each worker
+              "MALLOC_ARENA_MAX": "1"}          # threads of a test reserve 64 MB of addresses each, which are bounded
 
 
 def main(argv=None):

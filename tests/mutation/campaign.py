@@ -27,7 +27,8 @@ ESTIMATORS = ["test_estimators", "test_estimators_coupled", "test_estimators_rel
               "test_estimators_identities", "test_estimators_defaults", "test_estimators_argmax",
               "test_estimators_coordinates", "test_estimators_redge", "test_estimators_smoothing",
               "test_estimators_concrete", "test_forward_laws"]
-STEMS = [*OPS, *ESTIMATORS, *VERIFY]
+PARALLEL = ["test_parallel", "test_parallel_mpi", "test_parallel_rows"]
+STEMS = [*OPS, *ESTIMATORS, *VERIFY, *PARALLEL]
 KERNELS = ["test_numba_ops", "test_kernels_elementary"]
 TOO_SLOW = 2.0                                  # seconds: tests above are not asked
 PATIENCE = 4.0                                  # seconds of tests, quickest first, that one mutant is given
@@ -152,7 +153,7 @@ def run(bench, mutant, names, items, trials):
 
 def numeric_core():
     """The modules to mutate."""
-    core = packages("ops", "latents", "priors", "likelihoods", "optimizers", "estimators", "verify")
+    core = packages("ops", "latents", "priors", "likelihoods", "optimizers", "estimators", "verify", "parallel")
     return ["npdvae.rng", *(m for m in core if m != "npdvae.ops.table")]        # types alone
 
 

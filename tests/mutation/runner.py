@@ -15,6 +15,8 @@ import numpy as np
 from _pytest.mark import ParameterSet
 from hypothesis import HealthCheck, Phase, Verbosity, settings
 
+from tests import teams
+
 settings.register_profile("mutation", derandomize=True, deadline=None, database=None, verbosity=Verbosity.quiet,
                           phases=[Phase.explicit, Phase.generate], report_multiple_bugs=False,
                           suppress_health_check=list(HealthCheck))
@@ -22,6 +24,7 @@ settings.load_profile("mutation")
 
 FOLDER = pathlib.Path(__file__).parents[1]
 HANGS = 1.0                                     # seconds of processor time beyond which a mutant counts as caught
+WAITS = 3.0                                     # seconds that a process of a team waits for others of a mutant
 MEMORY = 512 << 20                              # bytes of address space: a mutant that asks for so many more is caught
 
 
@@ -128,6 +131,7 @@ class Forgetting:
 
 def settle():
     """Quiet numerics and bounded memory, for code that is wrong on purpose."""
+    teams.PATIENCE = WAITS
     np.seterr(all="ignore")
     warnings.simplefilter("ignore")
     warnings.simplefilter("error", np.exceptions.ComplexWarning)
