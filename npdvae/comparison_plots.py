@@ -69,8 +69,7 @@ def panel(axes, points):
         return
     least, most = min(p.x for p in points), max(p.x for p in points)
     width = max(math.log(most / least), math.log(4))
-    room = 2.6 if points[0].colour == BIASED else 2.3
-    axes.set_xlim(least * math.exp(-0.08 * width), least * math.exp(room * width))
+    axes.set_xlim(least * math.exp(-0.08 * width), least * math.exp(2.7 * width))
     ticks = [m * 10.0 ** e for e in range(-7, 7) for m in (1, 2, 3, 5, 7) if least / 1.2 <= m * 10.0 ** e <= most * 1.2]
     axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
     axes.set_xticks([], minor=True)
