@@ -182,7 +182,7 @@ def test_a_table_has_each_row_that_was_run_and_says_what_is_missing(tmp_path):
     assert "| rloo, 4 | 0.003 | 4 | 2.5 | 2 | 19.08 ± 0.71 | 18.50 ± 0.00 | 0 | 2.1 |" in lines
     assert any(line.startswith("| gaussian | 0.001* | 1 |") for line in lines)      # no smaller rate was tried
     assert lines.index("Estimators, categorical latent:") < lines.index("Other latents:")
-    assert "Fewer than 5 seeds so far: rloo, 4; gaussian." in lines and "Not run yet: reinforce, none; " in text
+    assert "Seeds so far, of 5: 2 (rloo, 4; gaussian)." in lines and "Not run yet: reinforce, none; " in text
     tables = [line for line in lines if line.startswith("|")]
     assert len({line.count("|") for line in tables}) == 1 and len(summaries) == 3
 
@@ -205,3 +205,8 @@ def test_the_committed_page_is_what_the_results_give(tmp_path):
         assert "\n".join(lines) in text
         assert not summaries or pathlib.Path(page.DOCS / f"leaderboard_{task.name}.png").exists()
         assert figures.thinned(task.settings["epochs"])[-1] == task.settings["epochs"]
+
+
+def test_seeds_so_far_name_the_rows_that_differ_from_most():
+    assert page.by_count({"a": 3, "b": 1, "c": 3, "d": 3, "e": 3}) == "1 (b), 3 (the others)"
+    assert page.by_count({"a": 2, "b": 1}) == "1 (b), 2 (a)"

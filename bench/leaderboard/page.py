@@ -74,12 +74,20 @@ def missing(task, rows, results, seeds):
               for row in rows if row.name not in task.without}
     lost = [name for name in counts if campaign.diverged(task, grid_row(rows, name), results)]
     none = [name for name, n in counts.items() if not n and name not in lost]
-    fewer = [name for name, n in counts.items() if 0 < n < seeds]
+    fewer = {name: n for name, n in counts.items() if 0 < n < seeds}
     said = [f"Not run yet: {'; '.join(none)}." if none else "",
-            f"Fewer than {seeds} seeds so far: {'; '.join(fewer)}." if fewer else "",
+            f"Seeds so far, of {seeds}: {by_count(fewer)}." if fewer else "",
             f"Diverged at every rate, or with every seed: {'; '.join(lost)}." if lost else "",
             *(f"Left out: {name} ({why})." for name, why in task.without.items())]
     return [text for text in said if text]
+
+
+def by_count(counts):
+    """Names by their number; of many that have the same, in two words."""
+    groups = {n: [name for name in counts if counts[name] == n] for n in sorted(set(counts.values()))}
+    most = max(groups, key=lambda n: len(groups[n]))
+    said = [f"{n} ({'; '.join(names)})" for n, names in groups.items() if n != most or len(names) <= 3]
+    return ", ".join(said if len(said) == len(groups) else [*said, f"{most} (the others)"])
 
 
 def grid_row(rows, name):
