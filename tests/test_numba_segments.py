@@ -362,6 +362,18 @@ def test_an_interrupt_beside_a_segment_leaves_a_whole_step(monkeypatch, end, whe
     assert not peers()
 
 
+def test_evaluation_leaves_no_cost_behind():
+    """Steps of many rows sum a row's cost in one part, an evaluation of few rows in several where pixels are many."""
+    sums = []
+    for evaluates in (False, True):
+        engine = make(Segmented, "f4", NUMBA, estimator="vimco", pixels=240, batch=27, samples=24)
+        assert engine.plan.frame.long(24) and not engine.plan.frame.long(1)
+        if evaluates:
+            engine.evaluate(engine.dataset.test)
+        sums.append(engine.run(ORDER))
+    assert np.array_equal(*sums)
+
+
 def test_evaluation_that_fails_leaves_no_thread(monkeypatch):
     engine = make(Segmented, "f4", NUMBA, latent=squashed, batch=4)
     expected = engine.evaluate(engine.dataset.test)

@@ -28,7 +28,7 @@ def scratch(layers):
 
 def dense(frame, l, x, y, S, activation, cost=NO_COST):
     """y = activation(x w + bias); where there is a cost, its gradient takes the place of y."""
-    panels = l.panels if frame.long(S) else 1 if cost is NO_COST else COST_PANELS
+    panels = l.panels if frame.long(S) or cost.loss.ld == 1 else 1 if cost is NO_COST else COST_PANELS
     chunks = -(-l.panels // panels)
     tiles, groups, all_tiles = frame.row_groups(S, chunks)
     return ("dense", chunks * groups, dict(

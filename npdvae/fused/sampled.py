@@ -23,7 +23,7 @@ class Sampled:
         if trains:
             self.dh = [matrix(region, rows, l.outputs) for l in layers[:-1]] + self.h[-1:]      # in place of the last
             self.dcodes = matrix(region, rows, frame.D * frame.K)
-        parts = -(-layers[-1].panels // COST_PANELS)
+        parts = 1 if frame.long(frame.S) else -(-layers[-1].panels // COST_PANELS)
         self.cost = Cost(x, Matrix(region.take(rows * parts), parts))
         self.scratch = scratch(layers)
 
