@@ -106,12 +106,13 @@ def build(config: Config, loaded=None, team=ALONE) -> Job:
                           interval=config.lr_interval),
         functools.partial(schedules.kl_weight, config.kl_weight, config.kl_warmup),
         batch_size, piece, config.clip_norm,
-        "none" if dataset.binary else str(config.binarize), config.seed, np.dtype(config.dtype))
+        "none" if dataset.binary else str(config.binarize), config.seed, np.dtype(config.dtype), config.matmul_precision)
     shared = team.size > 1 or config.shares is not None or config.shard != "batch"
     threads = team.threads() if config.threads is None else config.threads
     engine = (choose_engine(model, recipe, dataset, threads, config.engine, team) if config.shard == "batch" else
               ByRows(model, recipe, dataset, f"--shard {config.shard}", threads, team=team,
                      shares=config.shares or SHARES))
+    check_precision(config.matmul_precision, engine)
     if team.size > 1 and ops.name == "cupy":
         from npdvae.backends.cupy_backend import backend_of
         from npdvae.gpu.nccl import adder
@@ -129,6 +130,14 @@ def check_shard(config: Config, model):
         raise ValueError(f"--shard samples: {config.method} has one sample an image, see --samples")
     if config.shard != "batch" and config.engine == "segmented":
         raise ValueError(f"--engine segmented cannot run --shard {config.shard}")
+
+
+def check_precision(precision, engine):
+    """Raise ValueError where this engine's products have another; those of cupy are its backend's."""
+    if engine.ops.name != "cupy" and precision not in engine.precisions:
+        why = f" ({engine.why})" if engine.why else ""
+        raise ValueError(f"--matmul-precision {precision}: the {engine.name} engine on {engine.ops.name} has "
+                         f"{' and '.join(engine.precisions)}{why}")
 
 
 def check_memory(config: Config, model, batch_size: int):

@@ -25,6 +25,7 @@ class Recipe(NamedTuple):
     binarize: str                               # dynamic, threshold or none, applied to each batch
     seed: int
     dtype: Any
+    matmul_precision: str = "float32"           # of the operands of matrix products
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class StepSpec:
     settings: Mapping[str, Any] = field(default_factory=dict)      # of the estimator, or of the latent
     prior: str | None = None
     free_bits: float = 0.0
+    matmul_precision: str = "float32"
 
     @property
     def method(self):
@@ -76,7 +78,8 @@ def describe(model, recipe: Recipe) -> StepSpec:
         latents.registry.name_of(model.latent), model.latent.latents, model.latent.categories,
         likelihoods.registry.name_of(model.likelihood), model.likelihood.settings(),
         optimizers.registry.name_of(recipe.optimizer), recipe.batch_size, recipe.binarize, np.dtype(recipe.dtype).name,
-        recipe.microbatch if split else None, recipe.clip_norm, recipe.optimizer.settings(), **model.latent.spec())
+        recipe.microbatch if split else None, recipe.clip_norm, recipe.optimizer.settings(),
+        matmul_precision=recipe.matmul_precision, **model.latent.spec())
 
 
 def network_of(model) -> str:

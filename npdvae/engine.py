@@ -32,6 +32,7 @@ class Readable:
     """
 
     name = "readable"
+    precisions: tuple[str, ...] = ("float32",)  # of the operands of its products, on the host
 
     def __init__(self, model, recipe: Recipe, dataset, why: str = "", threads: int | None = None, team=ALONE):
         self.team, self.model, self.recipe, self.dataset, self.ops, self.why = (

@@ -72,12 +72,19 @@ FIELDS = {
     "squares": ("group", "span"),
     # chunk = parameters [c * group, ...): the update with the whole gradient, times a factor
     "apply": ("group", "span"),
+    # as "dense", "backward" and "weight_gradient" (a chunk: panels and tiles of weight rows), products in bfloat16
+    "dense_bfloat16": ("panels", "all_panels", "tiles", "groups", "all_tiles", "x", "ld_x", "w", "w_rows", "bias", "y",
+                       "ld_y", "inner", "activation", "target", "ld_target", "width", "S", "loss", "parts"),
+    "backward_bfloat16": ("panels", "all_panels", "tiles", "groups", "all_tiles", "dy", "ld_dy", "w", "w_rows",
+                          "w_panel", "inner", "dx", "ld_dx", "y", "ld_y", "activation", "zero"),
+    "weight_gradient_bfloat16": ("panels", "all_panels", "tiles", "groups", "all_tiles", "x", "ld_x", "dy", "ld_dy",
+                                 "w", "w_rows", "bias", "span", "S", "zero"),
 }
 KINDS = {name: i for i, name in enumerate(FIELDS)}
 (PIXELS, INVERT, PICK, DENSE, BACKWARD, WEIGHT_GRADIENT, PICKED_WEIGHT_GRADIENT, LATENT, LATENT_BACKWARD,
  PATHWISE_BACKWARD, PRIOR, PRIOR_GRADIENT, REPORT, TURN, TURN_WEIGHT, CODE_WEIGHTS, CODE_LIST, CODE_PICK, CODE_DENSE,
  CODE_BACKWARD, CODE_COST, CODE_COST_LISTED, CODE_LATENT_BACKWARD, CODE_WEIGHT_GRADIENT, CODE_PICKED_WEIGHT_GRADIENT,
- WEIGH_ROWS, SQUARES, APPLY) = range(len(FIELDS))
+ WEIGH_ROWS, SQUARES, APPLY, DENSE_BFLOAT16, BACKWARD_BFLOAT16, WEIGHT_GRADIENT_BFLOAT16) = range(len(FIELDS))
 
 LINEAR, RELU, LEAKY_RELU, TANH = range(4)
 ACTIVATIONS = {"linear": LINEAR, "relu": RELU, "leaky_relu": LEAKY_RELU, "tanh": TANH}

@@ -20,7 +20,7 @@ class Encoder:
         self.h = [matrix(region, B, l.outputs) for l in layers]     # [B, outputs]
         self.dh = [matrix(region, B, l.outputs) for l in layers]
         self.thresholds = integers.take(256)                        # of drawn pixels, for each value of a byte
-        self.scratch = scratch(layers)
+        self.scratch = scratch(frame, layers)
         self.i_scratch = 6 * up(P, 4) // 4 + 5 * LANES
 
     @property

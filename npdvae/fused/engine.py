@@ -11,7 +11,7 @@ from npdvae.backends.numba_backend import NUMBERS
 from npdvae.engine import indices
 from npdvae.fused.panels import Panels, kernels
 from npdvae.fused.plan import MOST_STEPS, Plan
-from npdvae.fused.support import fused_gradient, unsupported
+from npdvae.fused.support import BFLOAT16, fused_gradient, unsupported
 from npdvae.kernels.cpu import jobs, target
 from npdvae.kernels.cpu.fused_worker import counters, work
 from npdvae.state import TrainState
@@ -37,7 +37,7 @@ class Fused(Panels):
             raise ValueError(f"the fused engine cannot run this: {reason}")
         gradient = fused_gradient(self.spec)
         assert gradient is not None             # or it were unsupported
-        self.plan = plan = Plan(model, recipe.batch_size, gradient, *self.pixels())
+        self.plan = plan = Plan(model, recipe.batch_size, gradient, *self.pixels(), self.spec.matmul_precision == BFLOAT16)
         (self.mem, self.ints, self.scratch, self.i_scratch, self.training,
          self.evaluation) = plan.build(self.workers)
         self.mem[plan.latent.floor] = model.latent.free_bits

@@ -1,6 +1,7 @@
 """The sizes of a fused step, and in what chunks its rows are worked on."""
 from __future__ import annotations
 
+import copy
 from typing import NamedTuple
 
 from npdvae.fused.memory import SIDE, up
@@ -23,6 +24,7 @@ class Frame(NamedTuple):
     activation: int                             # of hidden layers
     chained: bool                               # whether chunks go through most of a step in one go, see `Plan.chains`
     zero: int                                   # offset of zeros: the bias of a product without one
+    bfloat16: bool = False                      # whether products round their operands to bfloat16
 
     @property
     def examples(self):
@@ -52,3 +54,10 @@ class Frame(NamedTuple):
         else:
             size = -(-tiles // min(tiles, -(-PARTS // chunks)))
         return size, -(-tiles // size), tiles
+
+
+def in_float32(part):
+    """The same part on the same memory, with products of float32."""
+    other = copy.copy(part)
+    other.frame = part.frame._replace(bfloat16=False)
+    return other

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from npdvae.fused import bfloat16
 from npdvae.fused.frame import PARTS
 from npdvae.fused.memory import Matrix, up
 from npdvae.kernels.cpu import jobs
@@ -21,14 +22,18 @@ class Cost(NamedTuple):
 NO_COST = Cost(Matrix(-1, 0), Matrix(0, 0))     # of all other layers
 
 
-def scratch(layers):
-    """Floats of work that `backward` needs: a panel of the weight, turned."""
+def scratch(frame, layers):
+    """Floats of work that a layer needs: a panel of the weight, turned."""
+    if frame.bfloat16:
+        return bfloat16.scratch(layers)
     return max(up(l.outputs, LANES) for l in layers) * PANEL
 
 
 def dense(frame, l, x, y, S, activation, cost=NO_COST):
     """y = activation(x w + bias); where there is a cost, its gradient takes the place of y."""
     panels = l.panels if frame.long(S) or cost.loss.ld == 1 else 1 if cost is NO_COST else COST_PANELS
+    if frame.bfloat16:
+        return bfloat16.dense(frame, l, x, y, S, activation, cost, None if cost is NO_COST else panels)
     chunks = -(-l.panels // panels)
     tiles, groups, all_tiles = frame.row_groups(S, chunks)
     return ("dense", chunks * groups, dict(
@@ -40,14 +45,16 @@ def dense(frame, l, x, y, S, activation, cost=NO_COST):
 
 def backward(frame, l, dy, dx, x, S):
     """dx = (dy w^T) activation'(x), for the x that an activation gave; x = None where it is codes."""
+    y, kind = x or dx, frame.activation if x else jobs.LINEAR
+    if frame.bfloat16:
+        return bfloat16.backward(frame, l, dy, dx, y, S, kind)
     all_panels = -(-l.inputs // PANEL)
     panels = all_panels if frame.long(S) else 1
     tiles, groups, all_tiles = frame.row_groups(S, PARTS)
-    y = x or dx
     return ("backward", all_panels // panels * groups, dict(
         panels=panels, all_panels=all_panels, tiles=tiles, groups=groups, all_tiles=all_tiles, dy=dy.offset,
         ld_dy=dy.ld, w=l.weight, w_rows=l.rows, w_panel=l.panel, inner=l.outputs, dx=dx.offset, ld_dx=dx.ld,
-        y=y.offset, ld_y=y.ld, activation=frame.activation if x else jobs.LINEAR, zero=frame.zero))
+        y=y.offset, ld_y=y.ld, activation=kind, zero=frame.zero))
 
 
 def pick(frame, l, lists, y, S, activation):

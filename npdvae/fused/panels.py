@@ -56,6 +56,7 @@ class Panels(Readable):
     plan: Any
     mem: np.ndarray
     kinds = "mv"                                # of moments that lie there
+    precisions = "float32", "bfloat16"
 
     def __init__(self, model, recipe, dataset, threads=None, why="", team=ALONE):
         super().__init__(model, recipe, dataset, why, threads, team)

@@ -12,7 +12,7 @@ import numpy as np
 
 from npdvae.fused.encoder import Encoder
 from npdvae.fused.exact import Exact
-from npdvae.fused.frame import Frame
+from npdvae.fused.frame import Frame, in_float32
 from npdvae.fused.latent import Latent
 from npdvae.fused.memory import Region, layers, up
 from npdvae.fused.sampled import Sampled
@@ -41,9 +41,12 @@ class Through(NamedTuple):
 
 
 class Plan:
-    """Offsets, tables and the layers of one model at one batch size; mode, levels and sparse are the encoder's."""
+    """Offsets, tables and the layers of one model at one batch size; mode, levels and sparse are the encoder's.
 
-    def __init__(self, model, batch, gradient: FusedGradient, mode, levels, sparse):
+    bfloat16: whether the products of training steps round their operands.
+    """
+
+    def __init__(self, model, batch, gradient: FusedGradient, mode, levels, sparse, bfloat16=False):
         self.batch, self.gradient, self.levels = batch, gradient, levels
         self.D, self.K = model.latent.latents, model.latent.categories
         self.learned = model.latent.prior.name == "learned"
@@ -55,7 +58,8 @@ class Plan:
         region.take(2 * self.span)              # first and second moments
         self.scalars = region.take((MOST_STEPS + 1) * jobs.STEP_SCALARS)
         f = self.frame = Frame(batch, model.pixels, self.D, self.K, gradient.samples,
-                               jobs.ACTIVATIONS[model.encoder.activation], self.chains(), region.take(PICK_PANEL))
+                               jobs.ACTIVATIONS[model.encoder.activation], self.chains() and not bfloat16,
+                               region.take(PICK_PANEL), bfloat16)
         self.encoder = Encoder(f, encoder, mode, levels, sparse, region, integers)
         self.sampled = Sampled(f, decoder, self.encoder.x, region, integers)
         self.latent = Latent(f, gradient, self.prior if self.learned else None, self.encoder, self.sampled, region,
@@ -88,14 +92,14 @@ class Plan:
         training = self.exact_training(self.exact) if self.exact else self.training()
         return mem, ints, scratch, i_scratch, encode(training), encode(self.evaluation())
 
-    def to_logits(self):
+    def to_logits(self, encoder):
         """Stages from the pixels to the logits; beside the first of them the prior."""
-        pixels, *layers = self.encoder.forward()
+        pixels, *layers = encoder.forward()
         return [[*pixels, *self.latent.log_prior()], *layers]
 
-    def forward(self, sampled):
+    def forward(self, encoder, decoder):
         """Stages up to the cost of sampled codes."""
-        return [*self.to_logits(), [self.latent.forward(sampled.frame.S)], *sampled.forward()]
+        return [*self.to_logits(encoder), [self.latent.forward(decoder.frame.S)], *decoder.forward()]
 
     def backward(self):
         """Stages from there to the gradients of all activations."""
@@ -107,7 +111,7 @@ class Plan:
     def training(self):
         """A step: forward, backward, and the update of every parameter."""
         update, encoder, decoder, S = self.update, self.encoder, self.sampled, self.frame.S
-        return self.chain([*self.forward(self.sampled), *self.backward(), [
+        return self.chain([*self.forward(encoder, decoder), *self.backward(), [
             *update.hidden(decoder, S), *update.hidden(encoder, 1),
             update.picked_weight_gradient(decoder.layers[0], decoder.codes, decoder.dh[0], S), update.first(encoder),
             *update.prior(self.latent), self.report(S, self.gradient.tracks)]])
@@ -115,7 +119,7 @@ class Plan:
     def exact_training(self, exact):
         """A step with the exact gradient: the decoder's weights are updated as soon as nobody reads them any more."""
         update, encoder = self.update, self.encoder
-        pixels, first, *layers = self.to_logits()
+        pixels, first, *layers = self.to_logits(encoder)
         last, *others = exact.weight_gradients()
         return [pixels, [*first, *exact.turn_images()], *layers, [self.latent.forward(0)], *exact.choose(),
                 Through(exact.chunks, exact.decode()),
@@ -124,8 +128,9 @@ class Plan:
                  update.report(self.latent, exact.loss, 1)]]
 
     def evaluation(self):
-        """Forward alone, of one sample, with its sums."""
-        return self.chain([*self.forward(self.sampled.once()), [self.report(1, 0)]])
+        """Forward alone, of one sample, with its sums, in float32."""
+        encoder, decoder = in_float32(self.encoder), in_float32(self.sampled.once())
+        return self.chain([*self.forward(encoder, decoder), [self.report(1, 0)]])
 
     def report(self, S, tracks):
         return self.update.report(self.latent, self.sampled.cost.loss, S, tracks)

@@ -25,7 +25,7 @@ class Sampled:
             self.dcodes = matrix(region, rows, frame.D * frame.K)
         parts = 1 if frame.long(frame.S) else -(-layers[-1].panels // COST_PANELS)
         self.cost = Cost(x, Matrix(region.take(rows * parts), parts))
-        self.scratch = scratch(layers)
+        self.scratch = scratch(frame, layers)
 
     def once(self):
         """The same on the same memory, of one sample."""

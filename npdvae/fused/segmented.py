@@ -14,7 +14,7 @@ from npdvae.fused.panels import Panels, WithLayers
 from npdvae.fused.plan import MOST_STEPS
 from npdvae.fused.segmented_evaluation import sums
 from npdvae.fused.segments import A, B, C, D, Q, SegmentPlan, U, W
-from npdvae.fused.support import LIKELIHOODS, whole_gradient
+from npdvae.fused.support import BFLOAT16, LIKELIHOODS, whole_gradient
 from npdvae.fused.trial import reason_unsegmented, rows_of
 from npdvae.fused.whole import LAYERS, RULES, Whole, put_scalars
 from npdvae.fused.workers import Workers
@@ -45,7 +45,7 @@ class Segmented(Panels):
         mode, levels, sparse = self.pixels()
         self.turns = len(self.pieces(recipe.batch_size)[0])         # of the workers, for a step
         self.plan = plan = SegmentPlan(model, size, rows, self.costs, mode, levels, sparse, whole,
-                                       max(MOST_STEPS, self.turns))
+                                       max(MOST_STEPS, self.turns), spec.matmul_precision == BFLOAT16)
         rule = RULES.get(spec.optimizer, jobs.GIVEN)
         self.kinds = "" if rule == jobs.GIVEN else recipe.optimizer.kinds
         self.mem, self.ints, self.scratch, self.i_scratch = plan.build(self.workers)
@@ -77,7 +77,7 @@ class Segmented(Panels):
                 with blas.threads(1):           # in a latent's own code: it would spin beside the workers
                     self.some_steps(order[i * size:(i + n) * size], out[i:i + n])
             except Misfit:
-                if self.team.size > 1:          # whose other processes may not meet one
+                if self.team.size > 1 or self.plan.frame.bfloat16:      # others may not meet one; float32
                     raise
                 i = self.state.step - start
                 out[i] = self.readable_step(order[i * size:(i + 1) * size])

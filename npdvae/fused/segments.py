@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from npdvae.fused.encoder import Encoder
-from npdvae.fused.frame import PARTS, Frame
+from npdvae.fused.frame import PARTS, Frame, in_float32
 from npdvae.fused.memory import LINE, Region, layers, up
 from npdvae.fused.plan import MOST_STEPS, encode
 from npdvae.fused.sampled import Sampled
@@ -48,10 +48,12 @@ class SegmentPlan:
     """Offsets, tables and layers of one model at one batch size; mode, levels and sparse are the encoder's.
 
     costs: whether the likelihood's cost stands behind the decoder; whole: whether there are Q and E; turns: the
-    most of one call of the workers. needs_dz: whether C goes on to the rows.
+    most of one call of the workers; bfloat16: whether products round their operands. needs_dz: whether C goes on to the
+    rows.
     """
 
-    def __init__(self, model, batch, rows: Rows, costs, mode, levels, sparse, whole=False, turns=MOST_STEPS):
+    def __init__(self, model, batch, rows: Rows, costs, mode, levels, sparse, whole=False, turns=MOST_STEPS,
+                 bfloat16=False):
         self.batch, self.levels, self.needs_dz, self.whole = batch, levels, model.latent.needs_dz, whole
         self.end = E if whole else U
         region, integers = Region(), Region()
@@ -62,7 +64,8 @@ class SegmentPlan:
         self.scalars = region.take((turns + 1) * jobs.STEP_SCALARS)
         latents = max(rows.picks, 1)
         f = self.frame = Frame(batch, model.pixels, latents, model.decoder.sizes[0] // latents, rows.samples,
-                               jobs.ACTIVATIONS[model.encoder.activation], False, region.take(PICK_PANEL))
+                               jobs.ACTIVATIONS[model.encoder.activation], False, region.take(PICK_PANEL),
+                               bfloat16)
         self.encoder = Encoder(f, encoder, mode, levels, sparse, region, integers)
         self.decoder = Sampled(f, decoder, self.encoder.x, region, integers, rows.picks == 0, costs)
         self.once = self.decoder.once()         # for an evaluation
@@ -95,8 +98,8 @@ class SegmentPlan:
         return Program.of(segments)
 
     def evaluation(self) -> Program:
-        """Forward alone, with one row for each example."""
-        return Program.of([self.encoder.forward(), self.once.forward()])
+        """Forward alone, with one row for each example, in float32."""
+        return Program.of([in_float32(self.encoder).forward(), in_float32(self.once).forward()])
 
     def weigh(self, i):
         """Rows of the gradient at layer i's output times their weights."""

@@ -5,10 +5,10 @@ from npdvae.backends.numba_backend import NUMBERS
 from npdvae.describe import StepSpec
 from npdvae.fused.exact import MOST_ACTIVATIONS
 from npdvae.fused.plan import FusedGradient
-from npdvae.kernels.cpu import jobs
+from npdvae.kernels.cpu import bfloat16, jobs
 
 NETWORKS, LATENTS, PRIORS, LIKELIHOODS = ("mlp",), ("categorical",), ("uniform", "learned"), ("bernoulli",)
-
+BFLOAT16 = "bfloat16"                           # --matmul-precision
 
 TEMPERED = {"temperature", "anneal", "anneal_rate", "anneal_min", "anneal_every"}
 SETTINGS = {                                    # of each estimator that has kernels: another setting is another rule
@@ -39,6 +39,8 @@ def unfit(spec: StepSpec) -> str | None:
     """What neither engine on panels can run, in a few words, or None."""
     if spec.dtype != "float32":
         return f"{spec.dtype} arithmetic"
+    if spec.matmul_precision == BFLOAT16 and (reason := bfloat16.reason_unfit()):
+        return f"products of bfloat16: {reason}"
     for part, name, known in (("network", spec.network, NETWORKS), ("activation", spec.activation, jobs.ACTIVATIONS),
                               ("binarize", spec.binarize, jobs.PIXEL_MODES)):
         if name not in known:
@@ -74,6 +76,8 @@ def unsupported(spec: StepSpec) -> str | None:
                               ("likelihood", spec.likelihood, LIKELIHOODS)):
         if name not in known:
             return f"{part} {name}"
+    if spec.estimator == "exact" and spec.matmul_precision == BFLOAT16:
+        return "codes that the batch shares are decoded in float32"
     if fused_gradient(spec) is None:
         return f"estimator {spec.method}"
     if spec.estimator == "exact" and spec.codes > MOST_ACTIVATIONS:

@@ -1,6 +1,7 @@
 """The end of a fused step: every parameter updated behind its gradient, and the sums that the step reports."""
 from __future__ import annotations
 
+from npdvae.fused import bfloat16
 from npdvae.fused.memory import up
 from npdvae.kernels.cpu.target import GRADIENT_ROWS, PANEL
 
@@ -20,7 +21,8 @@ class Update:
 
     def __init__(self, frame, span):
         self.frame, self.span = frame, span
-        self.scratch = PANELS * PANEL * (TILES * GRADIENT_ROWS + 1)     # a chunk's gradient and its bias's
+        self.scratch = (bfloat16.gradient_scratch() if frame.bfloat16 else
+                        PANELS * PANEL * (TILES * GRADIENT_ROWS + 1))   # a chunk's gradient and its bias's
 
     def hidden(self, part, S):
         """Weights of all layers but the first, from the last one on."""
@@ -35,6 +37,8 @@ class Update:
         return self.weight_gradient(l, encoder.x, dy, 1)
 
     def weight_gradient(self, l, x, dy, S):
+        if self.frame.bfloat16:
+            return bfloat16.weight_gradient(self.frame, l, x, dy, S, self.span)
         panels, tiles, groups, all_tiles = weight_groups(l, whole=not self.frame.long(S))
         return ("weight_gradient", -(-l.panels // panels) * groups, dict(
             panels=panels, all_panels=l.panels, tiles=tiles, groups=groups, all_tiles=all_tiles, x=x.offset, ld_x=x.ld,
