@@ -106,7 +106,8 @@ def build(config: Config, loaded=None, team=ALONE) -> Job:
                           interval=config.lr_interval),
         functools.partial(schedules.kl_weight, config.kl_weight, config.kl_warmup),
         batch_size, piece, config.clip_norm,
-        "none" if dataset.binary else str(config.binarize), config.seed, np.dtype(config.dtype), config.matmul_precision)
+        "none" if dataset.binary else str(config.binarize), config.seed, np.dtype(config.dtype),
+        config.matmul_precision)
     shared = team.size > 1 or config.shares is not None or config.shard != "batch"
     threads = team.threads() if config.threads is None else config.threads
     engine = (choose_engine(model, recipe, dataset, threads, config.engine, team) if config.shard == "batch" else

@@ -13,6 +13,9 @@ from npdvae.data import binarize
 from npdvae.estimators import names
 from npdvae.estimators.parts import baselines
 from npdvae.fused import (
+    bfloat16 as of_bfloat16,
+)
+from npdvae.fused import (
     encoder,
     engine,
     exact,
@@ -32,7 +35,8 @@ from npdvae.latents.categorical import Categorical
 from npdvae.model import DiscreteVAE
 
 READERS = fused_worker.SERVERS
-WRITERS = (encoder, engine, exact, frame, latent, layers, panels, plan, sampled, segments, support, update, whole)
+WRITERS = (of_bfloat16, encoder, engine, exact, frame, latent, layers, panels, plan, sampled, segments, support, update,
+           whole)
 ORDERLESS = {*map(str.upper, jobs.KINDS), "LINEAR", "RELU", "LEAKY_RELU", "TANH", "THRESHOLDED", "DRAWN", "GREY",
              "AT_ONCE", "KEPT", "NO_UPDATE", "ADAPTIVE", "MOMENTUM", "GIVEN", "NO_BASELINE", "SHIFTED",
              "LEAVE_ONE_OUT", "RLOO", "EXACT", "STRAIGHT_THROUGH", "REINMAX"}
@@ -128,15 +132,17 @@ def written(monkeypatch):
         return (), ()
 
     monkeypatch.setattr(plan, "encode", record)
-    for few, sparse, prior, hidden, kind in itertools.product(
-            (0, 1 << 16), (True, False), ("uniform", "learned"), ((9,), (20, 11)),
+    for few, sparse, prior, hidden, bfloat16, kind in itertools.product(
+            (0, 1 << 16), (True, False), ("uniform", "learned"), ((9,), (20, 11)), (False, True),
             (jobs.RLOO, jobs.REINMAX, jobs.LEAVE_ONE_OUT, jobs.EXACT)):
         monkeypatch.setattr(plan, "FEW", few)
         model = DiscreteVAE(19, hidden, Categorical(2, 3, "rloo", prior=prior))
         samples = 1 if kind == jobs.EXACT else 2
-        plan.Plan(model, 10, plan.FusedGradient(kind, samples), jobs.DRAWN, 255, sparse).build(1)
+        plan.Plan(model, 10, plan.FusedGradient(kind, samples), jobs.DRAWN, 255, sparse,
+                  bfloat16 and kind != jobs.EXACT).build(1)
         for rows, costs in itertools.product((segments.Rows(2, 2), segments.Rows(1, 0)), (True, False)):
-            cut = segments.SegmentPlan(model, 10, rows, costs, jobs.DRAWN, 255, sparse, whole=costs)
+            cut = segments.SegmentPlan(model, 10, rows, costs, jobs.DRAWN, 255, sparse, whole=costs,
+                                       bfloat16=bfloat16)
             for program in (cut.training, cut.evaluation):
                 with monkeypatch.context() as patch:
                     patch.setattr(segments, "encode", record)

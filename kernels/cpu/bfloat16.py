@@ -13,7 +13,20 @@ from numba import config, types
 from numba.extending import intrinsic
 
 from npdvae.kernels.cpu.target import LANES, PANEL, WIDE, features
-from npdvae.kernels.cpu.vectors import I32, I64, POINTER, VECTOR, call_apart, constant, data, external, in_bytes, load, phi, pointer
+from npdvae.kernels.cpu.vectors import (
+    I32,
+    I64,
+    POINTER,
+    VECTOR,
+    call_apart,
+    constant,
+    data,
+    external,
+    in_bytes,
+    load,
+    phi,
+    pointer,
+)
 
 SIDE = 16                                       # rows of a tile, and words in a row
 STEP = 2 * SIDE                                 # terms of a sum that one instruction adds

@@ -136,4 +136,5 @@ def weight_gradient_bfloat16(c, a, mem, examples, scalars, scratch):
                 update(mem, mem[g:g + size], w + p * w_rows * PANEL + first * PANEL, span, scalars)
     leave_tiles(mem)
     if first == 0:
-        update_bias(mem, dy + start * PANEL, ld_dy, n, (stop - start) * PANEL, bias + start * PANEL, span, scalars, words)
+        width = (stop - start) * PANEL
+        update_bias(mem, dy + start * PANEL, ld_dy, n, width, bias + start * PANEL, span, scalars, words)
