@@ -79,8 +79,8 @@ class Config:
     threads: int | None = option(None, "workers of the compiled CPU engines, OpenBLAS threads of the "
                                 "readable one (default, and at most: all cores)", metavar="N")
     device: int = option(0, "CUDA device of the cupy backend", metavar="N")
-    matmul_precision: str = option("float32", "operands of matrix products, whose sums are float32: tf32 on cupy, bfloat16 "
-                                   "in the compiled CPU engines (AMX)", choices=("float32", "tf32", "bfloat16"))
+    matmul_precision: str = option("float32", "operands of matrix products, whose sums are float32: tf32 on cupy, "
+                                   "bfloat16 in compiled CPU engines (AMX)", choices=("float32", "tf32", "bfloat16"))
     dtype: str = option("float32", "precision of parameters and arithmetic", choices=("float32", "float64"))
     seed: int = option(0, "seed of all random numbers")
     seeds: list[int] | None = option(None, "several runs, one per seed, with mean and standard deviation", nargs="+",
