@@ -62,15 +62,15 @@ def dataset(name):
     return data.load(name, os.environ.get("NPDVAE_DATA"))
 
 
-def job(problem, backend="numba", threads=None):
-    """Our own job: dynamic binarization, Adam, float32."""
+def job(problem, backend="numba", threads=None, precision="float32"):
+    """Our own job: dynamic binarization, Adam, float32; precision: of the operands of matrix products."""
     options = {} if problem.estimator == "exact" else dict(samples=problem.S)
     if problem.estimator == "reinforce":
         options |= dict(baseline="constant", baseline_value=problem.baseline)
     return build.build(config.Config(
         data=problem.data, data_dir=os.environ.get("NPDVAE_DATA"), binarize="dynamic", latents=problem.D,
         categories=problem.K, hidden=list(problem.hidden), estimator=problem.estimator, lr=LR, batch_size=problem.B,
-        backend=backend, threads=threads, seed=problem.seed, **options).check())
+        backend=backend, threads=threads, seed=problem.seed, matmul_precision=precision, **options).check())
 
 
 def params(problem):

@@ -64,7 +64,19 @@ def first_run(result):
     return lines
 
 
-TABLES = {"estimators": estimators, "latent_steps": latent_steps, "step": busy, "first_run": first_run}
+def bfloat16(result):
+    """A line for each problem: milliseconds of each contestant, and our gain over float32 and over the best peer."""
+    names = list(next(iter(result["rows"].values()))["median"])
+    lines = [f"| ms/step | {' | '.join(names)} | float32 / bfloat16 | best peer / npdvae.bfloat16 |",
+             "|---|" + "---|" * (len(names) + 2)]
+    for e in result["rows"].values():
+        times = [f"{e['median'][name]:.3g}" for name in names]
+        lines.append(f"| {e['label']} | {' | '.join(times)} | {e['gain']:.2f} | {e['best_ratio']:.2f} |")
+    return lines
+
+
+TABLES = {"estimators": estimators, "latent_steps": latent_steps, "step": busy, "first_run": first_run,
+          "bfloat16": bfloat16}
 
 
 def text(name, draw):
@@ -75,8 +87,9 @@ def text(name, draw):
     result = json.loads(path.read_text())
     m = result["machine"]
     torch = f"; torch {m['torch']}" if m["torch"] else ""
-    where = f"{m['cores']} cores ({m['processor']}, {'AVX-512' if m['avx512'] else 'AVX2'}{torch})"
-    return "\n".join([*draw(result), "", f"Medians of rounds, float32, {where}."])
+    cores, kind = result.get("threads", m["cores"]), "AVX-512" if m["avx512"] else "AVX2"
+    where = f"{cores} cores ({m['processor']}, {kind}{torch})"
+    return "\n".join([*draw(result), "", f"Medians of rounds, {'' if name == 'bfloat16' else 'float32, '}{where}."])
 
 
 def main():

@@ -41,7 +41,7 @@ class TorchModel:
     def after(self):
         """What follows the update of the layers."""
 
-    mlp = TorchPeer.mlp
+    mlp, rough = TorchPeer.mlp, False
 
     def cost(self, rows, x):
         """-log p(x | rows): [..., B, F] -> [..., B]."""

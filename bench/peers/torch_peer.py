@@ -1,4 +1,4 @@
-"""PyTorch: autograd, logits throughout, fused Adam, data in memory; eager or torch.compile."""
+"""PyTorch: autograd, logits throughout, fused Adam, data in memory; eager or torch.compile; or layers in autocast."""
 import math
 
 import numpy as np
@@ -11,10 +11,10 @@ from bench import problem as problems
 class TorchPeer:
     """One contestant: `run(order)` trains, `evaluate()` sums the test split, `check()` is for validation."""
 
-    def __init__(self, problem, compiled=False, threads=2):
+    def __init__(self, problem, compiled=False, threads=2, rough=False):
         torch.set_num_threads(threads)
         torch.manual_seed(0)
-        self.problem, self.layers = problem, len(problem.hidden) + 1
+        self.problem, self.layers, self.rough = problem, len(problem.hidden) + 1, rough
         self.params = {k: torch.tensor(v, requires_grad=True) for k, v in problems.params(problem).items()}
         self.images = torch.from_numpy(problems.probabilities(problem))
         test = problems.dataset(problem.data)
@@ -26,11 +26,13 @@ class TorchPeer:
         self.objective = torch.compile(self.loss) if compiled else self.loss
 
     def mlp(self, name, x):
-        for i in range(self.layers):
-            x = F.linear(x, self.params[f"{name}.{i}.weight"].T, self.params[f"{name}.{i}.bias"])
-            if i < self.layers - 1:
-                x = F.relu(x)
-        return x
+        """Layers, under autocast to bfloat16 where products are `rough`; the last output in float32."""
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.rough):
+            for i in range(self.layers):
+                x = F.linear(x, self.params[f"{name}.{i}.weight"].T, self.params[f"{name}.{i}.bias"])
+                if i < self.layers - 1:
+                    x = F.relu(x)
+        return x.float() if self.rough else x
 
     def loss(self, x, codes=None):
         """Surrogate whose gradient is the estimate, and the negative ELBO, means over x [B, P]; codes may be given."""
