@@ -44,9 +44,11 @@ def test_rounding_is_to_the_nearest_and_to_even_between_two():
 
 
 def memory():
-    """Numbers, then words, at multiples of a cache line."""
+    """Numbers, every other of the first a tie between two of bfloat16, then words."""
     draw = np.random.default_rng(1)
     mem = draw.normal(0, 1, 40_000).astype(f4)
+    ties = mem[:100:2].view(np.uint32)
+    ties[:] = ties & 0xffff0000 | 0x8000
     mem[10_000:30_000].view(np.uint32)[:] = bfloat16.bits(mem[10_000:30_000]) | bfloat16.bits(mem[:20_000]) >> 16
     return mem
 
