@@ -88,7 +88,7 @@ def text(name, draw):
     m = result["machine"]
     torch = f"; torch {m['torch']}" if m["torch"] else ""
     cores, kind = result.get("threads", m["cores"]), "AVX-512" if m["avx512"] else "AVX2"
-    where = f"{cores} cores ({m['processor']}, {kind}{torch})"
+    where = f"{cores} {'core' if cores == 1 else 'cores'} ({m['processor']}, {kind}{torch})"
     return "\n".join([*draw(result), "", f"Medians of rounds, {'' if name == 'bfloat16' else 'float32, '}{where}."])
 
 
