@@ -131,6 +131,18 @@ def test_fused_results_do_not_depend_on_threads_nor_on_grouping(name):
             assert np.array_equal(p, {**states[0][1].params, **states[0][1].moments}[k]), k
 
 
+def test_evaluation_leaves_no_cost_behind():
+    """Of few rows, a row's cost in several parts; steps of many rows have one."""
+    sums = []
+    for evaluates in (False, True):
+        _, fused = engines("rloo", samples=24, pixels=240, batch=27, way="stages")
+        assert fused.plan.frame.long(24) and not fused.plan.frame.long(1)
+        if evaluates:
+            fused.evaluate(fused.dataset.test)
+        sums.append(fused.run(ORDER))
+    assert np.array_equal(*sums)
+
+
 def test_fused_state_survives_saving_and_loading():
     _, fused = engines()
     fused.run(ORDER[:20])
