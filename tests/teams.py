@@ -11,6 +11,7 @@ from npdvae.parallel.team import Team
 
 TURN = threading.Lock()                         # one thread computes at a time, until it waits: none disturbs another
 PATIENCE = 60                                   # seconds until a test that hangs fails
+MOST = 10_000                                   # messages of a process: more are a loop
 
 
 @contextlib.contextmanager
@@ -35,7 +36,7 @@ class Comm:
     """What of mpi4py's communicators and of `npdvae.parallel.mpi.Node` the sums and the team use."""
 
     def __init__(self, world, rank):
-        self.world, self.rank, self.size, self.sent = world, rank, world.size, 0
+        self.world, self.rank, self.size, self.sent, self.messages = world, rank, world.size, 0, 0
 
     def barrier(self):
         with waiting():
@@ -57,7 +58,8 @@ class Comm:
         with waiting():
             sent, receive[:] = self.world.lines[source, self.rank].get(timeout=PATIENCE)
         assert sent == other
-        self.sent += send.size
+        self.sent, self.messages = self.sent + send.size, self.messages + 1
+        assert self.messages < MOST
 
     def allocate(self, size):
         sizes = self.allgather(size)

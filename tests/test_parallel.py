@@ -1,5 +1,6 @@
 """Shares of a batch and their tree: the same bits for every number of processes, played by threads. Share: 3 s."""
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from npdvae.engine import Readable
 from npdvae.fused import Segmented
 from npdvae.latents.vq import VQ
 from npdvae.parallel import guard, mpi
+from npdvae.parallel import team as team_module
 from npdvae.parallel.alone import ALONE
 from npdvae.parallel.reduce import Messages, Window, add_into
 from npdvae.parallel.team import Team
@@ -140,8 +142,42 @@ def test_without_room_for_shared_memory_messages_do():
     found = each(lambda team: (team.total({"g": np.full(90, 1 + team.rank, np.float32)})["g"][0],
                                type(team.sums[np.dtype("f4")][1])), members)
     assert found == [(3.0, Messages)] * 2
-    found = each(lambda team: type(team.space(4, np.dtype("f4"))), members)
-    assert found == [Window] * 2
+    found = each(lambda team: team.space(4, np.dtype("f4")), members)
+    assert [(type(sums), sums.scratch.size) for sums in found] == [(Window, 2)] * 2
+
+
+def test_the_place_of_sums_is_kept_while_their_size_is():
+    team, (f4, f8) = Team(Comm(World(1), 0)), (np.dtype("f4"), np.dtype("f8"))
+    assert team.local == (0, 1)
+    first = team.space(4, f4)
+    other = team.space(4, f8)
+    assert team.space(4, f4) is first is not other and team.space(5, f4) is not first and team.space(4, f8) is other
+
+
+def test_shared_memory_is_taken_where_every_machine_has_room_to_spare():
+    """A vector for each process of the machine and one for the total; a tenth stays free."""
+    members, seen = teams(2, 2), []
+    for member in members:
+        member.node.room = lambda: 10
+    for room, expected in ((8, True), (9, False)):
+        assert all(found is expected for found in each(lambda member: member.fits(room), members))     # noqa: B023
+    assert each(lambda member: member.fits(10 ** 9), teams(2)) == [True] * 2    # nothing to share it with
+    for member in members:
+        member.fits = lambda room: seen.append(room)
+        assert type(member.space(90, np.dtype("f4"))) is Messages
+    assert seen == [90 * 4 * 3] * 2
+
+
+@pytest.mark.parametrize("system, alone, three", [
+    (dict(sched_getaffinity=lambda process: {0: range(12)}[process]), 12, [4] * 3),
+    (dict(sched_getaffinity=lambda process: {0: range(2)}[process]), 2, [1] * 3),
+    (dict(cpu_count=lambda: 6), 6, [2] * 3), (dict(cpu_count=lambda: None), 1, [1] * 3)])
+def test_cores_are_divided_among_the_processes_that_may_use_them(system, alone, three):
+    world = World(3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(team_module, "os", types.SimpleNamespace(**system))
+        assert Team(Comm(World(1), 0)).threads() == alone
+        assert each(lambda rank: Team(Comm(world, rank), here=Comm(world, rank)).threads(), [0, 1, 2]) == three
 
 
 def test_what_the_first_finds_or_raises_is_everybodys():

@@ -70,13 +70,13 @@ class Learns(Gaussian):
 
 
 def test_parts_of_a_step_are_those_of_the_readable_one():
-    """Each example's cost, and gradients of all that is learned: to 1e-12, sums in another order."""
+    """Seven images of ten: costs, and gradients of all that is learned, to 1e-12, sums in another order."""
     found = []
     for kind in (Readable, functools.partial(ByRows, shares=4, team=ALONE)):
         engine = make(kind, "f8", NUMPY, latent=lambda ops: Learns(3, ops, samples=4))
-        found.append(engine.step_on(ORDER[:10], 0, describe.scalars(engine.recipe, engine.state.step, 10)))
+        found.append(engine.step_on(ORDER[:7], 0, describe.scalars(engine.recipe, engine.state.step, 10)))
     expected, got = found
-    assert got.grads.keys() == expected.grads.keys() and "estimator.level" in got.grads and len(got.cost) == 10
+    assert got.grads.keys() == expected.grads.keys() and "estimator.level" in got.grads and len(got.cost) == 7
     close(got.cost, expected.cost, 1e-12)
     close(got.kl, expected.kl, 1e-12)
     for k in got.grads:
