@@ -25,6 +25,7 @@ settings.load_profile("npdvae")
 
 ALLOWED_SKIPS = {                               # pattern of the skip's reason: why it may be skipped
     r"cupy|CUDA|GPU|nvrtc": "needs a CUDA device or compiler; those tests run where there is one (pytest -m gpu)",
+    r"AMX|AVX-512": "instructions that not every processor has; plain Python stands in for them",
     r"POSIX": "signals, file-size limits and folder fsync have no counterpart on Windows",
     r"vector_quantize_pytorch": "a peer to compare with; .ci/run installs it for its last stage",
     r"distributed|dask_jobqueue": "an engine of sweeps; .ci/run installs it for its last stage",
