@@ -115,10 +115,13 @@ def each(act, members):
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join()
+            while thread.is_alive():
+                thread.join(0.1)                # signals are handled between waits alone
     except BaseException:
-        for thread in (t for t in threads if t.ident):
+        begun = [thread for thread in threads if thread.ident]
+        for thread in begun:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit))
+        for thread in begun:                    # one may hold the turn that another waits for
             thread.join()
         raise
     if errors:
