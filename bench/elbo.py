@@ -49,6 +49,8 @@ def draw(result, path):
     for target in TARGETS:
         axis.axhline(target, color="0.8", lw=0.8, zorder=0)
     axis.set(xlabel="seconds, start-up included", ylabel="test negative ELBO, nats", xscale="log", ylim=(124, 190))
+    axis.set_xticks([3, 10, 30, 100, 300], ["3", "10", "30", "100", "300"])
+    axis.minorticks_off()
     axis.legend(frameon=False, fontsize=9)
     figure.savefig(path, dpi=120)
     plt.close(figure)

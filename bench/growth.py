@@ -39,18 +39,25 @@ def draw(result, path):
     import matplotlib
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, NullLocator
     figure, axes = plt.subplots(2, 3, figsize=(11, 6.4), layout="constrained")
     for axis, curve in zip(axes.flat, CURVES):
-        points = result["rows"].get(curve, {})
+        if not (points := result["rows"].get(curve)):
+            axis.set_axis_off()
+            continue
         x = [8 ** int(v) if curve == "codes" else int(v) for v in points]
-        names = dict.fromkeys(n for p in points.values() for n in p["median"])
-        for i, name in enumerate(names):
-            colour, width = ("#d1495b", 2.2) if name == "npdvae" else (f"{0.2 + 0.25 * i}", 1.2)
-            axis.plot(x, [p["median"].get(name) for p in points.values()], color=colour, lw=width, marker=".",
+        peers = dict.fromkeys(n for p in points.values() for n in p["median"] if n != "npdvae")
+        styles = {"npdvae": ("#d1495b", "-", 2.2)} | {
+            n: ("0.3", style, 1.2) for n, style in zip(peers, ("-", "--", ":", "-."))}
+        for name, (colour, style, width) in styles.items():
+            axis.plot(x, [p["median"].get(name) for p in points.values()], color=colour, ls=style, lw=width, marker=".",
                       label=name)
         axis.set(xscale="log", yscale="log", xlabel=CURVES[curve][3])
         axis.set_xticks(x, [str(v) for v in x])
-        axis.minorticks_off()
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
+        axis.yaxis.set_minor_locator(NullLocator())
         axis.grid(alpha=0.3)
     for axis in axes[:, 0]:
         axis.set_ylabel("ms a step")

@@ -34,6 +34,32 @@ def trained(epochs):
     return "; ".join(f"{name} {', '.join(f'{ms:.0f}' for ms in times)} ms" for name, times in epochs.items())
 
 
+def bfloat16(result):
+    """A line for each row: ours and the best peer's, all with products of bfloat16."""
+    lines = []
+    for row in result["rows"].values():
+        name, ms = min((x for x in row["median"].items() if not x[0].startswith("npdvae")), key=lambda x: x[1])
+        ours, name = row["median"]["npdvae.bfloat16"], name.removesuffix(".bfloat16")
+        lines.append(f"{row['label']} {ours:.3g} ms, {name} {ms:.3g} ({row['best_ratio']:.2f} times)")
+    return ("With products of bfloat16, `--matmul-precision bfloat16` beside torch's autocast\n"
+            "([more](docs/performance.md#products-of-bfloat16)): " + ";\n".join(lines) + ".")
+
+
+def elbo(result):
+    """Seconds and epochs to each test negative ELBO, and the curves."""
+    rows = result["rows"]["small"]
+    targets = list(next(iter(rows.values()))["reached"])
+    lines = ["| seconds (epochs) to | " + " | ".join(f"{t} nats" for t in targets) + " |",
+             "|---" * (len(targets) + 1) + "|"]
+    for label, entry in rows.items():
+        cells = [f"{r['seconds']:.0f} ({r['epochs']})" if r else f"not in {len(entry['curve'])} epochs"
+                 for r in entry["reached"].values()]
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return ("Whole trainings on MNIST, D=4 K=8, to a test negative ELBO, start-up and an evaluation an epoch included\n"
+            "(`python -m bench.elbo`):\n\n" + "\n".join(lines) +
+            "\n\n![Test negative ELBO against seconds](docs/elbo.png)")
+
+
 def text():
     """The README's section between its two marks."""
     parts = []
@@ -53,6 +79,7 @@ def text():
     if result := load("memory"):
         parts.append("From process start to the end of the first MNIST step, and peak memory: " + "; ".join(
             f"{n} {x['first_step_s']:.2f} s, {x['peak_mb']:.0f} MB" for n, x in result["contestants"].items()) + ".")
+    parts += [write(result) for name, write in (("bfloat16", bfloat16), ("elbo", elbo)) if (result := load(name))]
     return "\n\n".join(parts)
 
 
