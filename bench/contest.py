@@ -12,6 +12,7 @@ import time
 from importlib import metadata
 
 RESULTS = pathlib.Path(__file__).parent / "results"
+LOAD = os.getloadavg()[0]                       # when the command starts: later it is the contestants' own
 
 
 class Contestant:
@@ -78,7 +79,7 @@ def machine():
         except metadata.PackageNotFoundError:
             versions[name] = None
     return {"processor": model, "avx512": "avx512f" in flags, "cores": len(os.sched_getaffinity(0)),
-            "python": platform.python_version(), "load_before": os.getloadavg()[0], **versions,
+            "python": platform.python_version(), "load_before": LOAD, **versions,
             "date": time.strftime("%Y-%m-%d")}
 
 
