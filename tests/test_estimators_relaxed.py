@@ -174,3 +174,12 @@ def test_reinmax_agrees_with_the_authors_package_for_the_same_draws(tau):
     draw = type(sampled)(z.detach().numpy().argmax(-1)[None, :, None], logits, sampled.kept)
     found = estimator.backward(draw, None, g)[:, 0]
     assert np.abs(found - phi.grad.numpy()).max() <= 1e-12           # both float64; the promise is 1e-6
+
+
+def test_relax_prepares_what_backward_and_learn_share():
+    estimator, logits = estimators.get("relax"), np.random.default_rng(0).normal(size=(2, 3, 4))
+    state, context = prepared(estimator, logits)
+    draw = estimator.sample(logits, Generator(0), state, context)
+    cost = costs.make("cubic", 0, 2, 3, 4)(draw.codes)
+    assert "parts" in estimator.prepare(draw, cost, None, state).kept
+    assert estimator.prepare(draw, cost, None, None) is draw        # without a surrogate

@@ -135,6 +135,12 @@ def test_softened_needs_a_positive_temperature():
     assert latents.get("categorical", latents=2).soft(1.0) is None
 
 
+def test_softened_has_the_codes_of_what_it_softens():
+    vq = latents.get("vq", latents=2, categories=3)
+    soft = vq.soft(0.5)
+    assert soft.code_count() == 9 and np.array_equal(soft.codes(), vq.codes())
+
+
 def test_summary_takes_the_temperature_of_the_best_bound_on_training_images():
     model, params, _, _ = problem("vq")
     grey = np.random.default_rng(5).random((40, 6)) < 0.5
