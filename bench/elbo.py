@@ -59,7 +59,7 @@ def draw(result, path):
 def main():
     parser = argparse.ArgumentParser(prog="python -m bench.elbo", description=__doc__)
     parser.add_argument("--only", nargs="+", choices=list(CONTESTANTS), metavar="LABEL", help="these alone")
-    parser.add_argument("--epochs", type=int, default=160, help="give up after so many")
+    parser.add_argument("--epochs", type=int, default=80, help="give up after so many")
     parser.add_argument("--target", type=float, default=min(TARGETS), help="stop at this test negative ELBO")
     parser.add_argument("--draw", action="store_true", help="draw the figure from the results, measure nothing")
     arguments = parser.parse_args()

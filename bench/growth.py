@@ -69,7 +69,7 @@ def draw(result, path):
 def main():
     parser = argparse.ArgumentParser(prog="python -m bench.growth", description=__doc__)
     parser.add_argument("--curves", nargs="+", default=list(CURVES), choices=list(CURVES))
-    parser.add_argument("--peers", nargs="+", default=["torch", "jax.jit"])
+    parser.add_argument("--peers", nargs="+", default=["torch", "torch.compile", "jax.scan"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=0.3, help="about how long one turn lasts")
     parser.add_argument("--resume", action="store_true", help="leave out the points that the results hold already")
