@@ -139,7 +139,7 @@ def written(monkeypatch):
         model = DiscreteVAE(19, hidden, Categorical(2, 3, "rloo", prior=prior))
         samples = 1 if kind == jobs.EXACT else 2
         plan.Plan(model, 10, plan.FusedGradient(kind, samples), jobs.DRAWN, 255, sparse,
-                  bfloat16 and kind != jobs.EXACT).build(1)
+                  bfloat16=bfloat16 and kind != jobs.EXACT).build(1)
         for rows, costs in itertools.product((segments.Rows(2, 2), segments.Rows(1, 0)), (True, False)):
             cut = segments.SegmentPlan(model, 10, rows, costs, jobs.DRAWN, 255, sparse, whole=costs,
                                        bfloat16=bfloat16)

@@ -37,9 +37,8 @@ class Fused(Panels):
             raise ValueError(f"the fused engine cannot run this: {reason}")
         gradient = fused_gradient(self.spec)
         assert gradient is not None             # or it were unsupported
-        mode, levels, sparse = self.pixels()
-        self.plan = plan = Plan(model, recipe.batch_size, gradient, mode, levels, sparse,
-                                self.spec.matmul_precision == BFLOAT16)
+        self.plan = plan = Plan(model, recipe.batch_size, gradient, *self.pixels(),
+                                bfloat16=self.spec.matmul_precision == BFLOAT16)
         (self.mem, self.ints, self.scratch, self.i_scratch, self.training,
          self.evaluation) = plan.build(self.workers)
         self.mem[plan.latent.floor] = model.latent.free_bits

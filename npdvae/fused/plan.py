@@ -46,7 +46,7 @@ class Plan:
     bfloat16: whether the products of training steps round their operands.
     """
 
-    def __init__(self, model, batch, gradient: FusedGradient, mode, levels, sparse, bfloat16=False):
+    def __init__(self, model, batch, gradient: FusedGradient, mode, levels, sparse, *, bfloat16=False):
         self.batch, self.gradient, self.levels = batch, gradient, levels
         self.D, self.K = model.latent.latents, model.latent.categories
         self.learned = model.latent.prior.name == "learned"
