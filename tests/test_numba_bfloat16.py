@@ -14,7 +14,8 @@ from npdvae import checkpoint, train
 from npdvae.engine import Readable
 from npdvae.fused import Fused, Segmented
 from npdvae.fused.memory import view
-from npdvae.kernels.cpu import bfloat16
+from npdvae.kernels.cpu import bfloat16, bfloat16_words
+from npdvae.kernels.cpu.bfloat16_words import bits
 from tests.test_numba_fused import ORDER
 from tests.test_numba_fused import engines as whole
 from tests.test_numba_segments import NUMBA, NUMPY, make
@@ -26,7 +27,7 @@ f4 = np.float32
 
 def rounded(x):
     """The nearest bfloat16, the even one of two: float32 has 16 more bits."""
-    return bfloat16.bits(np.asarray(x, f4)).view(f4).astype(float)
+    return bits(np.asarray(x, f4)).view(f4).astype(float)
 
 
 def test_rounding_is_to_the_nearest_and_to_even_between_two():
@@ -39,7 +40,7 @@ def test_rounding_is_to_the_nearest_and_to_even_between_two():
         part = value / unit - below
         up = part > 0.5 or part == 0.5 and below % 2
         assert found == (below + up) * unit
-    special = bfloat16.bits(np.array([np.nan, np.inf, -np.inf, -0.0], f4)).view(f4)
+    special = bits(np.array([np.nan, np.inf, -np.inf, -0.0], f4)).view(f4)
     assert np.isnan(special[0]) and special[1] == -special[2] == np.inf and np.signbit(special[3])
 
 
@@ -49,7 +50,7 @@ def memory():
     mem = draw.normal(0, 1, 40_000).astype(f4)
     ties = mem[:100:2].view(np.uint32)
     ties[:] = ties & 0xffff0000 | 0x8000
-    mem[10_000:30_000].view(np.uint32)[:] = bfloat16.bits(mem[10_000:30_000]) | bfloat16.bits(mem[:20_000]) >> 16
+    mem[10_000:30_000].view(np.uint32)[:] = bits(mem[10_000:30_000]) | bits(mem[:20_000]) >> 16
     return mem
 
 
@@ -62,7 +63,8 @@ TILES = {
 @served
 @pytest.mark.parametrize("name, i", [(n, i) for n, c in TILES.items() for i in range(len(c))])
 def test_tile_equals_its_twin_to_the_bit(name, i):
-    tile, twin = getattr(bfloat16, name), getattr(bfloat16, f"{name}_twin")
+    module = bfloat16_words if hasattr(bfloat16_words, name) else bfloat16
+    tile, twin = getattr(module, name), getattr(module, f"{name}_twin")
     take, leave, count = bfloat16.take_tiles, bfloat16.leave_tiles, len(TILES[name][i])
     places = ", ".join(f"a[{j}]" for j in range(count))
     scope = dict(take=take, leave=leave, tile=tile)

@@ -1,7 +1,6 @@
 """Products of bfloat16 pairs in the tile registers of AMX, with sums in float32; each operation beside its plain twin.
 
-A word is a float32 entry of `mem` whose bits are two bfloat16 numbers, rounded to nearest, ties to even: the first in
-its lower half. Denormal numbers count as zero. A tile is SIDE rows of SIDE words or sums.
+A tile is SIDE rows of SIDE words (`bfloat16_words`) or sums. Denormal numbers count as zero.
 """
 import ctypes
 import platform
@@ -9,24 +8,21 @@ import sys
 
 import numpy as np
 from llvmlite import ir
-from numba import config, types
-from numba.extending import intrinsic
+from numba import config
 
-from npdvae.kernels.cpu.target import LANES, PANEL, WIDE, features
-from npdvae.kernels.cpu.vectors import (
-    I32,
+from npdvae.kernels.cpu.llvm import (
     I64,
     POINTER,
     VECTOR,
-    call_apart,
     constant,
-    data,
     external,
     in_bytes,
     load,
     phi,
     pointer,
+    written,
 )
+from npdvae.kernels.cpu.target import LANES, PANEL, WIDE, features
 
 SIDE = 16                                       # rows of a tile, and words in a row
 STEP = 2 * SIDE                                 # terms of a sum that one instruction adds
@@ -46,71 +42,6 @@ def reason_unfit():
     if ctypes.CDLL(None).syscall(158, ASK, TILES):
         return "the system does not give out the tile registers of AMX"
     return None
-
-
-WORDS, HALVES = ir.VectorType(I32, LANES), ir.VectorType(ir.IntType(16), 2 * LANES)
-
-
-def rounded(b, x):
-    """Floats with a bfloat16 in their upper halves, as integers: in half of the time that vcvtneps2bf16 takes."""
-    u, last, below = b.bitcast(x, WORDS), *(ir.Constant(WORDS, [c] * LANES) for c in (1, 0x7fff))
-    odd = b.and_(b.lshr(u, ir.Constant(WORDS, [16] * LANES)), last)
-    return b.add(u, b.add(odd, below))          # a NaN that arithmetic gives stays one
-
-
-def words(b, low, high, order):
-    """The upper halves of 2 LANES rounded floats in this order, as LANES words."""
-    halves = [b.bitcast(rounded(b, x), HALVES) for x in (low, high)]
-    mask = ir.Constant(ir.VectorType(I32, 2 * LANES), [2 * i + 1 for i in order])
-    return b.bitcast(b.shuffle_vector(*halves, mask), VECTOR)
-
-
-IN_ORDER = list(range(2 * LANES))
-IN_TURNS = [i // 2 + LANES * (i % 2) for i in range(2 * LANES)]
-
-
-def at(b, base, offset):
-    return b.inttoptr(in_bytes(b, base, offset), POINTER)
-
-
-@intrinsic
-def _neighbours(typing, mem, source, target):
-    def codegen(context, b, signature, arguments):
-        base = data(context, b, signature.args[0], arguments[0])
-        first = in_bytes(b, base, arguments[1])
-        halves = load(b, first, constant(0)), load(b, first, constant(4 * LANES))
-        b.store(words(b, *halves, IN_ORDER), at(b, base, arguments[2]), align=4)
-        return context.get_dummy_value()
-    return types.void(mem, types.int64, types.int64), codegen
-
-
-def bits(x):
-    """Of float32 numbers rounded to bfloat16, as uint32 with zeros below: the twin of the conversion."""
-    u = np.ascontiguousarray(x, np.float32).view(np.uint32)
-    near = (u + 0x7fff + (u >> 16 & 1)) & 0xffff0000
-    return near
-
-
-def neighbours_twin(mem, source, target):
-    """Words (x[2 j], x[2 j + 1]) of the 2 LANES numbers at source."""
-    u = bits(mem[source:source + 2 * LANES])
-    mem[target:target + LANES] = (u[::2] >> 16 | u[1::2]).view(np.float32)
-
-
-@intrinsic
-def _couple(typing, mem, first, second, target):
-    def codegen(context, b, signature, arguments):
-        base = data(context, b, signature.args[0], arguments[0])
-        low, high = (load(b, in_bytes(b, base, x), constant(0)) for x in arguments[1:3])
-        b.store(words(b, low, high, IN_TURNS), at(b, base, arguments[3]), align=4)
-        return context.get_dummy_value()
-    return types.void(mem, *[types.int64] * 3), codegen
-
-
-def couple_twin(mem, first, second, target):
-    """Words (x[j], y[j]) of LANES numbers x at first and y at second."""
-    low, high = bits(mem[first:first + LANES]), bits(mem[second:second + LANES])
-    mem[target:target + LANES] = (low >> 16 | high).view(np.float32)
 
 
 def tile(number):
@@ -161,15 +92,6 @@ def multiply_body(b, base, a, row, w, start, start_row, y, y_row, n, rows):
             tile_sums(b, False, a, row, w, start, start_row, y, y_row, n)
 
 
-@intrinsic
-def _multiply(typing, mem, a, row, w, start, start_row, y, y_row, n, rows):
-    def codegen(context, b, signature, arguments):
-        base = data(context, b, signature.args[0], arguments[0])
-        call_apart(b, "npdvae_multiply", multiply_body, [base, *arguments[1:]])
-        return context.get_dummy_value()
-    return types.void(mem, *[types.int64] * 9), codegen
-
-
 def halves(mem, start, row, rows, width):
     """The pairs of numbers in words at start, as float32 [rows, width, 2]."""
     words = np.array([mem[start + r * row:start + r * row + width] for r in range(rows)]).view(np.uint32)
@@ -196,15 +118,29 @@ def multiply_twin(mem, a, row, w, start, start_row, y, y_row, n, rows):
 SHAPES = bytes([1, *[0] * 15, *[4 * SIDE, 0] * 8, *[0] * 16, *[SIDE] * 8, *[0] * 8])    # palette 1, bytes a row, rows
 
 
-@intrinsic
-def _keep_active(typing, mem, x, y):
-    def codegen(context, b, signature, arguments):
-        base, zero = data(context, b, signature.args[0], arguments[0]), ir.Constant(VECTOR, [0.0] * LANES)
-        x, y = (in_bytes(b, base, place) for place in arguments[1:])
-        kept = b.select(b.fcmp_ordered(">", load(b, y, constant(0)), zero), load(b, x, constant(0)), zero)
-        b.store(kept, pointer(b, x, constant(0)), align=4)
-        return context.get_dummy_value()
-    return types.void(mem, types.int64, types.int64), codegen
+def take_tiles_body(b, base):
+    kind = ir.ArrayType(I8, len(SHAPES))
+    place = b.alloca(kind)
+    b.store(ir.Constant(kind, bytearray(SHAPES)), place)
+    tile_call(b, "ldtilecfg", b.bitcast(place, POINTER))
+
+
+def take_tiles_twin(mem):
+    """Shape the tile registers of this thread; until it leaves them."""
+
+
+def leave_tiles_body(b, base):
+    tile_call(b, "tilerelease")
+
+
+def leave_tiles_twin(mem):
+    """Give them back: a thread without tiles is switched faster."""
+
+
+def keep_active_body(b, base, x, y):
+    x, y, zero = in_bytes(b, base, x), in_bytes(b, base, y), ir.Constant(VECTOR, [0.0] * LANES)
+    kept = b.select(b.fcmp_ordered(">", load(b, y, constant(0)), zero), load(b, x, constant(0)), zero)
+    b.store(kept, pointer(b, x, constant(0)), align=4)
 
 
 def keep_active_twin(mem, x, y):
@@ -212,36 +148,7 @@ def keep_active_twin(mem, x, y):
     mem[x:x + LANES] = np.where(mem[y:y + LANES] > 0, mem[x:x + LANES], 0)
 
 
-@intrinsic
-def _take_tiles(typing, mem):
-    def codegen(context, b, signature, arguments):
-        kind = ir.ArrayType(I8, len(SHAPES))
-        place = b.alloca(kind)
-        b.store(ir.Constant(kind, bytearray(SHAPES)), place)
-        tile_call(b, "ldtilecfg", b.bitcast(place, POINTER))
-        return context.get_dummy_value()
-    return types.void(mem), codegen
-
-
-def take_tiles_twin(mem):
-    """Shape the tile registers of this thread; until it leaves them."""
-
-
-@intrinsic
-def _leave_tiles(typing, mem):
-    def codegen(context, b, signature, arguments):
-        tile_call(b, "tilerelease")
-        return context.get_dummy_value()
-    return types.void(mem), codegen
-
-
-def leave_tiles_twin(mem):
-    """Give them back: a thread without tiles is switched faster."""
-
-
-if config.DISABLE_JIT:
-    neighbours, couple, multiply, keep_active, take_tiles, leave_tiles = (
-        neighbours_twin, couple_twin, multiply_twin, keep_active_twin, take_tiles_twin, leave_tiles_twin)
-else:
-    neighbours, couple, multiply, keep_active, take_tiles, leave_tiles = (
-        _neighbours, _couple, _multiply, _keep_active, _take_tiles, _leave_tiles)
+multiply = written(multiply_body, multiply_twin, apart="npdvae_multiply")
+take_tiles = written(take_tiles_body, take_tiles_twin)
+leave_tiles = written(leave_tiles_body, leave_tiles_twin)
+keep_active = written(keep_active_body, keep_active_twin)

@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 
 from npdvae.kernels.cpu.compiler import UNCOUNTED, UNWRAPPED, kernel
 from npdvae.kernels.cpu.jobs import KINDS
-from npdvae.kernels.cpu.vectors import I64, constant, data, load
+from npdvae.kernels.cpu.llvm import I64, constant, data, load
 
 i8, i4, f4, f8, u1 = types.int64, types.int32, types.float32, types.float64, types.uint8
 TYPES = {                                       # of all that jobs and workers take

@@ -6,7 +6,7 @@ from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from npdvae.kernels.cpu.vectors import I32, I64, POINTER
+from npdvae.kernels.cpu.llvm import I32, I64, POINTER
 
 
 def clock(number):

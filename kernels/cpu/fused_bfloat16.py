@@ -7,7 +7,8 @@ updates are float32. Rows of all matrices are padded to whole tiles, inner dimen
 import numpy as np
 
 from npdvae.kernels.cpu.bernoulli import cost_and_gradient_row
-from npdvae.kernels.cpu.bfloat16 import SIDE, STEP, couple, keep_active, leave_tiles, multiply, neighbours, take_tiles
+from npdvae.kernels.cpu.bfloat16 import SIDE, STEP, keep_active, leave_tiles, multiply, take_tiles
+from npdvae.kernels.cpu.bfloat16_words import couple, neighbours
 from npdvae.kernels.cpu.calls import job
 from npdvae.kernels.cpu.compiler import SUMS, inner
 from npdvae.kernels.cpu.fused_layers import activate, activate_backward

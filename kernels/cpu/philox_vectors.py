@@ -1,12 +1,10 @@
 """Philox4x32-10 on LANES counters at once in explicit LLVM vectors, beside a plain twin; bit-equal to npdvae.rng."""
 import numpy as np
 from llvmlite import ir
-from numba import config, types
-from numba.extending import intrinsic
 
+from npdvae.kernels.cpu.llvm import I32, I64, constant, in_bytes, load, pointer, written
 from npdvae.kernels.cpu.philox import M0, M1, NINE, W0, W1, philox
 from npdvae.kernels.cpu.target import LANES
-from npdvae.kernels.cpu.vectors import I32, I64, call_apart, constant, data, in_bytes, load, pointer
 
 HALF = LANES // 2                               # counters of one vector: a product of words needs 64 bits
 WORDS = ir.VectorType(I64, HALF)
@@ -66,18 +64,6 @@ def blocks_body(b, numbers, latents, draws, out, step, example, seed, stream):
          stream)
 
 
-def apart(name, body):
-    """A body of code as a function of its own that kernels call with an array of integers and seven numbers."""
-    @intrinsic
-    def called(typing, ints, a, b, c, d, e, f, g):
-        def codegen(context, builder, signature, arguments):
-            numbers = data(context, builder, signature.args[0], arguments[0])
-            call_apart(builder, name, body, [numbers, *arguments[1:]])
-            return context.get_dummy_value()
-        return types.void(ints, *[types.int64] * 7), codegen
-    return called
-
-
 def draws_one(ints, index, out, step, example, draw, seed, stream):
     u8 = np.uint64
     words = philox(u8(step), u8(example), u8(ints[index]), u8(draw), u8(seed), u8(stream))
@@ -97,7 +83,5 @@ def blocks_twin(ints, latents, draws, out, step, example, seed, stream):
         draws_one(ints, latents + i, out + 4 * i, step, example, ints[draws + i], seed, stream)
 
 
-if config.DISABLE_JIT:
-    draws, blocks = draws_twin, blocks_twin
-else:
-    draws, blocks = apart("npdvae_draws", draws_body), apart("npdvae_blocks", blocks_body)
+draws = written(draws_body, draws_twin, apart="npdvae_draws")
+blocks = written(blocks_body, blocks_twin, apart="npdvae_blocks")

@@ -5,7 +5,7 @@ from numba.extending import intrinsic
 
 from npdvae.kernels.cpu.clocks import wall
 from npdvae.kernels.cpu.compiler import helper
-from npdvae.kernels.cpu.vectors import I32, I64, POINTER, data, external, in_bytes
+from npdvae.kernels.cpu.llvm import I32, I64, POINTER, data, external, in_bytes
 
 SPIN = 100_000                                  # nanoseconds of a busy wait before naps: longer than most chunks
 GATE = 2 * SPIN                                 # the same at a gate: longer than most of what stands between segments

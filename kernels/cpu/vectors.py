@@ -6,72 +6,37 @@ them has checked against its size. Sums stay in registers over the whole inner l
 """
 import numpy as np
 from llvmlite import ir
-from numba import config, types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from npdvae.kernels.cpu.jobs import AT_ONCE, GRADIENT
+from npdvae.kernels.cpu.llvm import (
+    F32,
+    I32,
+    I64,
+    POINTER,
+    VECTOR,
+    WIDTH,
+    constant,
+    external,
+    in_bytes,
+    inner_loop,
+    load,
+    pointer,
+    splat,
+    written,
+)
 from npdvae.kernels.cpu.target import GRADIENT_ROWS, LANES, PANEL, PICK_PANEL, PICK_VECTORS, ROWS, VECTORS
 
-F32, I32, I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
-POINTER = ir.PointerType()
-VECTOR = ir.VectorType(F32, LANES)
-WIDTH = 4 * LANES                               # bytes
+
+def zeros(rows, vectors):
+    return [[ir.Constant(VECTOR, [0.0] * LANES)] * vectors for _ in range(rows)]
 
 
-def constant(x):
-    return ir.Constant(I64, x)
-
-
-def external(b, name, result, arguments):
-    return cgutils.get_or_insert_function(b.module, ir.FunctionType(result, arguments), name)
-
-
-def data(context, b, array_type, value):
-    """Address of the first element of an array, as an integer."""
-    return b.ptrtoint(context.make_array(array_type)(context, b, value).data, I64)
-
-
-def pointer(b, base, offset):
-    return b.inttoptr(b.add(base, offset), POINTER)
-
-
-def load(b, base, offset, typ=VECTOR):
-    return b.load(pointer(b, base, offset), align=4, typ=typ)
-
-
-def splat(b, x):
-    u = ir.Constant(VECTOR, ir.Undefined)
-    return b.shuffle_vector(b.insert_element(u, x, ir.Constant(I32, 0)), u,
-                            ir.Constant(ir.VectorType(I32, LANES), [0] * LANES))
-
-
-def phi(b, typ, incoming):
-    node = b.phi(typ)
-    for value, block in incoming:
-        node.add_incoming(value, block)
-    return node
-
-
-def inner_loop(b, count, start, advance, body):
-    """Sums [rows][vectors] after `count` turns of body(pointers, sums); pointers advance by fixed strides."""
-    before, loop, done = b.block, b.append_basic_block("inner"), b.append_basic_block("inner.done")
-    b.cbranch(b.icmp_signed(">", count, constant(0)), loop, done)
-    b.position_at_end(loop)
-    turn = phi(b, I64, [(constant(0), before)])
-    moving = [phi(b, I64, [(p, before)]) for p, _ in advance]
-    sums = [[phi(b, VECTOR, [(x, before)]) for x in row] for row in start]
-    new = body(moving, sums)
-    following = b.add(turn, constant(1))
-    turn.add_incoming(following, loop)
-    for p, (_, stride) in zip(moving, advance):
-        p.add_incoming(b.add(p, stride), loop)
-    for row, new_row in zip(sums, new):
-        for x, y in zip(row, new_row):
-            x.add_incoming(y, loop)
-    b.cbranch(b.icmp_signed("<", following, count), loop, done)
-    b.position_at_end(done)
-    return [[phi(b, VECTOR, [(x, before), (y, loop)]) for x, y in zip(*rows)] for rows in zip(start, new)]
+def prefetch(b, addresses, size):
+    """Fetch the first `size` bytes at each address for writing, while the sums are still to be formed."""
+    fetch = external(b, "llvm.prefetch.p0", ir.VoidType(), [POINTER, I32, I32, I32])
+    for address in addresses:
+        for line in range(0, size, 64):
+            b.call(fetch, [pointer(b, address, constant(line)), *(ir.Constant(I32, x) for x in (1, 3, 1))])
 
 
 def multiply(b, row_stride, rows, vectors):
@@ -133,35 +98,6 @@ def adapt(b, sums, p, m, v, scalars, row_bytes):
             b.store(new_p, pointer(b, p, at), align=4)
 
 
-def zeros(rows, vectors):
-    return [[ir.Constant(VECTOR, [0.0] * LANES)] * vectors for _ in range(rows)]
-
-
-def prefetch(b, addresses, size):
-    """Fetch the first `size` bytes at each address for writing, while the sums are still to be formed."""
-    fetch = external(b, "llvm.prefetch.p0", ir.VoidType(), [POINTER, I32, I32, I32])
-    for address in addresses:
-        for line in range(0, size, 64):
-            b.call(fetch, [pointer(b, address, constant(line)), *(ir.Constant(I32, x) for x in (1, 3, 1))])
-
-
-def in_bytes(b, base, offset):
-    return b.add(base, b.mul(offset, constant(4)))
-
-
-def call_apart(b, name, body, values):
-    """Call body(builder, *values) as a function of its own: inlined, a tile would lose registers to its caller."""
-    function = b.module.globals.get(name)
-    if function is None:
-        function = ir.Function(b.module, ir.FunctionType(ir.VoidType(), [I64] * len(values)), name)
-        function.linkage = "internal"
-        function.attributes.add("noinline")
-        inside = ir.IRBuilder(function.append_basic_block())
-        body(inside, *function.args)
-        inside.ret_void()
-    b.call(function, values)
-
-
 def product_sums(b, base, a, row_stride, stride, w, w_stride, bias, n):
     """Sums of a product tile; offsets and strides in elements."""
     four = constant(4)
@@ -181,15 +117,6 @@ def product_body(b, base, a, row_stride, stride, w, w_stride, bias, y, y_stride,
             b.store(b.select(b.fcmp_ordered("<", x, low), low, x), pointer(b, y, at), align=4)
 
 
-@intrinsic
-def _product(typing, mem, a, row_stride, stride, w, w_stride, bias, y, y_stride, n, rectify):
-    def codegen(context, b, signature, arguments):
-        base = data(context, b, signature.args[0], arguments[0])
-        call_apart(b, "npdvae_product", product_body, [base, *arguments[1:]])
-        return context.get_dummy_value()
-    return types.void(mem, *[types.int64] * 10), codegen
-
-
 def product_twin(mem, a, row_stride, stride, w, w_stride, bias, y, y_stride, n, rectify):
     """y[r] = bias + sum over i < n of A[r, i] W[i], at least 0 where `rectify`: ROWS rows, PANEL columns.
 
@@ -202,7 +129,7 @@ def product_twin(mem, a, row_stride, stride, w, w_stride, bias, y, y_stride, n, 
         mem[y + r * y_stride:y + r * y_stride + PANEL] = np.where(total < 0, 0, total) if rectify else total
 
 
-def masked_body(b, base, a, row_stride, stride, w, w_stride, bias, y, y_stride, n, mask, mask_stride):
+def masked_product_body(b, base, a, row_stride, stride, w, w_stride, bias, y, y_stride, n, mask, mask_stride):
     sums = product_sums(b, base, a, row_stride, stride, w, w_stride, bias, n)
     y, mask, zero = in_bytes(b, base, y), in_bytes(b, base, mask), ir.Constant(VECTOR, [0.0] * LANES)
     for r, row in enumerate(sums):
@@ -210,15 +137,6 @@ def masked_body(b, base, a, row_stride, stride, w, w_stride, bias, y, y_stride, 
             kept = load(b, mask, b.add(b.mul(mask_stride, constant(4 * r)), constant(WIDTH * v)))
             at = b.add(b.mul(y_stride, constant(4 * r)), constant(WIDTH * v))
             b.store(b.select(b.fcmp_ordered(">", kept, zero), x, zero), pointer(b, y, at), align=4)
-
-
-@intrinsic
-def _masked_product(typing, mem, a, row_stride, stride, w, w_stride, bias, y, y_stride, n, mask, mask_stride):
-    def codegen(context, b, signature, arguments):
-        base = data(context, b, signature.args[0], arguments[0])
-        call_apart(b, "npdvae_masked_product", masked_body, [base, *arguments[1:]])
-        return context.get_dummy_value()
-    return types.void(mem, *[types.int64] * 11), codegen
 
 
 def masked_product_twin(mem, a, row_stride, stride, w, w_stride, bias, y, y_stride, n, mask, mask_stride):
@@ -238,15 +156,6 @@ def gradient_body(b, base, a, stride, dy, dy_stride, p, span, n, scalars):
                                                             (in_bytes(b, base, dy), b.mul(dy_stride, four))],
                       multiply(b, four, GRADIENT_ROWS, VECTORS))
     update(b, sums, p, m, v, in_bytes(b, base, scalars), 4 * PANEL)
-
-
-@intrinsic
-def _gradient(typing, mem, a, stride, dy, dy_stride, p, span, n, scalars):
-    def codegen(context, b, signature, arguments):
-        base = data(context, b, signature.args[0], arguments[0])
-        call_apart(b, "npdvae_gradient", gradient_body, [base, *arguments[1:]])
-        return context.get_dummy_value()
-    return types.void(mem, *[types.int64] * 8), codegen
 
 
 def update_twin(mem, g, p, span, scalars):
@@ -271,19 +180,13 @@ def gradient_twin(mem, a, stride, dy, dy_stride, p, span, n, scalars):
         update_twin(mem, g, p + r * PANEL, span, scalars)
 
 
-@intrinsic
-def _picked(typing, mem, ints, index, w, w_stride, bias, y, n):
-    def codegen(context, b, signature, arguments):
-        base, numbers = (data(context, b, signature.args[i], arguments[i]) for i in (0, 1))
-        index, w, w_stride, bias, y, n = arguments[2:]
-        bias, y = in_bytes(b, base, bias), in_bytes(b, base, y)
-        start = [[load(b, bias, constant(WIDTH * v)) for v in range(PICK_VECTORS)]]
-        sums = inner_loop(b, n, start, [(in_bytes(b, numbers, index), constant(4))],
-                          pick(b, in_bytes(b, base, w), b.mul(w_stride, constant(4)), PICK_VECTORS))
-        for v, x in enumerate(sums[0]):
-            b.store(x, pointer(b, y, constant(WIDTH * v)), align=4)
-        return context.get_dummy_value()
-    return types.void(mem, ints, *[types.int64] * 6), codegen
+def picked_body(b, base, numbers, index, w, w_stride, bias, y, n):
+    bias, y = in_bytes(b, base, bias), in_bytes(b, base, y)
+    start = [[load(b, bias, constant(WIDTH * v)) for v in range(PICK_VECTORS)]]
+    sums = inner_loop(b, n, start, [(in_bytes(b, numbers, index), constant(4))],
+                      pick(b, in_bytes(b, base, w), b.mul(w_stride, constant(4)), PICK_VECTORS))
+    for v, x in enumerate(sums[0]):
+        b.store(x, pointer(b, y, constant(WIDTH * v)), align=4)
 
 
 def picked_twin(mem, ints, index, w, w_stride, bias, y, n):
@@ -294,19 +197,13 @@ def picked_twin(mem, ints, index, w, w_stride, bias, y, n):
     mem[y:y + PICK_PANEL] = total
 
 
-@intrinsic
-def _picked_gradient(typing, mem, ints, index, dy, dy_stride, p, span, n, scalars):
-    def codegen(context, b, signature, arguments):
-        base, numbers = (data(context, b, signature.args[i], arguments[i]) for i in (0, 1))
-        index, dy, dy_stride, p, span, n, scalars = arguments[2:]
-        p, span = in_bytes(b, base, p), b.mul(span, constant(4))
-        m, v = b.add(p, span), b.add(p, b.mul(span, constant(2)))
-        prefetch(b, (p, m, v), 4 * PICK_PANEL)
-        sums = inner_loop(b, n, zeros(1, PICK_VECTORS), [(in_bytes(b, numbers, index), constant(4))],
-                          pick(b, in_bytes(b, base, dy), b.mul(dy_stride, constant(4)), PICK_VECTORS))
-        update(b, sums, p, m, v, in_bytes(b, base, scalars), 4 * PICK_PANEL)
-        return context.get_dummy_value()
-    return types.void(mem, ints, *[types.int64] * 7), codegen
+def picked_gradient_body(b, base, numbers, index, dy, dy_stride, p, span, n, scalars):
+    p, span = in_bytes(b, base, p), b.mul(span, constant(4))
+    m, v = b.add(p, span), b.add(p, b.mul(span, constant(2)))
+    prefetch(b, (p, m, v), 4 * PICK_PANEL)
+    sums = inner_loop(b, n, zeros(1, PICK_VECTORS), [(in_bytes(b, numbers, index), constant(4))],
+                      pick(b, in_bytes(b, base, dy), b.mul(dy_stride, constant(4)), PICK_VECTORS))
+    update(b, sums, p, m, v, in_bytes(b, base, scalars), 4 * PICK_PANEL)
 
 
 def picked_gradient_twin(mem, ints, index, dy, dy_stride, p, span, n, scalars):
@@ -317,27 +214,23 @@ def picked_gradient_twin(mem, ints, index, dy, dy_stride, p, span, n, scalars):
     update_twin(mem, g, p, span, scalars)
 
 
-@intrinsic
-def _transpose(typing, mem, source, source_stride, target, target_stride):
-    def codegen(context, b, signature, arguments):
-        base = data(context, b, signature.args[0], arguments[0])
-        source, source_stride, target, target_stride = (b.mul(x, constant(4)) for x in arguments[1:])
-        rows = [load(b, base, b.add(source, b.mul(source_stride, constant(i)))) for i in range(LANES)]
-        half = LANES // 2
-        while half:                             # swap the off-diagonal blocks of each 2 half x 2 half block
-            low = [j if not j & half else LANES + j - half for j in range(LANES)]
-            high = [j + half if not j & half else LANES + j for j in range(LANES)]
-            for i in range(LANES):
-                if not i & half:
-                    x, y = rows[i], rows[i + half]
-                    mask = ir.VectorType(I32, LANES)
-                    rows[i] = b.shuffle_vector(x, y, ir.Constant(mask, low))
-                    rows[i + half] = b.shuffle_vector(x, y, ir.Constant(mask, high))
-            half //= 2
-        for i, row in enumerate(rows):
-            b.store(row, pointer(b, base, b.add(target, b.mul(target_stride, constant(i)))), align=4)
-        return context.get_dummy_value()
-    return types.void(mem, *[types.int64] * 4), codegen
+def transpose_body(b, base, source, source_stride, target, target_stride):
+    source, source_stride, target, target_stride = (b.mul(x, constant(4)) for x in (source, source_stride, target,
+                                                                                   target_stride))
+    rows = [load(b, base, b.add(source, b.mul(source_stride, constant(i)))) for i in range(LANES)]
+    half = LANES // 2
+    while half:                             # swap the off-diagonal blocks of each 2 half x 2 half block
+        low = [j if not j & half else LANES + j - half for j in range(LANES)]
+        high = [j + half if not j & half else LANES + j for j in range(LANES)]
+        for i in range(LANES):
+            if not i & half:
+                x, y = rows[i], rows[i + half]
+                mask = ir.VectorType(I32, LANES)
+                rows[i] = b.shuffle_vector(x, y, ir.Constant(mask, low))
+                rows[i + half] = b.shuffle_vector(x, y, ir.Constant(mask, high))
+        half //= 2
+    for i, row in enumerate(rows):
+        b.store(row, pointer(b, base, b.add(target, b.mul(target_stride, constant(i)))), align=4)
 
 
 def transpose_twin(mem, source, source_stride, target, target_stride):
@@ -347,9 +240,9 @@ def transpose_twin(mem, source, source_stride, target, target_stride):
         mem[target + j * target_stride:target + j * target_stride + LANES] = [row[j] for row in block]
 
 
-if config.DISABLE_JIT:
-    product, masked_product, gradient, picked, picked_gradient, transpose = (
-        product_twin, masked_product_twin, gradient_twin, picked_twin, picked_gradient_twin, transpose_twin)
-else:
-    product, masked_product, gradient, picked, picked_gradient, transpose = (
-        _product, _masked_product, _gradient, _picked, _picked_gradient, _transpose)
+product = written(product_body, product_twin, apart="npdvae_product")
+masked_product = written(masked_product_body, masked_product_twin, apart="npdvae_masked_product")
+gradient = written(gradient_body, gradient_twin, apart="npdvae_gradient")
+picked = written(picked_body, picked_twin, arrays=2)
+picked_gradient = written(picked_gradient_body, picked_gradient_twin, arrays=2)
+transpose = written(transpose_body, transpose_twin)
