@@ -27,7 +27,8 @@ class Trainer:
         self.sums = np.zeros(3)                 # images, cost, KL of the epoch so far
         self.best = math.inf                    # lowest validation negative ELBO
         self.stop = 0                           # the signal that arrived
-        self.pace = 0.3                         # seconds per step; steps run in groups of about 0.3 s
+        self.pace = 0.3                         # seconds per step; steps run in groups of about 0.3 s, the first alone
+        self.warm = False                       # whether kernels are loaded: the first step may compile them
         self.began = time.perf_counter()
         self.data = fingerprint(job.dataset)
         self.tensorboard: Any = None
@@ -94,7 +95,7 @@ class Trainer:
         """The rest of one epoch from the current step on, its evaluation and its checkpoint."""
         shuffle = rng.Generator(self.config.seed, rng.SHUFFLE)
         order = shuffle.at(epoch).permutation(len(self.job.dataset.train))
-        first, began = self.engine.state.step, time.perf_counter()
+        began, groups = time.perf_counter(), []
         size = self.config.batch_size
         while (done := self.engine.state.step - epoch * per_epoch) < per_epoch:
             n = self.team.first(min, per_epoch - done, self.steps_to_checkpoint(), max(1, int(0.3 / self.pace)))
@@ -102,7 +103,8 @@ class Trainer:
             rows = order[done * size:(done + n) * size]
             with np.errstate(over="ignore", invalid="ignore"):     # a loss that is not finite is said once, in add
                 self.add(len(rows), self.engine.run(rows))
-            self.pace = max(1e-9, (time.perf_counter() - before) / n)   # clocks may stand still
+            groups.append((max(1e-9, time.perf_counter() - before), n))  # clocks may stand still
+            self.pace = groups[-1][0] / n
             bar.update(n)
             bar.set_postfix_str(f"negative ELBO {self.sums[1:].sum() / self.sums[0]:.2f}", refresh=False)
             last = self.engine.state.step == (epoch + 1) * per_epoch
@@ -118,12 +120,17 @@ class Trainer:
         seconds = time.perf_counter() - began
         splits = {"test": self.job.dataset.test, "validation": self.job.validation}
         found = {name: self.engine.evaluate(rows) for name, rows in splits.items() if rows is not None}
-        line = (self.finish_epoch(epoch, found, seconds, seconds / (self.engine.state.step - first), bar)
-                if self.writes else {})
+        line = self.finish_epoch(epoch, found, seconds, self.seconds_per_step(groups), bar) if self.writes else {}
         self.sums, self.stop = np.zeros(3), max(self.team.gather([self.stop]))
         if self.stop and self.engine.state.step < self.config.epochs * per_epoch:
             raise Interrupted(self.stop)
         return line
+
+    def seconds_per_step(self, groups):
+        """Mean over groups of steps (seconds, steps), without the first step of this process where there are others."""
+        counted = groups if self.warm else groups[1:] or groups
+        self.warm = True
+        return sum(seconds for seconds, _ in counted) / sum(n for _, n in counted)
 
     def add(self, images, parts):
         """Add the sums of cost and KL of some steps [n, 2], one by one: how steps are grouped must not change a bit."""

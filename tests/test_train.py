@@ -1,9 +1,12 @@
-"""The training command: what it writes, resumes, refuses and reports. Share of the suite: 3 s."""
+"""The training command: what it writes, resumes, refuses and reports. Share of the suite: 4 s."""
+
+import time
 
 import numpy as np
 import pytest
 
 from npdvae import checkpoint, compare, metrics, train
+from npdvae.engine import Readable
 from npdvae.run import Run
 
 SHORT = ["--backend", "numpy", "--epochs", "2", "--hidden", "16", "--batch-size", "300", "--no-figures"]
@@ -34,6 +37,21 @@ def test_a_run_folder_holds_config_metrics_and_checkpoints(finished):
     assert [p.name for p in checkpoint.listing(finished)] == ["checkpoint-00000008.safetensors",
                                                                "checkpoint-00000004.safetensors"]
     assert (finished / "best.safetensors").is_file() and (finished / "config.toml").is_file()
+
+
+def test_milliseconds_a_step_leave_out_the_first_step_which_compiles(tmp_path, monkeypatch):
+    calls, steps = [], Readable.run
+
+    def slow_at_first(engine, order):
+        time.sleep(0 if calls else 1)
+        calls.append(len(order))
+        return steps(engine, order)
+
+    monkeypatch.setattr(Readable, "run", slow_at_first)
+    assert train.main([*SHORT, "--epochs", "1", "--out", str(tmp_path / "a")]) == 0
+    assert calls[0] == 300 and sum(calls) == 1500
+    line = metrics.read(tmp_path / "a")[0]
+    assert line["seconds_per_epoch"] > 1 and line["seconds_per_step"] < 0.15    # five steps; 0.2 with the pause
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(finished, tmp_path):
