@@ -59,3 +59,10 @@ def test_links_within_the_project_lead_somewhere():
 def test_no_page_is_unfinished():
     for page in PAGES:
         assert "@@" not in page.read_text() and "TODO" not in page.read_text(), page.name
+
+
+def test_figures_that_the_style_names_are_there():
+    names = re.findall(r'\[src\*="(\w+)"\]', (ROOT / "docs" / "_static" / "guide.css").read_text())
+    figures = [path.stem for path in (ROOT / "docs").rglob("*.png") if "_build" not in path.parts]
+    assert len(names) > 9
+    assert [name for name in names if not any(name in figure for figure in figures)] == []
