@@ -28,9 +28,15 @@ def summary(task, row, results):
     found = [f for _, f in done]
     return {"row": row, "lr": done[0][0].lr, "evaluations": grid.evaluations(done[0][0]),
             "curves": [f["test"] for f in found], "test": [f["test"][-1] for f in found],
-            "train": [f["train"] for f in found], "ms": statistics.median(f["ms"] for f in found),
+            "train": [f["train"] for f in found], "ms": pace(task, row, results),
             "diverged": len(ended) - len(done), "steps": found[0]["steps"], "unbiased": unbiased(row),
             "gradient": results.found["gradients"].get(row.name)}
+
+
+def pace(task, row, results):
+    """Milliseconds a step of the run least held up by what ran beside it."""
+    found = [results.get(run) for run in (*campaign.pilots(task, row), *campaign.finals(task, row, results))]
+    return min(f["ms"] for f in found if f and "ms" in f)
 
 
 def unbiased(row):
