@@ -19,6 +19,7 @@ from npdvae.fused import (
     encoder,
     engine,
     exact,
+    fours,
     frame,
     latent,
     layers,
@@ -35,8 +36,8 @@ from npdvae.latents.categorical import Categorical
 from npdvae.model import DiscreteVAE
 
 READERS = fused_worker.SERVERS
-WRITERS = (of_bfloat16, encoder, engine, exact, frame, latent, layers, panels, plan, sampled, segments, support, update,
-           whole)
+WRITERS = (of_bfloat16, encoder, engine, exact, fours, frame, latent, layers, panels, plan, sampled, segments, support,
+           update, whole)
 ORDERLESS = {*map(str.upper, jobs.KINDS), "LINEAR", "RELU", "LEAKY_RELU", "TANH", "THRESHOLDED", "DRAWN", "GREY",
              "AT_ONCE", "KEPT", "NO_UPDATE", "ADAPTIVE", "MOMENTUM", "GIVEN", "NO_BASELINE", "SHIFTED",
              "LEAVE_ONE_OUT", "RLOO", "EXACT", "STRAIGHT_THROUGH", "REINMAX"}
@@ -132,10 +133,11 @@ def written(monkeypatch):
         return (), ()
 
     monkeypatch.setattr(plan, "encode", record)
-    for few, sparse, prior, hidden, bfloat16, kind in itertools.product(
-            (0, 1 << 16), (True, False), ("uniform", "learned"), ((9,), (20, 11)), (False, True),
+    for few, long, sparse, prior, hidden, bfloat16, kind in itertools.product(
+            (0, 1 << 16), (2, 512), (True, False), ("uniform", "learned"), ((9,), (20, 11)), (False, True),
             (jobs.RLOO, jobs.REINMAX, jobs.LEAVE_ONE_OUT, jobs.EXACT)):
         monkeypatch.setattr(plan, "FEW", few)
+        monkeypatch.setattr(frame, "LONG", long)
         model = DiscreteVAE(19, hidden, Categorical(2, 3, "rloo", prior=prior))
         samples = 1 if kind == jobs.EXACT else 2
         plan.Plan(model, 10, plan.FusedGradient(kind, samples), jobs.DRAWN, 255, sparse,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from npdvae.kernels.cpu import jobs, philox_vectors, sync, target, vectors
+from npdvae.kernels.cpu import jobs, philox_vectors, subset_sums, sync, target, vectors
 from npdvae.kernels.cpu.compiler import CONTRACT, kernel
 from tests.kernels import from_python
 
@@ -15,10 +15,10 @@ SIZE = 20_000
 TOLERANCE = 1e-6                                # sums of at most 40 products of numbers below 4, rounded in another way
 
 
-def compiled(function):
+def compiled(function, module=vectors):
     """A kernel that does nothing but call an intrinsic with the arguments of its twin."""
     names = ", ".join(function.__code__.co_varnames[:function.__code__.co_argcount])
-    scope = {"tile": getattr(vectors, function.__name__.removesuffix("_twin"))}
+    scope = {"tile": getattr(module, function.__name__.removesuffix("_twin"))}
     exec(f"def call({names}):\n    tile({names})", scope)
     return njit(scope["call"])
 
@@ -53,6 +53,18 @@ def test_picked_tile_equals_its_twin(n):
     compiled(vectors.picked_twin)(mem, *arguments)
     vectors.picked_twin(expected, *arguments)
     assert np.abs(mem - expected).max() <= TOLERANCE * 16
+
+
+def test_subset_sums_equal_their_twin():
+    """To the bit: the same sums in the same order."""
+    (mem, _), (expected, _) = memory(), memory()
+    compiled(subset_sums.subset_sums_twin, subset_sums)(mem, 100, 9000)
+    subset_sums.subset_sums_twin(expected, 100, 9000)
+    assert np.array_equal(mem, expected) and not np.array_equal(mem, memory()[0])
+    rows = mem[100:100 + 4 * target.PICK_PANEL].reshape(4, -1)
+    for v in range(1, 16):
+        at, ones = 9000 + v * target.PICK_PANEL, [j for j in range(4) if v >> j & 1]
+        assert np.abs(mem[at:at + target.PICK_PANEL] - rows[ones].sum(0)).max() <= TOLERANCE
 
 
 @pytest.mark.parametrize("kind, n", [("gradient", 40), ("gradient", 0), ("picked_gradient", 7)])

@@ -9,7 +9,7 @@ import pytest
 from npdvae import backends, evaluation, optimizers, rng
 from npdvae.data.dataset import Dataset
 from npdvae.engine import Readable, Recipe
-from npdvae.fused import Fused, frame, plan, reason_unsupported, update
+from npdvae.fused import Fused, fours, frame, plan, reason_unsupported, update
 from npdvae.kernels.cpu import fused_latent
 from npdvae.kernels.cpu.categorical import invert
 from npdvae.latents.categorical import Categorical
@@ -21,10 +21,13 @@ REFERENCE = backends.load("numpy")
 f4 = np.float32
 TOLERANCE = 2e-5                                # of the largest entry: sums of up to 200 float32 products, over 3 steps
 
+GROUPS = (plan, "FEW", 0), (frame, "LONG", 2), (frame, "GROUP", 1), (update, "PANELS", 2), (update, "TILES", 2)
 WAYS = {                                        # small models, larger ones, and large batches, at sizes of a test
-    "chained": (), "stages": ((plan, "FEW", 0),),
-    "many rows": ((plan, "FEW", 0), (frame, "LONG", 2), (frame, "GROUP", 1), (update, "PANELS", 2),
-                  (update, "TILES", 2))}
+    "chained": (), "stages": ((plan, "FEW", 0),), "many rows": (*GROUPS, (fours, "EXAMPLES", 4)),
+    "many rows of many pixels": (*GROUPS, (fours, "MOST_INPUTS", 18))}
+SUMS = {                                        # the same sums in the same order: threads, images of a call, way
+    "of pixels": ((1, 27, "chained"), (2, 10, "chained"), (3, 20, "stages"), (2, 27, "many rows of many pixels")),
+    "of fours": ((1, 27, "many rows"), (2, 10, "many rows"), (3, 20, "many rows"))}
 
 
 def images(pixels, kind, n=60):
@@ -61,7 +64,8 @@ def engines(estimator="reinforce", pixels=19, kind="bytes", binarize="dynamic", 
         for setting in WAYS[way]:
             patch.setattr(*setting)
         readable, fused = Readable(model, recipe, dataset), Fused(model, recipe, dataset, threads)
-        assert fused.plan.frame.long(1) == (way == "many rows" and batch > 2)
+        assert fused.plan.frame.long(1) == (way.startswith("many rows") and batch > 2)
+        assert bool(fused.plan.encoder.fours) == (way == "many rows" and batch > 2 and fused.plan.encoder.sparse)
     assert way == "chained" or not fused.plan.frame.chained
     readable.load(state)
     fused.load(state)
@@ -119,9 +123,10 @@ def test_fused_steps_equal_readable_steps(name, way):
 
 
 @pytest.mark.parametrize("name", ["constant", "rloo", "reinmax", "grey floats"])
-def test_fused_results_do_not_depend_on_threads_nor_on_grouping(name):
+@pytest.mark.parametrize("order", SUMS)
+def test_fused_results_do_not_depend_on_threads_nor_on_grouping(name, order):
     states = []
-    for threads, cut, way in ((1, 27, "chained"), (2, 10, "chained"), (3, 20, "stages"), (2, 27, "many rows")):
+    for threads, cut, way in SUMS[order]:
         _, fused = engines(**CASES[name], threads=threads, way=way)
         sums = [fused.run(ORDER[:cut]), fused.run(ORDER[cut:])]
         states.append((np.concatenate(sums), fused.save()))

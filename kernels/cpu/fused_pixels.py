@@ -100,11 +100,26 @@ def ones(x, ints, lit, blocks, index):
     return count
 
 
+@inner(CONTRACT)
+def fours_of(x, ints, lit, blocks, index):
+    """Numbers 16 q + v of the fours of x with a one, whose pattern is v, into index; they lie in its lit blocks. How
+    many."""
+    count = 0
+    for i in range(blocks):
+        q, v = ints[lit + i], 0
+        for w in range(4):
+            v += (x[4 * q + w] != f4(0)) << w
+        index[count] = 16 * q + v
+        count += v != 0
+    return count
+
+
 @job(CONTRACT)
 def pixels(c, a, mem, ints, images, grey_images, order, first, examples, step, example, keys, i_scratch):
-    group, width, x, ld_x, index, ld_index, count, mode, thresholds, levels = a[2:12]
+    group, width, x, ld_x, index, ld_index, count, mode, thresholds, levels, fours = a[2:13]
+    n = (width + 3) // 4                        # fours of an image, the last one with zeros of the padding
     for b in range(c * group, min(c * group + group, examples)):
-        row, blocks = mem[x + b * ld_x:x + b * ld_x + width], (width + 3) // 4
+        row, blocks = mem[x + b * ld_x:x + b * ld_x + width], n
         if levels == 0:
             floats_row(grey_images[order[first + b]], row, mode, ints, i_scratch, step, example + b, keys[0], keys[1])
             for i in range(blocks):
@@ -114,8 +129,13 @@ def pixels(c, a, mem, ints, images, grey_images, order, first, examples, step, e
         else:
             blocks = bytes_row(images[order[first + b]], row, mode == DRAWN, ints[thresholds:thresholds + 256], levels,
                                ints, i_scratch, step, example + b, keys[0], keys[1])
-        if index >= 0:
-            ints[count + b] = ones(row, ints, i_scratch, blocks, ints[index + b * ld_index:index + (b + 1) * ld_index])
+        if index < 0:
+            continue
+        numbers = ints[index + b * ld_index:index + (b + 1) * ld_index]
+        if fours:
+            ints[count + b] = fours_of(mem[x + b * ld_x:x + b * ld_x + 4 * n], ints, i_scratch, blocks, numbers)
+        else:
+            ints[count + b] = ones(row, ints, i_scratch, blocks, numbers)
 
 
 @job(CONTRACT)

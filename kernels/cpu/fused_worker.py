@@ -11,6 +11,7 @@ from npdvae.kernels.cpu import (
     fused_bfloat16,
     fused_estimators,
     fused_exact,
+    fused_fours,
     fused_latent,
     fused_layers,
     fused_pixels,
@@ -32,8 +33,8 @@ from npdvae.kernels.cpu.sync import (
     wait_for,
 )
 
-SERVERS = (code_choice, code_cost, code_layers, fused_bfloat16, fused_estimators, fused_exact, fused_latent,
-           fused_layers, fused_pixels, fused_update)    # where the kernels of all jobs are
+SERVERS = (code_choice, code_cost, code_layers, fused_bfloat16, fused_estimators, fused_exact, fused_fours,
+           fused_latent, fused_layers, fused_pixels, fused_update)    # where the kernels of all jobs are
 STRIDE = 8                                      # int64 entries between two counters: a cache line each
 OPENED, QUIT, DONE, FIRST = range(0, 4 * STRIDE, STRIDE)    # of sync: gates; whether to end; steps; first counter
 

@@ -7,8 +7,9 @@ the same name unpacks them under these names, less the i_. Offsets and strides (
 MOST_ARGUMENTS = 24
 
 FIELDS = {
-    # chunk = examples [c * group, ...): targets x, and the list of ones of each where i_index >= 0
-    "pixels": ("group", "width", "x", "ld_x", "i_index", "ld_index", "i_count", "mode", "i_thresholds", "levels"),
+    # chunk = examples [c * group, ...): targets x, and where i_index >= 0 the list of ones, or (fours 1) fours, of each
+    "pixels": ("group", "width", "x", "ld_x", "i_index", "ld_index", "i_count", "mode", "i_thresholds", "levels",
+               "fours"),
     # chunk = weight rows [c * group, ...): for each, the rows of the batch that picked it
     "invert": ("group", "width", "S", "i_index", "ld_index", "i_count", "i_rows", "ld_rows", "i_rows_count"),
     # chunk = (panel, rows [.. * group, ...)): y = activation(bias + sum of picked rows of w)
@@ -79,12 +80,20 @@ FIELDS = {
                           "w_panel", "inner", "dx", "ld_dx", "y", "ld_y", "activation", "zero"),
     "weight_gradient_bfloat16": ("panels", "all_panels", "tiles", "groups", "all_tiles", "x", "ld_x", "dy", "ld_dy",
                                  "w", "w_rows", "bias", "span", "S", "zero"),
+    # the first layer on fours of pixels: chunks as "pick", as "invert" but of a block of examples, and as
+    # "picked_weight_gradient" but of fours of weight rows
+    "pick_fours": ("group", "groups", "fours", "i_index", "ld_index", "i_count", "w", "w_rows", "bias", "y", "ld_y",
+                   "activation"),
+    "invert_fours": ("group", "fours", "i_index", "ld_index", "i_count", "i_rows", "i_rows_count"),
+    "fours_weight_gradient": ("group", "groups", "fours", "block", "i_rows", "i_rows_count", "inner", "dy", "ld_dy",
+                              "w", "w_rows", "bias", "span", "zero"),
 }
 KINDS = {name: i for i, name in enumerate(FIELDS)}
 (PIXELS, INVERT, PICK, DENSE, BACKWARD, WEIGHT_GRADIENT, PICKED_WEIGHT_GRADIENT, LATENT, LATENT_BACKWARD,
  PATHWISE_BACKWARD, PRIOR, PRIOR_GRADIENT, REPORT, TURN, TURN_WEIGHT, CODE_WEIGHTS, CODE_LIST, CODE_PICK, CODE_DENSE,
  CODE_BACKWARD, CODE_COST, CODE_COST_LISTED, CODE_LATENT_BACKWARD, CODE_WEIGHT_GRADIENT, CODE_PICKED_WEIGHT_GRADIENT,
- WEIGH_ROWS, SQUARES, APPLY, DENSE_BFLOAT16, BACKWARD_BFLOAT16, WEIGHT_GRADIENT_BFLOAT16) = range(len(FIELDS))
+ WEIGH_ROWS, SQUARES, APPLY, DENSE_BFLOAT16, BACKWARD_BFLOAT16, WEIGHT_GRADIENT_BFLOAT16, PICK_FOURS, INVERT_FOURS,
+ FOURS_WEIGHT_GRADIENT) = range(len(FIELDS))
 
 LINEAR, RELU, LEAKY_RELU, TANH = range(4)
 ACTIVATIONS = {"linear": LINEAR, "relu": RELU, "leaky_relu": LEAKY_RELU, "tanh": TANH}

@@ -60,7 +60,7 @@ class Plan:
         f = self.frame = Frame(batch, model.pixels, self.D, self.K, gradient.samples,
                                jobs.ACTIVATIONS[model.encoder.activation], self.chains() and not bfloat16,
                                region.take(PICK_PANEL), bfloat16)
-        self.encoder = Encoder(f, encoder, mode, levels, sparse, region, integers)
+        self.encoder = Encoder(f, encoder, mode, levels, sparse, region, integers, gradient.kind != jobs.EXACT)
         self.sampled = Sampled(f, decoder, self.encoder.x, region, integers)
         self.latent = Latent(f, gradient, self.prior if self.learned else None, self.encoder, self.sampled, region,
                              integers)

@@ -32,6 +32,8 @@ class Update:
     def first(self, encoder):
         """The weight behind the pixels."""
         l, dy = encoder.layers[0], encoder.dh[0]
+        if encoder.fours:
+            return encoder.fours.weight_gradient(dy, self.span)
         if encoder.sparse:
             return self.picked_weight_gradient(l, encoder.ones, dy, 1)
         return self.weight_gradient(l, encoder.x, dy, 1)
