@@ -3,6 +3,7 @@ import numpy as np
 
 from npdvae.kernels.cpu.calls import job
 from npdvae.kernels.cpu.compiler import CONTRACT, inner
+from npdvae.kernels.cpu.gradient_sums import fetch
 from npdvae.kernels.cpu.jobs import DRAWN, GREY
 from npdvae.kernels.cpu.philox_vectors import draws
 from npdvae.kernels.cpu.target import LANES
@@ -127,6 +128,9 @@ def pixels(c, a, mem, ints, images, grey_images, order, first, examples, step, e
         elif mode == GREY:
             grey_row(images[order[first + b]], row, levels)
         else:
+            if b + 1 < min(c * group + group, examples):
+                for i in range(0, width, 64):
+                    fetch(images, (order[first + b + 1] * width + i) // 4)
             blocks = bytes_row(images[order[first + b]], row, mode == DRAWN, ints[thresholds:thresholds + 256], levels,
                                ints, i_scratch, step, example + b, keys[0], keys[1])
         if index < 0:
