@@ -9,7 +9,7 @@ import pytest
 from npdvae import backends, evaluation, optimizers, rng
 from npdvae.data.dataset import Dataset
 from npdvae.engine import Readable, Recipe
-from npdvae.fused import Fused, fours, frame, plan, reason_unsupported, update
+from npdvae.fused import Fused, fours, frame, layers, plan, reason_unsupported, update
 from npdvae.kernels.cpu import fused_latent
 from npdvae.kernels.cpu.categorical import invert
 from npdvae.latents.categorical import Categorical
@@ -21,7 +21,8 @@ REFERENCE = backends.load("numpy")
 f4 = np.float32
 TOLERANCE = 2e-5                                # of the largest entry: sums of up to 200 float32 products, over 3 steps
 
-GROUPS = (plan, "FEW", 0), (frame, "LONG", 2), (frame, "GROUP", 1), (update, "PANELS", 2), (update, "TILES", 2)
+GROUPS = ((plan, "FEW", 0), (frame, "LONG", 2), (frame, "GROUP", 2), (layers, "COST_TILES", 1), (update, "PANELS", 2),
+          (update, "TILES", 2))
 WAYS = {                                        # small models, larger ones, and large batches, at sizes of a test
     "chained": (), "stages": ((plan, "FEW", 0),), "many rows": (*GROUPS, (fours, "EXAMPLES", 4)),
     "many rows of many pixels": (*GROUPS, (fours, "MOST_INPUTS", 18))}

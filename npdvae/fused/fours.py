@@ -8,9 +8,9 @@ from npdvae.fused.memory import Lists
 from npdvae.kernels.cpu.fused_fours import PATTERNS
 from npdvae.kernels.cpu.target import PICK_PANEL
 
-EXAMPLES = 512                                  # of a block, whose rows of a panel stay in cache
+EXAMPLES = 1024                                 # of a block, whose rows of a panel stay in cache
 MOST_INPUTS = 1024                              # whose table does
-ROW_PARTS = 4                                   # of a large batch: each chunk makes its own table
+ROW_PARTS, LEAST_ROWS = 4, 512                  # chunks of a batch, of at least so many rows: each makes its own table
 GRADIENT_PARTS = 4                              # of the fours, in chunks of the weight's gradient
 
 
@@ -35,7 +35,7 @@ class Fours:
     def forward(self, y, activation):
         """Lists of examples; y = activation(x w + bias)."""
         l, lists, B = self.layer, self.lists, self.frame.batch
-        group = max(EXAMPLES, -(-B // ROW_PARTS))
+        group = max(LEAST_ROWS, -(-B // ROW_PARTS))
         groups = -(-B // group)
         return [("invert_fours", self.blocks, dict(
             group=EXAMPLES, fours=self.count, i_index=lists.index, ld_index=lists.ld_index, i_count=lists.count,

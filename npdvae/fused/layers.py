@@ -10,6 +10,7 @@ from npdvae.kernels.cpu import jobs
 from npdvae.kernels.cpu.target import LANES, PANEL
 
 COST_PANELS = 7                                 # of pixels in one chunk: long rows, whose cost is vectorised well
+COST_TILES = 4                                  # of many rows in one chunk: all their pixels wait for it in cache
 
 
 class Cost(NamedTuple):
@@ -36,6 +37,8 @@ def dense(frame, l, x, y, S, activation, cost=NO_COST):
         return bfloat16.dense(frame, l, x, y, S, activation, cost, None if cost is NO_COST else panels)
     chunks = -(-l.panels // panels)
     tiles, groups, all_tiles = frame.row_groups(S, chunks)
+    if frame.long(S) and cost is not NO_COST:
+        tiles, groups = COST_TILES, -(-all_tiles // COST_TILES)
     return ("dense", chunks * groups, dict(
         panels=panels, all_panels=l.panels, tiles=tiles, groups=groups, all_tiles=all_tiles, x=x.offset, ld_x=x.ld,
         w=l.weight, w_rows=l.rows, bias=l.bias, y=y.offset, ld_y=y.ld, inner=l.inputs, activation=activation,
