@@ -24,7 +24,8 @@ TOLERANCE = 2e-5                                # of the largest entry: sums of 
 GROUPS = ((plan, "FEW", 0), (frame, "LONG", 2), (frame, "GROUP", 2), (layers, "COST_TILES", 1), (update, "PANELS", 2),
           (update, "TILES", 2))
 WAYS = {                                        # small models, larger ones, and large batches, at sizes of a test
-    "chained": (), "stages": ((plan, "FEW", 0),), "many rows": (*GROUPS, (fours, "EXAMPLES", 4), (fours, "LEAST_ROWS", 3)),
+    "chained": (), "stages": ((plan, "FEW", 0),),
+    "many rows": (*GROUPS, (fours, "EXAMPLES", 4), (fours, "LEAST_ROWS", 3)),
     "many rows of many pixels": (*GROUPS, (fours, "MOST_INPUTS", 18))}
 SUMS = {                                        # the same sums in the same order: threads, images of a call, way
     "of pixels": ((1, 27, "chained"), (2, 10, "chained"), (3, 20, "stages"), (2, 27, "many rows of many pixels")),
