@@ -13,6 +13,7 @@ from npdvae.ops import updates as formulas
 
 try:
     from npdvae.backends import numba_formulas
+    from npdvae.backends.numba_arrays import F4, check_codes, common, f4, fits, flat, repeating, rows, written
     from npdvae.kernels.cpu import activations, bernoulli, categorical, updates
     from npdvae.kernels.cpu import entropy as entropy_kernels
     from npdvae.kernels.cpu import gumbel as gumbel_kernels
@@ -22,7 +23,6 @@ try:
 except ImportError as error:                    # numba itself, or a NumPy that it does not support
     raise BackendError(f"the numba backend cannot be loaded: {error}; install numba, or use --backend numpy") from error
 
-f4 = np.float32
 REFERENCE = numpy_backend.table()
 
 
@@ -44,35 +44,16 @@ def float32_op(function, other=None):
 
     @functools.wraps(reference)
     def op(*arguments, **options):
-        arrays = [a for a in arguments if isinstance(a, np.ndarray)]
-        if all(a.dtype == f4 or a.dtype.kind in "iu" for a in arrays) and all(a.size for a in arrays):
-            return function(*arguments, **options)
-        return rest(*arguments, **options)
+        return function(*arguments, **options) if fits(arguments) else rest(*arguments, **options)
 
     KERNELS[function.__name__] = op
     return op
 
 
-def flat(a):
-    return np.ascontiguousarray(a).reshape(-1)
-
-
-def rows(a, axes=1):
-    """The array as contiguous rows: [..., K] -> [N, K]; the last `axes` axes are kept."""
-    a = np.ascontiguousarray(a)
-    return a.reshape((-1,) + a.shape[a.ndim - axes:])
-
-
-def repeating(a, shape, axes):
-    """Rows of `a` that repeat along a result of leading `shape`: [M, ...], row n of the result belonging to n % M."""
-    lead = a.shape[:a.ndim - axes]
-    if shape[len(shape) - len(lead):] != lead:
-        a = np.broadcast_to(a, shape + a.shape[a.ndim - axes:])
-    return rows(a, axes)
-
-
 def written_out(arrays):
     """Arrays of one shape: those that repeat are copied."""
+    if all([a.shape == arrays[0].shape for a in arrays]):
+        return arrays
     shape = np.broadcast_shapes(*(a.shape for a in arrays))
     return [a if a.shape == shape else np.array(np.broadcast_to(a, shape)) for a in arrays]
 
@@ -80,7 +61,7 @@ def written_out(arrays):
 def elementwise(kernel, *arrays):
     """A flat kernel of equal shapes: the last argument of the kernel is the result."""
     arrays = written_out(arrays)
-    out = np.empty(arrays[0].shape, f4)
+    out = np.empty(arrays[0].shape, F4)
     kernel(*map(flat, arrays), out.reshape(-1))
     return out
 
@@ -88,7 +69,7 @@ def elementwise(kernel, *arrays):
 def by_rows(kernel, *arrays):
     """A kernel of equal shapes [N, K]: the last argument of the kernel is the result."""
     arrays = written_out(arrays)
-    out = np.empty(arrays[0].shape, f4)
+    out = np.empty(arrays[0].shape, F4)
     kernel(*map(rows, arrays), rows(out))
     return out
 
@@ -145,23 +126,23 @@ def log_softmax_backward(dlog_p, log_p):
 
 @float32_op
 def inverse_cdf(p, u):
-    shape = np.broadcast_shapes(p.shape[:-1], u.shape)
+    shape = common(p.shape[:-1], u.shape)
     codes = np.empty(shape, np.int64)                               # [...]
-    categorical.inverse_cdf(repeating(p, shape, 1), flat(np.broadcast_to(u, shape)), codes.reshape(-1))
+    categorical.inverse_cdf(repeating(p, shape, 1), flat(written(u, shape)), codes.reshape(-1))
     return codes
 
 
 @float32_op
 def gumbel_max(logits, gumbels):
-    shape = np.broadcast_shapes(logits.shape, gumbels.shape)
+    shape = common(logits.shape, gumbels.shape)
     codes = np.empty(shape[:-1], np.int64)                          # [...]
-    categorical.gumbel_max(repeating(logits, shape[:-1], 1), rows(np.broadcast_to(gumbels, shape)), codes.reshape(-1))
+    categorical.gumbel_max(repeating(logits, shape[:-1], 1), rows(written(gumbels, shape)), codes.reshape(-1))
     return codes
 
 
 @float32_op
 def log_prob(log_p, codes):
-    log_q = np.empty(codes.shape[:-1], f4)                          # [S, ...]
+    log_q = np.empty(codes.shape[:-1], F4)                          # [S, ...]
     check_codes("log_prob", codes, log_p.shape[-1])
     categorical.log_prob(repeating(log_p, codes.shape[:-1], 2), rows(codes), log_q.reshape(-1))
     return log_q
@@ -179,25 +160,25 @@ def softplus(x):
 
 @float32_op
 def bce(logits, x):
-    if np.broadcast_shapes(logits.shape, x.shape) != logits.shape:
+    if common(logits.shape, x.shape) != logits.shape:
         return REFERENCE.bce(logits, x)
-    cost = np.empty(logits.shape[:-1], f4)                          # [...]
+    cost = np.empty(logits.shape[:-1], F4)                          # [...]
     bernoulli.bce(rows(logits), repeating(x, logits.shape[:-1], 1), cost.reshape(-1))
     return cost
 
 
 @float32_op
 def bce_backward(dcost, logits, x):
-    if np.broadcast_shapes(logits.shape, x.shape) != logits.shape or dcost.shape != logits.shape[:-1]:
+    if common(logits.shape, x.shape) != logits.shape or dcost.shape != logits.shape[:-1]:
         return REFERENCE.bce_backward(dcost, logits, x)
-    dlogits = np.empty(logits.shape, f4)                            # [..., P]
+    dlogits = np.empty(logits.shape, F4)                            # [..., P]
     bernoulli.bce_backward(flat(dcost), rows(logits), repeating(x, logits.shape[:-1], 1), rows(dlogits))
     return dlogits
 
 
 @float32_op
 def bce_shared(logits, x):
-    total = np.empty(len(logits), f4)                               # [S]
+    total = np.empty(len(logits), F4)                               # [S]
     bernoulli.softplus_sum(rows(logits), total)
     return total[:, None] - logits @ x.T                            # [S, B]
 
@@ -211,15 +192,15 @@ def bce_shared_backward(dcost, logits, x):
 
 @float32_op
 def entropy(log_p):
-    h = np.empty(log_p.shape[:-1], f4)                              # [...]
+    h = np.empty(log_p.shape[:-1], F4)                              # [...]
     entropy_kernels.entropy(rows(log_p), h.reshape(-1))
     return h
 
 
 @float32_op
 def entropy_backward(dh, log_p):
-    dlogits = np.empty(log_p.shape, f4)                             # [..., K]
-    entropy_kernels.entropy_backward(flat(np.broadcast_to(dh, log_p.shape[:-1])), rows(log_p), rows(dlogits))
+    dlogits = np.empty(log_p.shape, F4)                             # [..., K]
+    entropy_kernels.entropy_backward(flat(written(dh, log_p.shape[:-1])), rows(log_p), rows(dlogits))
     return dlogits
 
 
@@ -235,15 +216,15 @@ def kl_uniform_backward(dkl, log_q):
 
 @float32_op
 def kl_categorical(log_q, log_p):
-    kl = np.empty(log_q.shape[:-1], f4)                             # [...]
+    kl = np.empty(log_q.shape[:-1], F4)                             # [...]
     entropy_kernels.kl_categorical(rows(log_q), repeating(log_p, log_q.shape[:-1], 1), kl.reshape(-1))
     return kl
 
 
 @float32_op
 def kl_categorical_backward(dkl, log_q, log_p):
-    dq, dp = np.empty(log_q.shape, f4), np.empty(log_q.shape, f4)   # [..., K]
-    entropy_kernels.kl_categorical_backward(flat(np.broadcast_to(dkl, log_q.shape[:-1])), rows(log_q),
+    dq, dp = np.empty(log_q.shape, F4), np.empty(log_q.shape, F4)   # [..., K]
+    entropy_kernels.kl_categorical_backward(flat(written(dkl, log_q.shape[:-1])), rows(log_q),
                                             repeating(log_p, log_q.shape[:-1], 1), rows(dq), rows(dp))
     return dq, dp
 
@@ -275,7 +256,7 @@ def code_lists(codes, width):
 @float32_op
 def code_linear(codes, weight, bias):
     lists = code_lists(codes, len(weight))
-    y = np.empty((len(lists[1]), weight.shape[1]), f4)              # [N, O]
+    y = np.empty((len(lists[1]), weight.shape[1]), F4)              # [N, O]
     linear_kernels.add_rows(*lists, np.ascontiguousarray(weight), bias, y)
     return y.reshape(*codes.shape[:-1], weight.shape[1])            # [..., O]
 
@@ -288,15 +269,9 @@ def code_linear_backward(dy, codes, weight, weights=None, need_dx=False):
     if weights is not None:
         dy = weights[..., None] * dy                                # [..., O]
     dy = rows(dy)                                                   # [N, O]
-    dweight = np.empty(weight.shape, f4)                            # [D*K, O]
+    dweight = np.empty(weight.shape, F4)                            # [D*K, O]
     linear_kernels.add_rows_backward(*lists, dy, dweight)
     return dcodes, dweight, dy.sum(0)
-
-
-def check_codes(op, codes, categories):
-    """Raise ValueError where a code is no category: kernels index without a check."""
-    if codes.min() < 0 or codes.max() >= categories:
-        raise ValueError(f"{op}: codes must be in [0, {categories}), got {codes.min()} to {codes.max()}")
 
 
 @float32_op
