@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 
 import numpy as np
 
@@ -51,7 +52,7 @@ class Segmented(Panels):
         self.mem, self.ints, self.scratch, self.i_scratch = plan.build(self.workers)
         self.ints[plan.encoder.thresholds:plan.encoder.thresholds + 256] = self.thresholds()
         self.decoding, self.once = (Decoding(d, plan.weights, self.mem, self.ints) for d in (plan.decoder, plan.once))
-        self.training, self.evaluation = plan.training(), plan.evaluation()
+        self.training, self.evaluation, self.at = plan.training(), plan.evaluation(), functools.cache(self.places)
         layers = [f"{layer.name}.{part}" for layer in plan.layers for part in ("weight", "bias")]
         self.held = {prefix + name for prefix, _, _ in self.parts(TrainState({}, {}, None, 0)) for name in layers}
         self.whole = Whole(plan, self.mem, rule, self.held)
@@ -121,6 +122,11 @@ class Segmented(Panels):
         """`npdvae.step.step` and the update, from this turn of the workers on, one for each piece (first, end) of the
         batch that is `own`: the sums of cost and KL."""
         end, whole, last = self.plan.end, self.whole, turn + len(own) - 1
+        if self.team.size == 1 and not self.plan.whole:             # nothing to add up
+            sums, grads, state = self.part(workers, turn * end, own[0][1], 0, now)
+            self.update(workers, last * end + end,
+                        whole.after(self.recipe, self.model.latent, self.state, grads, state, now.lr, last))
+            return sums
         parts: list = []
 
         def gradients():
@@ -156,10 +162,10 @@ class Segmented(Panels):
         cost = decoding.cost(n) if a is None else likelihood.forward(params, a, x)      # [S, B]
 
         weights = latent.weigh(params, kept, cost)                  # [S, B or 1]
-        rows = xp.broadcast_to(weights * now.scale, cost.shape).astype(cost.dtype)      # [S, B]
-        decoding.put_weights(rows, n)
+        decoding.put_weights(weights * now.scale, n)
         dlikelihood = {}
         if a is not None:
+            rows = xp.broadcast_to(weights * now.scale, cost.shape).astype(cost.dtype)  # [S, B]
             dcost, weigh = (xp.ones_like(cost), rows) if latent.needs_dz else (rows, None)
             da, dlikelihood = likelihood.backward(params, dcost, a, x, weigh)           # [S, B, O]
             decoding.put_gradient(da, n)
@@ -168,7 +174,7 @@ class Segmented(Panels):
         dz = decoding.dz(n) if latent.needs_dz else None            # [S, B, ...]
         workers.post(turn + W)
         dh, dlatent = latent.backward(params, kept, cost, dz, s.latent, now.kl_weight, now.scale)
-        view(self.mem, self.plan.encoder.dlogits, *h.shape)[:] = dh     # [B, E]
+        self.at(n)[2][:] = dh                                       # [B, E]
         workers.post(turn + D)
 
         changes, state = latent.advance(params, kept, cost, dz, s.latent)
@@ -190,8 +196,14 @@ class Segmented(Panels):
 
     def encoded(self, n):
         """Targets x [B, P] and the encoder's output h [B, E]."""
+        x, h, _ = self.at(n)
+        return x, h.copy()
+
+    def places(self, n):
+        """Where the workers have targets, the encoder's output and the gradient at it, for n examples."""
         e, E = self.plan.encoder, self.model.encoder.sizes[-1]
-        return view(self.mem, e.x, n, self.model.pixels), view(self.mem, e.logits, n, E).copy()
+        return (view(self.mem, e.x, n, self.model.pixels), view(self.mem, e.logits, n, E),
+                view(self.mem, e.dlogits, n, E))
 
     def evaluate(self, rows, samples=1, step=None):
         """As `Readable.evaluate`; with one sample in segments, batch by batch."""
