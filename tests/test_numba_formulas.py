@@ -12,13 +12,15 @@ import pytest
 from npdvae import backends
 from npdvae.backends import numba_formulas
 from npdvae.estimators import arsm, unordered_set
-from npdvae.estimators.parts import binary_tree, copula, distinct_codes, gumbel_noise, score, surrogate
+from npdvae.estimators.parts import binary_tree, copula, distinct_codes, gumbel_noise, relaxation, score, surrogate
+from npdvae.priors import uniform as uniform_prior
 
 f4, f8 = np.float32, np.float64
 NUMPY, NUMBA = backends.load("numpy"), backends.load("numba")
 EPS = float(np.finfo(f4).eps)
 draw = np.random.default_rng(5)
-MODULES = (gumbel_noise, binary_tree, distinct_codes, unordered_set, surrogate, score, copula, arsm)
+MODULES = (gumbel_noise, relaxation, uniform_prior, binary_tree, distinct_codes, unordered_set, surrogate, score,
+           copula, arsm)
 
 
 def normal(*shape):
@@ -56,6 +58,12 @@ NET = normal(2, 5), normal(5), normal(5, 2), normal(2)
 
 # name -> arguments behind ops; codes that are drawn must be equal
 CASES = {
+    "perturbed": [(normal(3, 2, K), uniform(S, 3, 2, K)) for S, K in ((1, 3), (2, 5), (1, 1))],
+    "relaxed": [(normal(3, 2, 4), normal(S, 3, 2, 4), tau) for S, tau in ((1, 0.5), (3, np.array(1.3)))],
+    "relaxed_backward": [(normal(S, 3, 2, 4), NUMPY.softmax(normal(S, 3, 2, 4)), 0.7) for S in (1, 3)],
+    "posterior": [(normal(3, 2, 4),), (normal(70, 2, 3),), (40 * normal(2, 2, 5),)],
+    "plus_kl_backward": [(normal(3, 2, 4), 0.7, floor, p, NUMPY.kl_uniform(p)) for p in (log_p(3, 2, 4), log_p(
+        3, 2, 4, scale=30.0)) for floor in (0.0, 0.6)],
     "conditional_gumbels": [(log_p(4, 2, 3), codes(2, 4, 2), uniform(2, 4, 2, 15)),
                             (log_p(2, 4, 2, 3), codes(2, 4, 2), uniform(2, 4, 2, 3)),
                             (log_p(2, 3, scale=40.0), codes(1, 4, 2), uniform(1, 4, 2, 6))],

@@ -1,10 +1,11 @@
 """Numba kernels by the names of the formulas of npdvae.estimators.parts that they stand for."""
 from __future__ import annotations
 
-from npdvae.backends import numba_code_sets, numba_noise
+from npdvae.backends import numba_code_sets, numba_noise, numba_relaxed
 from npdvae.backends.numba_arrays import fits
 
-FORMULAS = {function.__name__: function for function in (*numba_noise.KERNELS, *numba_code_sets.KERNELS)}
+MODULES = numba_relaxed, numba_noise, numba_code_sets
+FORMULAS = {function.__name__: function for module in MODULES for function in module.KERNELS}
 
 
 def kernel(name, arguments):

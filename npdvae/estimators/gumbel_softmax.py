@@ -3,6 +3,7 @@ from npdvae.estimators import register
 from npdvae.estimators.base import Draw
 from npdvae.estimators.parts.concrete import sampled_kl, sampled_kl_backward
 from npdvae.estimators.parts.gumbel_noise import GumbelNoise
+from npdvae.estimators.parts.relaxation import relaxed, relaxed_backward
 
 
 @register
@@ -42,11 +43,10 @@ class GumbelSoftmax(GumbelNoise):
 
     def from_noise(self, logits, u, v=None, state=None, context=None):
         kept = {"gumbels": self.ops.gumbel(u), **self.keep(logits, state)}
-        y = self.ops.softmax((logits + kept["gumbels"]) / kept["tau"])   # [S, B, D, K]
-        return Draw(y, logits, kept)
+        return Draw(relaxed(self.ops, logits, kept["gumbels"], kept["tau"]), logits, kept)
 
     def backward(self, draw, cost, dcodes=None, state=None):
-        return self.ops.softmax_backward(dcodes, draw.codes).mean(0) / draw.kept["tau"]   # [B, D, K]
+        return relaxed_backward(self.ops, dcodes, draw.codes, draw.kept["tau"])     # [B, D, K]
 
     def log_rows(self, draw):
         """log y [S, B, D, K], where y itself may be 0."""

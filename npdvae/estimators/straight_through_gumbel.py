@@ -1,6 +1,7 @@
 """Straight-through Gumbel-softmax: hard codes forward, the relaxation's Jacobian backward."""
 from npdvae.estimators import register
 from npdvae.estimators.parts.gumbel_noise import GumbelNoise
+from npdvae.estimators.parts.relaxation import relaxed, relaxed_backward
 
 
 @register
@@ -19,5 +20,5 @@ class StraightThroughGumbel(GumbelNoise):
 
     def backward(self, draw, cost, dcodes=None, state=None):
         tau = draw.kept["tau"]
-        y = self.ops.softmax((draw.logits + draw.kept["gumbels"]) / tau)   # [S, B, D, K]
-        return self.ops.softmax_backward(dcodes, y).mean(0) / tau   # [B, D, K]
+        y = relaxed(self.ops, draw.logits, draw.kept["gumbels"], tau)   # [S, B, D, K]
+        return relaxed_backward(self.ops, dcodes, y, tau)           # [B, D, K]

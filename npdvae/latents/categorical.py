@@ -115,10 +115,7 @@ class Categorical(Discrete):
         if self.estimator.has_kl:
             return dlogits + kl_weight * self.estimator.rows_kl_backward(kept.draw), {}, learned
         if self.weighs_kl:
-            kl = kept.q.kl                                          # [B, D]
-            dkl = self.ops.xp.where(kl >= self.free_bits, kl_weight, 0.0).astype(kl.dtype)   # [B, D]
-            dq, grads = self.prior.kl_backward(params, dkl, kept.q.log_q)
-            dlogits = dlogits + dq
+            dlogits, grads = self.prior.plus_kl_backward(params, dlogits, kl_weight, self.free_bits, *kept.q)
         else:                                                       # log p(z) is a part of the cost
             if self.estimator.analytic_kl:                          # and -H(q) is what is left of the KL
                 ones = self.ops.xp.ones_like(kept.q.log_q).mean(-1)             # [B, D]
@@ -143,8 +140,7 @@ class Categorical(Discrete):
     # ---- evaluation -----------------------------------------------------------------------------------------------
 
     def posterior(self, params, h):
-        log_q = self.ops.log_softmax(self.logits(params, h))                # [B, D, K]
-        return Posterior(log_q, self.prior.kl(params, log_q) if self.prior.factorised else None)
+        return Posterior(*self.prior.posterior(params, self.logits(params, h)))
 
     def kl_of(self, params, q, z):
         if self.prior.factorised:

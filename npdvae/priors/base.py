@@ -56,6 +56,18 @@ class Prior:
         """Adjoint of `kl`: dkl [B, D] -> d / d logits of q [B, D, K], gradients of the parameters by name."""
         raise NotImplementedError
 
+    def posterior(self, params: Params, logits: Array) -> tuple[Array, Array | None]:
+        """log q of logits [B, D, K], and its `kl` where the prior is factorised."""
+        log_q = self.ops.log_softmax(logits)                        # [B, D, K]
+        return log_q, self.kl(params, log_q) if self.factorised else None
+
+    def plus_kl_backward(self, params: Params, dlogits: Array, kl_weight: float, free_bits: float, log_q: Array,
+                         kl: Array) -> tuple[Array, Params]:
+        """dlogits [B, D, K] plus the adjoint of kl_weight `kl`, constant where kl [B, D] is below the free bits."""
+        dkl = self.ops.xp.where(kl >= free_bits, kl_weight, 0.0).astype(kl.dtype)       # [B, D]
+        dq, grads = self.kl_backward(params, dkl, log_q)
+        return dlogits + dq, grads
+
     def sample(self, params: Params, rng: Generator, n: int) -> Array:
         """Codes: int [n, D]."""
         p = self.ops.xp.exp(self.log_rows(params))                  # [D, K]

@@ -1,6 +1,7 @@
 """Gumbel noise: perturbed logits, and perturbed logits given which category won."""
 from npdvae.estimators.base import Draw
 from npdvae.estimators.parts.kernelled import kernelled
+from npdvae.estimators.parts.relaxation import perturbed
 from npdvae.estimators.parts.temperature import Tempered
 
 
@@ -32,11 +33,11 @@ class GumbelNoise(Tempered):
 
     def from_noise(self, logits, u, v=None, state=None, context=None):
         """The draw that uniforms u [S, B, D, K] give; v [S, B, D, k*K] are those of k conditional draws."""
-        gumbels = self.ops.gumbel(u)                                # [S, B, D, K]
+        gumbels, codes = perturbed(self.ops, logits, u)             # [S, B, D, K], [S, B, D]
         kept = {"gumbels": gumbels, **self.keep(logits, state)}
         if v is not None:
             kept["v"] = v
-        return Draw(self.ops.gumbel_max(logits, gumbels), logits, kept)
+        return Draw(codes, logits, kept)
 
 
 @kernelled

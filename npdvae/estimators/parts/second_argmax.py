@@ -1,5 +1,6 @@
 """Two argmaxes over the same Gumbel noise, at the logits and at logits moved towards a lower or a higher cost."""
 from npdvae.estimators.base import Draw, Estimator
+from npdvae.estimators.parts.relaxation import perturbed
 
 
 class SecondArgmax(Estimator):
@@ -16,8 +17,7 @@ class SecondArgmax(Estimator):
 
     def from_noise(self, logits, u, v=None, state=None, context=None):
         """The draw that uniforms u [S, B, D, K] give."""
-        gumbels = self.ops.gumbel(u)                                # [S, B, D, K]
-        codes = self.ops.gumbel_max(logits, gumbels)                # [S, B, D]
+        gumbels, codes = perturbed(self.ops, logits, u)             # [S, B, D, K], [S, B, D]
         return Draw(self.rows(codes, logits), logits, {"gumbels": gumbels, "hard": codes})
 
     def rows(self, codes, logits):
