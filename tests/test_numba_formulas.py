@@ -11,8 +11,18 @@ import pytest
 
 from npdvae import backends
 from npdvae.backends import numba_formulas
-from npdvae.estimators import arsm, unordered_set
-from npdvae.estimators.parts import binary_tree, copula, distinct_codes, gumbel_noise, relaxation, score, surrogate
+from npdvae.estimators import aimle, arsm, darn, gapped_straight_through, reinmax_rao, unordered_set
+from npdvae.estimators.parts import (
+    binary_tree,
+    copula,
+    distinct_codes,
+    gumbel_noise,
+    hard_codes,
+    relaxation,
+    score,
+    second_argmax,
+    surrogate,
+)
 from npdvae.priors import uniform as uniform_prior
 
 f4, f8 = np.float32, np.float64
@@ -20,7 +30,7 @@ NUMPY, NUMBA = backends.load("numpy"), backends.load("numba")
 EPS = float(np.finfo(f4).eps)
 draw = np.random.default_rng(5)
 MODULES = (gumbel_noise, relaxation, uniform_prior, binary_tree, distinct_codes, unordered_set, surrogate, score,
-           copula, arsm)
+           copula, arsm, hard_codes, second_argmax, aimle, darn, gapped_straight_through, reinmax_rao)
 
 
 def normal(*shape):
@@ -61,6 +71,14 @@ CASES = {
     "perturbed": [(normal(3, 2, K), uniform(S, 3, 2, K)) for S, K in ((1, 3), (2, 5), (1, 1))],
     "relaxed": [(normal(3, 2, 4), normal(S, 3, 2, 4), tau) for S, tau in ((1, 0.5), (3, np.array(1.3)))],
     "relaxed_backward": [(normal(S, 3, 2, 4), NUMPY.softmax(normal(S, 3, 2, 4)), 0.7) for S in (1, 3)],
+    "drawn": [(normal(n, 2, K), uniform(S, n, 2)) for n, K, S in ((3, 4, 1), (70, 2, 2), (3, 1, 2))],
+    "taylor": [(NUMPY.softmax(normal(3, 2, 4)), codes(S, B, 2, K=4), normal(S, 3, 2, 4), uniform)
+               for S, B, uniform in ((1, 3, True), (3, 3, False), (2, 1, True))],
+    "gapped": [(normal(3, 2, 4), codes(S, B, 2, K=4), gap, 0.7) for S, B, gap in ((1, 3, 1.0), (2, 1, 0.0))],
+    "second_step": [(normal(3, 2, 4), normal(S, 3, 2, 4), normal(S, 3, 2, 4), codes(S, 3, 2, K=4)) for S in (1, 3)],
+    "log_midpoint": [(log_p(3, 2, 4, scale=scale), codes(S, B, 2, K=4)) for S, B, scale in ((1, 3, 1.0), (2, 1, 40.0))],
+    "sizes": [(normal(3, 2, 4), normal(2, 3, 2, 4)), (0 * normal(3, 2, 4), normal(2, 3, 2, 4)),
+              (normal(3, 2, 4), 0 * normal(1, 3, 2, 4))],
     "posterior": [(normal(3, 2, 4),), (normal(70, 2, 3),), (40 * normal(2, 2, 5),)],
     "plus_kl_backward": [(normal(3, 2, 4), 0.7, floor, p, NUMPY.kl_uniform(p)) for p in (log_p(3, 2, 4), log_p(
         3, 2, 4, scale=30.0)) for floor in (0.0, 0.6)],

@@ -48,3 +48,15 @@ def log_prob(log_p, codes, log_q):
         for d in range(D):
             total += log_p[n % len(log_p), d, codes[n, d]]
         log_q[n] = total
+
+
+@kernel(CONTRACT)
+def one_hot(codes, rows):
+    """rows [N, K] = 1 at codes int64 [N], 0 elsewhere."""
+    N, K = rows.shape
+    x = rows.ravel()
+    for i in range(x.size):
+        x[i] = f4(0)
+    for n in range(N):
+        if 0 <= codes[n] < K:
+            rows[n, codes[n]] = f4(1)

@@ -65,7 +65,7 @@ def relaxed(logits, gumbels, tau, y):
 @kernel(SUMS)
 def relaxed_backward(dy, y, tau, dlogits):
     """Mean over s of J(y) dy / tau: dy, y [S N, K] -> [N, K]."""
-    (N, K), S = dlogits.shape, len(y) // len(dlogits)
+    (N, K), S = dlogits.shape, f4(len(y) // len(dlogits))
     for start in range(0, len(y), N):
         for n in range(N):
             inner = f4(0)

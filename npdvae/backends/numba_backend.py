@@ -141,6 +141,15 @@ def gumbel_max(logits, gumbels):
 
 
 @float32_op
+def one_hot(codes, categories, dtype):
+    if dtype != F4:
+        return REFERENCE.one_hot(codes, categories, dtype)
+    found = np.empty((*codes.shape, categories), F4)                # [..., K]
+    categorical.one_hot(flat(np.asarray(codes, np.int64)), rows(found))
+    return found
+
+
+@float32_op
 def log_prob(log_p, codes):
     log_q = np.empty(codes.shape[:-1], F4)                          # [S, ...]
     check_codes("log_prob", codes, log_p.shape[-1])

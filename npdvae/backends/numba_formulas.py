@@ -1,10 +1,10 @@
 """Numba kernels by the names of the formulas of npdvae.estimators.parts that they stand for."""
 from __future__ import annotations
 
-from npdvae.backends import numba_code_sets, numba_noise, numba_relaxed
+from npdvae.backends import numba_code_sets, numba_hard_codes, numba_noise, numba_relaxed
 from npdvae.backends.numba_arrays import fits
 
-MODULES = numba_relaxed, numba_noise, numba_code_sets
+MODULES = numba_hard_codes, numba_relaxed, numba_noise, numba_code_sets
 FORMULAS = {function.__name__: function for module in MODULES for function in module.KERNELS}
 
 

@@ -1,6 +1,17 @@
 """Adaptive IMLE: the size of the move follows how many latents change their code."""
 from npdvae.estimators import register
+from npdvae.estimators.parts.hard_codes import samples_mean
+from npdvae.estimators.parts.kernelled import kernelled
 from npdvae.estimators.parts.second_argmax import SecondArgmax
+
+
+@kernelled
+def sizes(ops, logits, dcodes):
+    """Norms over an example, |phi| [B, 1, 1], 1 where it is 0, and |g| [S, B, 1, 1], where it is 0 that of phi."""
+    xp = ops.xp
+    phi, g = (xp.sqrt((x ** 2).sum((-2, -1), keepdims=True)) for x in (logits, dcodes))
+    phi = xp.where(phi > 0, phi, 1)
+    return phi, xp.where(g > 0, g, phi)                             # at g = 0 any lam gives z' = z
 
 
 @register
@@ -30,15 +41,23 @@ class AIMLE(SecondArgmax):
     def move(self, draw, cost, dcodes, state):
         xp = self.ops.xp
         beta = self.beta if state is None else xp.exp(state["log_beta"]).astype(dcodes.dtype)
-        phi, g = (xp.sqrt((x ** 2).sum((-2, -1), keepdims=True)) for x in (draw.logits, dcodes))
-        phi = xp.where(phi > 0, phi, 1)                             # [B, 1, 1]
-        g = xp.where(g > 0, g, phi)                                 # [S, B, 1, 1]; at g = 0 any lam gives z' = z
+        phi, g = sizes(self.ops, draw.logits, dcodes)               # [B, 1, 1], [S, B, 1, 1]
         return -beta * phi / g * dcodes, -g / (beta * phi)
+
+    def prepare(self, draw, cost, dcodes, state):
+        shift, inverse = self.move(draw, cost, dcodes, state)
+        return draw.keeping(step=self.step(draw, shift), inverse=inverse)
+
+    def backward(self, draw, cost, dcodes=None, state=None):
+        if "step" not in draw.kept:
+            draw = self.prepare(draw, cost, dcodes, state)
+        return samples_mean(draw.kept["inverse"] * draw.kept["step"])   # [B, D, K]
 
     def init(self, rng, latents, categories, context_size=None):
         return {"log_beta": self.ops.xp.log(self.ops.xp.full(1, self.beta))}
 
     def learn(self, draw, cost, dcodes, state):
-        shift, _ = self.move(draw, cost, dcodes, state)
-        entries = abs(self.step(draw, shift)).sum((-2, -1))         # [S, B]
+        if "step" not in draw.kept:
+            draw = self.prepare(draw, cost, dcodes, state)
+        entries = abs(draw.kept["step"]).sum((-2, -1))              # [S, B]
         return {"log_beta": entries.mean().reshape(1) - self.target}    # [1]

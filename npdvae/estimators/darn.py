@@ -1,8 +1,18 @@
 """DARN: REINFORCE with a first-order Taylor expansion as its baseline."""
 from npdvae.estimators import register
 from npdvae.estimators.parts.hard_codes import HardCodes
+from npdvae.estimators.parts.kernelled import kernelled
 
 CENTRES = ("uniform", "probabilities")
+
+
+@kernelled
+def taylor(ops, p, codes, dcodes, uniform):
+    """Mean over s of <g, z - c> (z - p): p [B, D, K], codes int [S, B or 1, D], g [S, B, D, K] -> [B, D, K]."""
+    K, dtype = p.shape[-1], p.dtype
+    z, c = ops.one_hot(codes, K, dtype), 1 / K if uniform else p    # [S, B or 1, D, K]
+    slope = (dcodes * (z - c)).sum(-1, keepdims=True)               # [S, B, D, 1]
+    return (slope * (z - p)).mean(0)
 
 
 @register
@@ -24,7 +34,4 @@ class DARN(HardCodes):
         self.centre = centre
 
     def backward(self, draw, cost, dcodes=None, state=None):
-        p, z = self.ops.softmax(draw.logits), self.rows(draw)       # [B, D, K], [S, B or 1, D, K]
-        c = p if self.centre == "probabilities" else 1 / p.shape[-1]
-        taylor = (dcodes * (z - c)).sum(-1, keepdims=True)          # [S, B, D, 1]
-        return (taylor * (z - p)).mean(0)                           # [B, D, K]
+        return taylor(self.ops, self.ops.softmax(draw.logits), draw.codes, dcodes, self.centre == "uniform")

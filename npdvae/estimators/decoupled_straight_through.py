@@ -1,6 +1,6 @@
 """Decoupled straight-through: one temperature to draw the codes, another for the gradient."""
 from npdvae.estimators import register
-from npdvae.estimators.parts.hard_codes import HardCodes
+from npdvae.estimators.parts.hard_codes import HardCodes, samples_mean
 from npdvae.estimators.parts.temperature import Tempered
 
 
@@ -29,4 +29,4 @@ class DecoupledStraightThrough(Tempered, HardCodes):
 
     def backward(self, draw, cost, dcodes=None, state=None):
         p = self.ops.softmax(draw.logits / draw.kept["tau"])        # [B, D, K]
-        return self.ops.softmax_backward(dcodes.mean(0), p)         # [B, D, K]
+        return self.ops.softmax_backward(samples_mean(dcodes), p)   # [B, D, K]

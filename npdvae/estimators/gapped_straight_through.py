@@ -1,7 +1,19 @@
 """Gapped straight-through: the surrogate's logits are moved so that the drawn category wins by a gap."""
 from npdvae.estimators import register
 from npdvae.estimators.parts.hard_codes import HardCodes
+from npdvae.estimators.parts.kernelled import kernelled
+from npdvae.estimators.parts.relaxation import relaxed_backward
 from npdvae.estimators.parts.temperature import Tempered
+
+
+@kernelled
+def gapped(ops, logits, codes, gap, tau):
+    """softmax((phi + m1 - m2) / tau): logits [B, D, K], codes int [S, B or 1, D] -> [S, B, D, K]."""
+    z = ops.one_hot(codes, logits.shape[-1], logits.dtype)          # [S, B or 1, D, K]
+    top = logits.max(-1, keepdims=True)                             # [B, D, 1]
+    m1 = (top - logits) * z                                         # [S, B, D, K]
+    m2 = ops.relu(logits - top + gap) * (1 - z)                     # [S, B, D, K]
+    return ops.softmax((logits + m1 - m2) / tau)
 
 
 @register
@@ -23,9 +35,6 @@ class GappedStraightThrough(Tempered, HardCodes):
         self.gap = float(gap)
 
     def backward(self, draw, cost, dcodes=None, state=None):
-        tau, logits, z = draw.kept["tau"], draw.logits, self.rows(draw)
-        top = logits.max(-1, keepdims=True)                         # [B, D, 1]
-        m1 = (top - logits) * z                                     # [S, B, D, K]
-        m2 = self.ops.relu(logits - top + self.gap) * (1 - z)       # [S, B, D, K]
-        y = self.ops.softmax((logits + m1 - m2) / tau)              # [S, B, D, K]
-        return self.ops.softmax_backward(dcodes, y).mean(0) / tau   # [B, D, K]
+        tau = draw.kept["tau"]
+        y = gapped(self.ops, draw.logits, draw.codes, self.gap, tau)    # [S, B, D, K]
+        return relaxed_backward(self.ops, dcodes, y, tau)           # [B, D, K]

@@ -1,6 +1,7 @@
 """Gumbel-Rao: straight-through Gumbel averaged over the noise that leads to the same codes."""
 from npdvae.estimators import register
 from npdvae.estimators.parts.gumbel_noise import GumbelNoise, conditional_straight_through
+from npdvae.estimators.parts.hard_codes import samples_mean
 
 
 @register
@@ -24,4 +25,5 @@ class GRMC(GumbelNoise):
     def backward(self, draw, cost, dcodes=None, state=None):
         log_p = self.ops.log_softmax(draw.logits)                   # [B, D, K]
         kept = draw.kept
-        return conditional_straight_through(self.ops, log_p, draw.codes, kept["v"], dcodes, kept["tau"]).mean(0)
+        rows = conditional_straight_through(self.ops, log_p, draw.codes, kept["v"], dcodes, kept["tau"])
+        return samples_mean(rows)                                   # [B, D, K]

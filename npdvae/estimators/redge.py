@@ -2,6 +2,7 @@
 from npdvae.estimators import register
 from npdvae.estimators.base import Draw, Estimator
 from npdvae.estimators.parts import denoiser
+from npdvae.estimators.parts.hard_codes import samples_mean
 
 
 @register
@@ -37,22 +38,29 @@ class ReDGE(Estimator):
         B, D, K = logits.shape
         pairs = rng.uniform((self.samples, B, D, 2 * K), logits.dtype)
         normals = self.ops.normal(pairs.reshape(-1, B, D, K, 2))    # [S, B, D, K]
-        codes = self.ops.inverse_cdf(self.end(logits, normals), rng.uniform(normals.shape[:3], logits.dtype))
-        return self.draw(codes, logits, normals)
+        path = self.path(logits, normals)
+        codes = self.ops.inverse_cdf(path[1][-1], rng.uniform(normals.shape[:3], logits.dtype))
+        return self.draw(codes, logits, normals).keeping(path=path)
 
     def draw(self, codes, logits, normals):
         """codes int [S, B, D] that the end of the path from these normals [S, B, D, K] gave."""
         return Draw(codes, logits, {"normals": normals})
 
+    def path(self, logits, normals):
+        """x and x0 of every time: lists of [S, B, D, K]."""
+        return denoiser.forward(self.ops, logits, normals, self.times, self.cov)
+
     def end(self, logits, normals):
         """x0 of the last step, from which the code is drawn: [S, B, D, K]."""
-        return denoiser.forward(self.ops, logits, normals, self.times, self.cov)[1][-1]
+        return self.path(logits, normals)[1][-1]
 
     def backward(self, draw, cost, dcodes=None, state=None):
         ops, normals = self.ops, draw.kept["normals"]
-        x0 = self.end(draw.logits, normals)                         # [S, B, D, K]
+        path = draw.kept["path"] if "path" in draw.kept else self.path(draw.logits, normals)
+        x0 = path[1][-1]                                            # [S, B, D, K]
         direct = ops.softmax_backward(dcodes, x0)                   # [S, B, D, K]
         if self.reinmax:
             score = ops.one_hot(draw.codes, x0.shape[-1], x0.dtype) - x0
             direct = (direct + (dcodes * score).sum(-1, keepdims=True) * score) / 2
-        return denoiser.backward(ops, dcodes, direct, draw.logits, normals, self.times, self.cov).mean(0)
+        dlogits = denoiser.backward(ops, dcodes, direct, draw.logits, normals, path, self.times, self.cov)
+        return samples_mean(dlogits)                                # [B, D, K]

@@ -1,6 +1,8 @@
 """ReinMax-CV: ReinMax with straight-through Gumbel as a control variate."""
 from npdvae.estimators import register
 from npdvae.estimators.parts.gumbel_noise import GumbelNoise, conditional_straight_through
+from npdvae.estimators.parts.hard_codes import samples_mean
+from npdvae.estimators.parts.relaxation import relaxed
 from npdvae.estimators.reinmax_rao import log_midpoint
 
 
@@ -35,6 +37,6 @@ class ReinMaxCV(GumbelNoise):
         log_p, tau = self.ops.log_softmax(draw.logits), self.gumbel_temperature
         log_pb = log_midpoint(self.ops, log_p, draw.codes)          # [S, B, D, K]
         rao = conditional_straight_through(self.ops, log_pb, draw.codes, draw.kept["v"], dcodes, tau)
-        y = self.ops.softmax((log_pb + draw.kept["gumbels"]) / tau)   # [S, B, D, K]
+        y = relaxed(self.ops, log_pb, draw.kept["gumbels"], tau)    # [S, B, D, K]
         control = rao - self.ops.softmax_backward(dcodes, y) / tau
-        return (self.reinmax(draw, log_p, dcodes) + self.eta * control).mean(0)   # [B, D, K]
+        return samples_mean(self.reinmax(draw, log_p, dcodes) + self.eta * control)   # [B, D, K]

@@ -3,8 +3,11 @@ import math
 
 from npdvae.estimators import register
 from npdvae.estimators.parts.gumbel_noise import GumbelNoise, conditional_straight_through
+from npdvae.estimators.parts.hard_codes import samples_mean
+from npdvae.estimators.parts.kernelled import kernelled
 
 
+@kernelled
 def log_midpoint(ops, log_p, codes):
     """log pb of pb = (p + z) / 2: log_p [B, D, K], codes int [S, B, D] -> [S, B, D, K], finite where p underflows."""
     z = ops.one_hot(codes, log_p.shape[-1], log_p.dtype)            # [S, B, D, K]
@@ -34,4 +37,4 @@ class ReinMaxRao(GumbelNoise):
         log_pb = log_midpoint(self.ops, log_p, draw.codes)          # [S, B, D, K]
         rao = conditional_straight_through(self.ops, log_pb, draw.codes, kept["v"], dcodes, kept["tau"])
         p = self.ops.xp.exp(log_p)                                  # [B, D, K]
-        return 2 * rao.mean(0) - self.ops.softmax_backward(dcodes.mean(0), p) / 2   # [B, D, K]
+        return 2 * samples_mean(rao) - self.ops.softmax_backward(samples_mean(dcodes), p) / 2   # [B, D, K]

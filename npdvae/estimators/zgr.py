@@ -1,6 +1,7 @@
 """ZGR: half straight-through, half DARN."""
 from npdvae.estimators import register
-from npdvae.estimators.parts.hard_codes import HardCodes
+from npdvae.estimators.darn import taylor
+from npdvae.estimators.parts.hard_codes import HardCodes, samples_mean
 
 
 @register
@@ -16,6 +17,5 @@ class ZGR(HardCodes):
 
     def backward(self, draw, cost, dcodes=None, state=None):
         p = self.ops.softmax(draw.logits)                           # [B, D, K]
-        score = self.rows(draw) - p                                 # [S, B, D, K]
-        darn = (dcodes * score).sum(-1, keepdims=True) * score      # [S, B, D, K]
-        return (self.ops.softmax_backward(dcodes.mean(0), p) + darn.mean(0)) / 2   # [B, D, K]
+        straight_through = self.ops.softmax_backward(samples_mean(dcodes), p)       # [B, D, K]
+        return (straight_through + taylor(self.ops, p, draw.codes, dcodes, False)) / 2

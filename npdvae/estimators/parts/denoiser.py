@@ -20,8 +20,10 @@ def step(times: list[tuple[float, float]], i: int) -> tuple[float, float]:
 
 def moments(ops, phi, cov):
     """Mean and variance of the noise with cov: [B, D, K] each; else none, and 1."""
+    if not cov:
+        return None, 1
     p = ops.softmax(phi)                                            # [B, D, K]
-    return (p, ops.xp.maximum(p * (1 - p), LEAST)) if cov else (None, 1)
+    return p, ops.xp.maximum(p * (1 - p), LEAST)
 
 
 def centred(x, a, s, p, cov):
@@ -48,12 +50,12 @@ def seen_backward(dlogits, x, a, s, p, v, cov):
     return a * dcentred, -a * s * dcentred, -dcentred * centred(x, a, s, p, cov) / v
 
 
-def backward(ops, dlast, direct, phi, normals, times: list[tuple[float, float]], cov):
-    """Adjoint of `forward`: dlast w.r.t. the last x0 as x moves it, direct [S, B, D, K] what phi moves beside x.
+def backward(ops, dlast, direct, phi, normals, path, times: list[tuple[float, float]], cov):
+    """Adjoint of `forward`, which gave the path, from dlast w.r.t. the last x0 as x moves it.
 
-    Not summed over samples: [S, B, D, K].
+    direct: what phi moves beside x [S, B, D, K]. Not summed over samples: [S, B, D, K].
     """
-    (p, v), (xs, clean) = moments(ops, phi, cov), forward(ops, phi, normals, times, cov)
+    (p, v), (xs, clean) = moments(ops, phi, cov), path
     dx, dp, dv = seen_backward(ops.softmax_backward(dlast, clean[-1]), xs[-1], *times[-1], p, v, cov)
     dphi = direct
     for i in reversed(range(len(times) - 1)):

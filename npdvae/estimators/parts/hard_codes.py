@@ -1,6 +1,18 @@
 """Estimators that decode S independent hard codes z ~ softmax(phi): one sampler, one enumeration."""
 from npdvae.estimators.base import Draw, Estimator
+from npdvae.estimators.parts.kernelled import kernelled
 from npdvae.estimators.parts.outcomes import code_tuples
+
+
+@kernelled
+def drawn(ops, logits, u):
+    """Codes of softmax(phi): logits [B, D, K], u [S, B, D] -> int [S, B, D]."""
+    return ops.inverse_cdf(ops.softmax(logits), u)
+
+
+def samples_mean(x):
+    """Mean of the samples, [S, ...] -> [...]; a single one is its own."""
+    return x[0] if len(x) == 1 else x.mean(0)
 
 
 class HardCodes(Estimator):
@@ -20,8 +32,7 @@ class HardCodes(Estimator):
     def sample(self, logits, rng, state=None, context=None):
         B, D, _ = logits.shape
         u = rng.uniform((self.samples, B, D), logits.dtype)         # [S, B, D]
-        p = self.ops.softmax(self.drawn_from(logits))               # [B, D, K]
-        return Draw(self.ops.inverse_cdf(p, u), logits, self.keep(logits, state))
+        return Draw(drawn(self.ops, self.drawn_from(logits), u), logits, self.keep(logits, state))
 
     def outcomes(self, logits, state=None, context=None):
         for probability, codes in code_tuples(self.ops, self.drawn_from(logits), self.samples):

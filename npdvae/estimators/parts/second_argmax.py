@@ -1,6 +1,16 @@
 """Two argmaxes over the same Gumbel noise, at the logits and at logits moved towards a lower or a higher cost."""
 from npdvae.estimators.base import Draw, Estimator
+from npdvae.estimators.parts.hard_codes import samples_mean
+from npdvae.estimators.parts.kernelled import kernelled
 from npdvae.estimators.parts.relaxation import perturbed
+
+
+@kernelled
+def second_step(ops, logits, shift, gumbels, codes):
+    """z' - z of z' = argmax(phi + shift + G), z = codes int [S, B, D], as one-hot rows: [S, B, D, K]."""
+    K, dtype = logits.shape[-1], logits.dtype
+    moved = ops.gumbel_max(logits + shift, gumbels)                 # [S, B, D]
+    return ops.one_hot(moved, K, dtype) - ops.one_hot(codes, K, dtype)
 
 
 class SecondArgmax(Estimator):
@@ -30,10 +40,8 @@ class SecondArgmax(Estimator):
 
     def step(self, draw, shift):
         """z' - z as one-hot rows: [S, B, D, K]."""
-        K, dtype = draw.logits.shape[-1], draw.logits.dtype
-        moved = self.ops.gumbel_max(draw.logits + shift, draw.kept["gumbels"])      # [S, B, D]
-        return self.ops.one_hot(moved, K, dtype) - self.ops.one_hot(draw.kept["hard"], K, dtype)
+        return second_step(self.ops, draw.logits, shift, draw.kept["gumbels"], draw.kept["hard"])
 
     def backward(self, draw, cost, dcodes=None, state=None):
         shift, inverse = self.move(draw, cost, dcodes, state)
-        return (inverse * self.step(draw, shift)).mean(0)           # [B, D, K]
+        return samples_mean(inverse * self.step(draw, shift))       # [B, D, K]
