@@ -11,7 +11,7 @@ import pytest
 
 from npdvae import backends
 from npdvae.backends import numba_formulas
-from npdvae.estimators import aimle, arsm, darn, gapped_straight_through, reinmax_rao, unordered_set
+from npdvae.estimators import aimle, arsm, darn, gapped_straight_through, reinmax_rao, smoothing, unordered_set
 from npdvae.estimators.parts import (
     binary_tree,
     copula,
@@ -23,6 +23,7 @@ from npdvae.estimators.parts import (
     second_argmax,
     surrogate,
 )
+from npdvae.latents import location_scale
 from npdvae.priors import uniform as uniform_prior
 
 f4, f8 = np.float32, np.float64
@@ -30,7 +31,8 @@ NUMPY, NUMBA = backends.load("numpy"), backends.load("numba")
 EPS = float(np.finfo(f4).eps)
 draw = np.random.default_rng(5)
 MODULES = (gumbel_noise, relaxation, uniform_prior, binary_tree, distinct_codes, unordered_set, surrogate, score,
-           copula, arsm, hard_codes, second_argmax, aimle, darn, gapped_straight_through, reinmax_rao)
+           copula, arsm, hard_codes, second_argmax, aimle, darn, gapped_straight_through, reinmax_rao, smoothing,
+           location_scale)
 
 
 def normal(*shape):
@@ -79,6 +81,10 @@ CASES = {
     "log_midpoint": [(log_p(3, 2, 4, scale=scale), codes(S, B, 2, K=4)) for S, B, scale in ((1, 3, 1.0), (2, 1, 40.0))],
     "sizes": [(normal(3, 2, 4), normal(2, 3, 2, 4)), (0 * normal(3, 2, 4), normal(2, 3, 2, 4)),
               (normal(3, 2, 4), 0 * normal(1, 3, 2, 4))],
+    "power_rows": [(uniform(3, 2), uniform(S, 3, 2), beta) for S, beta in ((1, 2.0), (4, np.array(1.3)))],
+    "bits_backward": [(normal(S, 3, 2, 2), normal(S, 3, 2)) for S in (1, 4)],
+    "analytic_kl": [(normal(3, 2), normal(3, 2), 5 / 3, 1.6)],
+    "moved": [(normal(3, 2), normal(3, 2), normal(S, 3, 2)) for S in (1, 3)],
     "posterior": [(normal(3, 2, 4),), (normal(70, 2, 3),), (40 * normal(2, 2, 5),)],
     "plus_kl_backward": [(normal(3, 2, 4), 0.7, floor, p, NUMPY.kl_uniform(p)) for p in (log_p(3, 2, 4), log_p(
         3, 2, 4, scale=30.0)) for floor in (0.0, 0.6)],

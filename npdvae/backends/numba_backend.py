@@ -14,7 +14,7 @@ from npdvae.ops import updates as formulas
 try:
     from npdvae.backends import numba_formulas
     from npdvae.backends.numba_arrays import F4, check_codes, common, f4, fits, flat, repeating, rows, written
-    from npdvae.kernels.cpu import activations, bernoulli, categorical, updates
+    from npdvae.kernels.cpu import activations, bernoulli, categorical, codebook, updates
     from npdvae.kernels.cpu import entropy as entropy_kernels
     from npdvae.kernels.cpu import gumbel as gumbel_kernels
     from npdvae.kernels.cpu import linear as linear_kernels
@@ -245,9 +245,8 @@ def gumbel(u):
 
 @float32_op
 def nearest(h, e):
-    vectors, codes = rows(h, 2), np.empty(h.shape[:-1], np.int64)   # [N, G, C]
-    for g, book in enumerate(e):                                    # [K, C]
-        codes.reshape(-1, len(e))[:, g] = gumbel_max(-(book * book).sum(-1) / 2, vectors[:, g] @ book.T)
+    codes = np.empty(h.shape[:-1], np.int64)                        # [..., G]
+    codebook.nearest(rows(h, 2), np.ascontiguousarray(e), rows(codes))
     return codes
 
 

@@ -1,10 +1,10 @@
-"""Numba kernels for formulas of the posterior, its KL, and relaxed rows."""
+"""Numba kernels for formulas of the posterior, its KL, relaxed rows, smoothed bits and continuous z."""
 from __future__ import annotations
 
 import numpy as np
 
-from npdvae.backends.numba_arrays import F4, common, f4, repeating, rows, written
-from npdvae.kernels.cpu import gumbel
+from npdvae.backends.numba_arrays import F4, common, f4, flat, repeating, rows, written
+from npdvae.kernels.cpu import gumbel, location_scale, smoothing
 from npdvae.kernels.cpu import posterior as of_posterior
 
 
@@ -40,4 +40,29 @@ def plus_kl_backward(dlogits, kl_weight, free_bits, log_q, kl):
     return total
 
 
-KERNELS = (perturbed, relaxed, relaxed_backward, posterior, plus_kl_backward)
+def power_rows(p, u, beta):
+    found, slope = np.empty((*u.shape, 2), F4), np.empty(u.shape, F4)
+    smoothing.power_rows(flat(p), flat(u), f4(beta), rows(found), slope.reshape(-1))
+    return found, slope                                             # [S, B, D, 2], [S, B, D]
+
+
+def bits_backward(dcodes, slope):
+    dlogits = np.empty(dcodes.shape[1:], F4)                        # [B, D, 2]
+    smoothing.bits_backward(rows(dcodes), flat(slope), rows(dlogits))
+    return dlogits
+
+
+def analytic_kl(loc, s, variance, entropy):
+    kl = np.empty(loc.shape, F4)                                    # [B, D]
+    location_scale.analytic_kl(flat(loc), flat(s), f4(variance), f4(entropy), kl.reshape(-1))
+    return kl
+
+
+def moved(loc, s, e):
+    z = np.empty(e.shape, F4)                                       # [S, B, D]
+    location_scale.moved(flat(loc), flat(s), flat(e), z.reshape(-1))
+    return z
+
+
+KERNELS = (analytic_kl, moved, perturbed, relaxed, relaxed_backward, posterior, plus_kl_backward, power_rows,
+           bits_backward)

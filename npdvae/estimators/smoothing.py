@@ -2,10 +2,25 @@
 from npdvae.estimators import register
 from npdvae.estimators.base import Draw
 from npdvae.estimators.parts.antithetic import bit_logits, bit_logits_backward
+from npdvae.estimators.parts.kernelled import kernelled
 from npdvae.estimators.parts.smoothing_functions import FUNCTIONS, smooth
 from npdvae.estimators.parts.temperature import Tempered
 
 STEEPEST = {"f1": 8, "overlapping_exponential": 16}     # beta; deviations grow like e^(beta/2)/beta, e^(beta/4)/beta
+
+
+@kernelled
+def power_rows(ops, p, u, beta):
+    """Rows (1 - zeta, zeta) [S, B, D, 2] and dzeta / da [S, B, D] of f2: p [B, D], u [S, B, D]."""
+    zeta, slope = smooth(ops.xp, "f2", p, u, u, beta)               # 2 x [S, B, D]
+    return ops.xp.stack([1 - zeta, zeta], -1), slope
+
+
+@kernelled
+def bits_backward(ops, dcodes, slope):
+    """Mean over s of (g_1 - g_0) dzeta / da, at the logits: dcodes [S, B, D, 2], slope [S, B, D] -> [B, D, 2]."""
+    da = ((dcodes[..., 1] - dcodes[..., 0]) * slope).mean(0)        # [B, D]
+    return bit_logits_backward(ops, da)
 
 
 @register
@@ -54,9 +69,12 @@ class Smoothing(Tempered):
         """The draw that uniforms u and v [S, B, D] give; v is read by the overlapping functions only."""
         xp, p = self.ops.xp, self.ops.sigmoid(bit_logits(logits))   # [B, D]
         tau = xp.asarray(self.tau(state, logits.dtype), u.dtype)
-        zeta, slope = smooth(xp, self.function, p, u, v, 1 / tau)   # 2 x [S, B, D]
-        return Draw(xp.stack([1 - zeta, zeta], -1), logits, {"tau": tau, "slope": slope})
+        if self.function == "f2":
+            rows, slope = power_rows(self.ops, p, u, 1 / tau)       # [S, B, D, 2], [S, B, D]
+        else:
+            zeta, slope = smooth(xp, self.function, p, u, v, 1 / tau)   # 2 x [S, B, D]
+            rows = xp.stack([1 - zeta, zeta], -1)
+        return Draw(rows, logits, {"tau": tau, "slope": slope})
 
     def backward(self, draw, cost, dcodes=None, state=None):
-        da = ((dcodes[..., 1] - dcodes[..., 0]) * draw.kept["slope"]).mean(0)       # [B, D]
-        return bit_logits_backward(self.ops, da)                    # [B, D, 2]
+        return bits_backward(self.ops, dcodes, draw.kept["slope"])  # [B, D, 2]

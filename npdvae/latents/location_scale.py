@@ -7,12 +7,26 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from npdvae.estimators.parts.hard_codes import samples_mean
+from npdvae.estimators.parts.kernelled import kernelled
 from npdvae.latents import families, register
 from npdvae.latents.families import LOG_TAU
 from npdvae.latents.reparameterised import Reparameterised
 
 PRIORS = {name: families.TABLE[name] for name in ("gaussian", "laplace", "logistic")}     # of unbounded support
 NODES = 64                                      # of a half-line, for the KL to another prior than N(0, 1)
+
+
+@kernelled
+def analytic_kl(ops, loc, s, variance, entropy):
+    """KL to N(0, 1) of noise of this variance and entropy: loc, s [B, D] -> [B, D]."""
+    return (loc ** 2 + variance * ops.xp.exp(s) ** 2) / 2 + LOG_TAU / 2 - entropy - s
+
+
+@kernelled
+def moved(ops, loc, s, e):
+    """z = loc + exp(s) e: [B, D] and noise [S, B, D] -> [S, B, D]."""
+    return loc + ops.xp.exp(s) * e
 
 
 class Posterior(NamedTuple):
@@ -82,7 +96,7 @@ class LocationScale(Reparameterised):
         """h [B, 2 D] -> z [S, B, D], kept."""
         q = self.posterior(params, h)
         e = self.noise(self.family, rng, (self.samples, *q.loc.shape), h.dtype)
-        z = q.loc + self.ops.xp.exp(q.s) * e                        # [S, B, D]
+        z = moved(self.ops, q.loc, q.s, e)                          # [S, B, D]
         if self.penalty != "sampled":
             return z, Kept(q, e, z, q.kl)
         log_ratio = self.family.log_density(e) - q.s - self.prior.log_density(z)    # [S, B, D]
@@ -106,7 +120,7 @@ class LocationScale(Reparameterised):
     def pathwise(self, kept, drows):
         """E[dz] and E[dz sigma e] over the samples: [B, D] each (Kingma and Welling 2014)."""
         dz = self.rows_backward(drows, kept.z)                      # [S, B, D]
-        return dz.mean(0), (dz * kept.e).mean(0) * self.ops.xp.exp(kept.q.s)
+        return samples_mean(dz), samples_mean(dz * kept.e) * self.ops.xp.exp(kept.q.s)
 
     def score(self, kept, cost):
         """E[(f - b) d log q]: [B, D] each; b is the mean cost of the other samples."""
@@ -129,13 +143,13 @@ class LocationScale(Reparameterised):
 
     def posterior(self, params, h):
         loc, s = h[:, :self.latents], h[:, self.latents:]           # [B, D] each
+        if self.prior_family == "gaussian":
+            return Posterior(loc, s, analytic_kl(self.ops, loc, s, self.family.variance, self.family.entropy))
         return Posterior(loc, s, self.cross_entropy(loc, s) - self.family.entropy - s)
 
     def cross_entropy(self, loc, s):
-        """-E_q[log p(z)]: [B, D]; by quadrature where the prior is not N(0, 1)."""
+        """-E_q[log p(z)] by quadrature: [B, D]."""
         sigma = self.ops.xp.exp(s)
-        if self.prior_family == "gaussian":
-            return (loc ** 2 + self.family.variance * sigma ** 2) / 2 + LOG_TAU / 2
         e, w = (a.astype(loc.dtype)[:, None, None] for a in families.nodes(self.family, NODES))    # [N, 1, 1]
         return -(w * self.prior.log_density(loc + sigma * e)).sum(0)
 
@@ -144,7 +158,7 @@ class LocationScale(Reparameterised):
 
     def sample(self, params, q, rng, samples):
         e = self.noise(self.family, rng, (samples, *q.loc.shape), q.loc.dtype)
-        return q.loc + self.ops.xp.exp(q.s) * e                     # [S, B, D]
+        return moved(self.ops, q.loc, q.s, e)                       # [S, B, D]
 
     def mode(self, params, q):
         return q.loc                                                # [B, D]

@@ -39,13 +39,15 @@ class Quantiser(Discrete):
         if not self.prior.factorised:
             return self.prior.terms(params, codes)
         rows = self.prior.log_rows(params)                          # [D, K]
-        return (self.ops.one_hot(codes, self.categories, rows.dtype) * rows).sum(-1)
+        return rows[self.ops.xp.arange(self.latents), codes]
 
     def kl(self, params, kept, weights):
         return -self.terms(params, kept.codes).sum(-1)              # [B]
 
     def prior_gradients(self, params, kept, scale):
         """Gradients of scale * sum_b -log p(code_b) w.r.t. the prior's parameters, by name."""
+        if not self.prior.learns:
+            return {}
         minus = self.ops.xp.full((1, len(kept.h)), -1.0, kept.h.dtype)          # [1, B]
         return {k: scale * g for k, g in self.prior.log_prob_backward(params, minus, kept.codes[None]).items()}
 

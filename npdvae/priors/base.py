@@ -17,6 +17,7 @@ class Prior:
 
     name: ClassVar[str]
     factorised: bool = True
+    learns: bool = True                         # whether there are parameters
 
     def __init__(self, latents: int, categories: int, ops: Ops):
         self.latents, self.categories, self.ops = latents, categories, ops

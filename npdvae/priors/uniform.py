@@ -25,6 +25,7 @@ class Uniform(Prior):
     """Nothing to learn."""
 
     name = "uniform"
+    learns = False
 
     def log_rows(self, params):
         return self.ops.xp.full((self.latents, self.categories), -math.log(self.categories))
