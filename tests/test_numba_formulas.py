@@ -70,7 +70,7 @@ NET = normal(2, 5), normal(5), normal(5, 2), normal(2)
 
 # name -> arguments behind ops; codes that are drawn must be equal
 CASES = {
-    "perturbed": [(normal(3, 2, K), uniform(S, 3, 2, K)) for S, K in ((1, 3), (2, 5), (1, 1))],
+    "perturbed": [(normal(n, 2, K), uniform(S, n, 2, K)) for n, S, K in ((3, 1, 3), (70, 2, 5), (3, 1, 1))],
     "relaxed": [(normal(3, 2, 4), normal(S, 3, 2, 4), tau) for S, tau in ((1, 0.5), (3, np.array(1.3)))],
     "relaxed_backward": [(normal(S, 3, 2, 4), NUMPY.softmax(normal(S, 3, 2, 4)), 0.7) for S in (1, 3)],
     "drawn": [(normal(n, 2, K), uniform(S, n, 2)) for n, K, S in ((3, 4, 1), (70, 2, 2), (3, 1, 2))],
@@ -96,6 +96,7 @@ CASES = {
     "conditional_straight_through": [
         (log_p(4, 2, 3), codes(2, 4, 2), uniform(2, 4, 2, 15), normal(2, 4, 2, 3), 0.5),
         (log_p(4, 2, 3), codes(2, 4, 2), uniform(2, 4, 2, 6), normal(2, 4, 2, 3), 1.3),
+        (log_p(50, 1, 3), codes(2, 50, 1), uniform(2, 50, 1, 6), normal(2, 50, 1, 3), 0.5),
         (log_p(2, 4, 2, 3, scale=40.0), codes(2, 4, 2), uniform(2, 4, 2, 6), normal(2, 4, 2, 3), 30.0)],
     **{name: [tree[name] for tree in TREES] for name in TREES[0]},
     "node_logits": [*(tree["node_logits"] for tree in TREES), (far, *binary_tree.stick_breaking(NUMPY, far))],

@@ -70,7 +70,7 @@ CASES = {
     "kl_categorical_backward": [(normal(5, 2), log_p(5, 2, 3), log_p(2, 3))],
     "gumbel": [(uniform(5, 7),)], "normal": [(uniform(5, 7, 2),)],
     "nearest": [(normal(9, 1, 3), normal(1, 5, 3)), (normal(2, 4, 3, 2), normal(3, 7, 2)),
-                (normal(4, 1, 1), normal(1, 1, 1))],
+                (normal(4, 1, 1), normal(1, 1, 1)), (normal(150, 2, 3), normal(2, 5, 3))],
     "sgd": [(normal(5, 7), normal(5, 7), normal(5, 7), 0.1, 0.8)],
     "adam": [(normal(5, 7), normal(5, 7), normal(5, 7), uniform(5, 7), t, 0.1) for t in (1, 10)],
     "radam": [(normal(5, 7), normal(5, 7), normal(5, 7), uniform(5, 7), t, 0.1) for t in (1, 10)],

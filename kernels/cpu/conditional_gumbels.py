@@ -8,7 +8,7 @@ from npdvae.kernels.cpu.compiler import CONTRACT, COUNTED, SUMS, helper, inner, 
 from npdvae.kernels.cpu.elementary import exp, exp_minus, log, sigmoid, softplus
 
 f4 = np.float32
-LANES = 16
+LANES = 80                                      # rows side by side
 LEAST_LOG = f4(-50)                             # of p, above which E_j / (p_j E_i) < 2^104 and its sums stay finite
 
 
@@ -61,10 +61,10 @@ def backward(dnoisy, log_p, codes, v, dlog_p):
 @helper
 def turned(a, rows, columns, first, x):
     """Columns first.. of LANES rows of a, a row a lane: x [columns, LANES]."""
-    for lane in range(LANES):
-        row = a[rows[lane]]
-        for k in range(columns):
-            x[k, lane] = row[first + k]
+    for k in range(columns):
+        out = x[k]
+        for lane in range(LANES):
+            out[lane] = a[rows[lane], first + k]
 
 
 @inner(CONTRACT, **COUNTED)

@@ -104,7 +104,7 @@ class Categorical(Discrete):
 
     def named(self, learned, scale):
         """Gradients of learned entries of the state among those of parameters; scale: B times that of one example."""
-        return {LEARNED + k: scale * g for k, g in learned.items()}
+        return {LEARNED + k: g if scale == 1 else scale * g for k, g in learned.items()}
 
     def logits_backward(self, params, kept, cost, dz, state, kl_weight):
         """Through KL (eq. 70) and estimator (eq. 81): dlogits [B, D, K], gradients by name, and of the state's."""
