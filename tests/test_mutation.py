@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from npdvae.fused import frame, memory
 from npdvae.ops import entropy, softmax
 from npdvae.verify import knowledge
 from tests.mutation.equivalents import Equivalent, accept, entry, equivalents, look_again
@@ -62,6 +63,15 @@ def test_a_constant_changes_the_defaults_that_read_it():
     assert knowledge.MOST_OUTCOMES == 2 ** 16 and knowledge.countable.__defaults__ == (2 ** 16,)
     bench.take_out()
     assert knowledge.MOST_OUTCOMES == 2 ** 15 and knowledge.countable.__defaults__ == (2 ** 15,)
+
+
+def test_a_constant_changes_for_those_who_import_it():
+    fault = next(m for m in mutants("npdvae.fused.memory") if m.place == "SIDE" and m.fault == "16 +1")
+    bench = Bench("npdvae.fused.memory")
+    bench.put_in(fault)
+    assert memory.SIDE == frame.SIDE == 17
+    bench.take_out()
+    assert memory.SIDE == frame.SIDE == 16
 
 
 def test_a_mutant_reaches_those_who_imported_the_function():

@@ -44,6 +44,35 @@ def test_rounding_is_to_the_nearest_and_to_even_between_two():
     assert np.isnan(special[0]) and special[1] == -special[2] == np.inf and np.signbit(special[3])
 
 
+class Linux:
+    """Answers a system call and keeps what it was asked."""
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def syscall(self, *asked):
+        self.asked = asked
+        return self.answer
+
+
+@pytest.mark.parametrize("change, reason", [
+    ({}, None), (dict(wide=False), "needs the AVX-512 tile"), (dict(plain=1, has=set()), None),
+    (dict(wide=False, plain=1), "needs the AVX-512 tile"),
+    (dict(has={"amx-tile", "amx-bf16"}), "Linux on a processor with AMX"), (dict(system="darwin"), "Linux"),
+    (dict(machine="aarch64"), "Linux"), (dict(answer=-1), "the system does not give out")])
+def test_who_can_multiply_in_bfloat16(change, reason, monkeypatch):
+    """Tile registers are asked for by arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILE_DATA) of Linux."""
+    is_ = dict(wide=True, plain=0, has=bfloat16.NEEDED | {"avx2"}, system="linux", machine="x86_64", answer=0) | change
+    linux = Linux(is_["answer"])
+    for name, value in (("WIDE", is_["wide"]), ("config.DISABLE_JIT", is_["plain"]), ("features", lambda: is_["has"]),
+                        ("sys.platform", is_["system"]), ("platform.machine", lambda: is_["machine"]),
+                        ("ctypes.CDLL", lambda name: linux)):
+        monkeypatch.setattr(f"{bfloat16.__name__}.{name}", value)
+    found = bfloat16.reason_unfit()
+    assert (reason in found if reason else found is None) and getattr(linux, "asked", (158, 0x1023, 18)) == (
+        158, 0x1023, 18)
+
+
 def memory():
     """Numbers, every other of the first a tie between two of bfloat16, then words."""
     draw = np.random.default_rng(1)

@@ -1,4 +1,4 @@
-"""python -m tests.mutation [--fast | --kernels] [PATTERN ...]: mutation score of the numeric core, survivors listed."""
+"""python -m tests.mutation [--fast | --kernels | --fused] [PATTERN ...]: mutation score of the numeric core, survivors listed."""
 import argparse
 import collections
 import fnmatch
@@ -7,10 +7,12 @@ import sys
 import time
 
 from tests.mutation.campaign import (
+    FUSED,
     KERNELS,
     OPS,
     STEMS,
     campaign,
+    fused_core,
     kernel_core,
     numeric_core,
     quick_core,
@@ -29,20 +31,23 @@ def main(argv=None):
     parser.add_argument("patterns", nargs="*", default=["*"], help="modules, such as npdvae.ops.* (default: all)")
     parser.add_argument("--fast", action="store_true", help="a share of the mutants of the modules that are tested "
                         "quickest, half a minute: for continuous integration")
-    parser.add_argument("--kernels", action="store_true", help="the CPU kernels of single operations instead, run as "
-                        "plain Python (NUMBA_DISABLE_JIT=1)")
+    parser.add_argument("--kernels", action="store_true", help="the CPU kernels of single operations and formulas "
+                        "instead, run as plain Python (NUMBA_DISABLE_JIT=1)")
+    parser.add_argument("--fused", action="store_true", help="the fused CPU engine instead, likewise, with the tile of "
+                        "AVX-512 on any machine")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="every Nth mutant")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--killers", action="store_true", help="also count what each test file kills")
     parser.add_argument("--reviewed", action="store_true", help="run nothing: write the lines of the listed "
                         "equivalents as they read now into the list, after you have looked at them")
     options = parser.parse_args(argv)
-    wanted = {**ONE_THREAD, **({"NUMBA_DISABLE_JIT": "1"} if options.kernels else {})}
+    plain = {"NUMBA_DISABLE_JIT": "1"} if options.kernels or options.fused else {}
+    wanted = {**ONE_THREAD, **plain, **({"NPDVAE_TILE": "avx512"} if options.fused else {})}
     if wanted.items() - os.environ.items():                         # read once, when libraries are loaded
         arguments = sys.argv[1:] if argv is None else argv
         os.execve(sys.executable, [sys.executable, "-m", "tests.mutation", *arguments], {**os.environ, **wanted})
-    core, stems = (kernel_core(), KERNELS) if options.kernels else (quick_core(), OPS) if options.fast else (
-        numeric_core(), STEMS)
+    core, stems = ((kernel_core(), KERNELS) if options.kernels else (fused_core(), FUSED) if options.fused else
+                   (quick_core(), OPS) if options.fast else (numeric_core(), STEMS))
     modules = [m for m in core if any(fnmatch.fnmatch(m, p) for p in options.patterns)]
     if options.reviewed:
         accept(look_again(equivalents(), [m for module in modules for m in mutants(module)]))

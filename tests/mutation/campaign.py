@@ -10,7 +10,7 @@ from typing import NamedTuple
 from tests.mutation import runner
 from tests.mutation.agreement import disagreement
 from tests.mutation.equivalents import equivalents
-from tests.mutation.mutator import Bench, mutants, packages
+from tests.mutation.mutator import Bench, importers, mutants, packages
 
 OPS = ["test_activations", "test_bernoulli", "test_categorical", "test_entropy", "test_gumbel", "test_linear",
        "test_rng", "test_softmax", "test_updates", "test_step", "test_latent", "test_likelihoods", "test_priors",
@@ -29,7 +29,15 @@ ESTIMATORS = ["test_estimators", "test_estimators_coupled", "test_estimators_rel
               "test_estimators_concrete", "test_forward_laws"]
 PARALLEL = ["test_parallel", "test_parallel_mpi", "test_parallel_rows"]
 STEMS = [*OPS, *ESTIMATORS, *VERIFY, *PARALLEL]
-KERNELS = ["test_numba_ops", "test_kernels_elementary"]
+KERNELS = ["test_numba_ops", "test_kernels_elementary", "test_numba_formulas"]
+FUSED = ["test_costs", "test_jobs", "test_kernels_llvm", "test_numba_bfloat16", "test_numba_exact", "test_numba_fused",
+         "test_numba_pace", "test_numba_segments"]
+SINGLE = ("activations", "bernoulli", "best_codes", "binarize", "categorical", "conditional_gumbels", "copula",
+          "elementary", "entropy", "first_draws", "gumbel", "linear", "outside_codes", "pair_surrogate", "philox",
+          "softmax", "tree_pair", "uniform", "updates", "weighted_score")
+JOBS = ("bfloat16", "bfloat16_words", "code_choice", "code_cost", "code_layers", "code_race", "fused_bfloat16",
+        "fused_estimators", "fused_exact", "fused_latent", "fused_layers", "fused_pixels", "fused_update",
+        "fused_worker", "gradient_sums", "llvm", "pace", "philox_vectors", "swapped", "sync", "vectors")
 TOO_SLOW = 2.0                                  # seconds: tests above are not asked
 PATIENCE = 4.0                                  # seconds of tests, quickest first, that one mutant is given
 CHUNK = 20                                      # mutants handed to a process at once
@@ -84,6 +92,7 @@ def start(items, trials, known, names):
     global WORK
     runner.settle()
     sys.stdout = sys.stderr = open(os.devnull, "w")
+    os.dup2(sys.stderr.fileno(), 2)             # of compilers, too
     order = sorted(trials, key=lambda name: trials[name].seconds)
     WORK = items, {name: trials[name] for name in order}, known, names
 
@@ -129,10 +138,11 @@ def its_own(name, module):
 
 
 def reaches(trial, mutant):
-    """Whether a test runs the mutated function, or, for a constant, anything of its module."""
+    """Whether a test runs the mutated function, or, for a constant, anything of a module that has it."""
     if mutant.scope:
         return (mutant.module, mutant.scope) in trial.reached
-    return any(module == mutant.module for module, _ in trial.reached)
+    holders = {mutant.module, *(module.__name__ for module, _, name in importers(mutant.module) if name == mutant.place)}
+    return any(module in holders for module, _ in trial.reached)
 
 
 def run(bench, mutant, names, items, trials):
@@ -163,7 +173,11 @@ def quick_core():
 
 
 def kernel_core():
-    """The CPU kernels of single operations, which run as plain Python under NUMBA_DISABLE_JIT=1."""
-    return [f"npdvae.kernels.cpu.{name}" for name in ("activations", "bernoulli", "binarize", "categorical",
-                                                      "elementary", "entropy", "gumbel", "linear", "philox",
-                                                      "softmax", "uniform", "updates")]
+    """The CPU kernels of single operations and formulas, which run as plain Python under NUMBA_DISABLE_JIT=1."""
+    return [f"npdvae.kernels.cpu.{name}" for name in SINGLE]
+
+
+def fused_core():
+    """The fused CPU engine, and decoder and cost alone: what its kernels are told, the kernels themselves, their tiles."""
+    kernels = [f"npdvae.kernels.cpu.{name}" for name in JOBS]
+    return ["npdvae.costs", *packages("fused"), *kernels]

@@ -7,9 +7,11 @@ checks (`if ...: raise`), messages, annotations, decorators.
 """
 import ast
 import copy
+import functools
 import importlib
 import inspect
 import pkgutil
+import sys
 import types
 from typing import NamedTuple
 
@@ -247,13 +249,15 @@ class Bench:
         return ast.Module([*known, next(s for s in self.tree.body if contains(s, node))], [])
 
     def put_constant(self, statement):
-        """Evaluate the changed statement, and all defaults that read what it assigns."""
+        """Evaluate the changed statement, for all who import what it assigns, and the defaults that read it."""
         names = {n.id for t in statement.targets for n in ast.walk(t) if isinstance(n, ast.Name)}
         values = dict(vars(self.module))
         exec(compile(ast.Module([statement], []), self.path, "exec"), values)
-        self.saved = {(self.module, name): getattr(self.module, name) for name in names}
-        for name in names:
-            setattr(self.module, name, values[name])
+        holders = [(self.module, name, name) for name in names] + [
+            (module, held, name) for module, held, name in importers(self.module.__name__) if name in names]
+        self.saved = {(module, held): getattr(module, held) for module, held, _ in holders}
+        for module, held, name in holders:
+            setattr(module, held, values[name])
         for scope, function in self.functions.items():
             definition = find(self.tree, scope)
             if any(isinstance(n, ast.Name) and n.id in names for n in ast.walk(definition.args)):
@@ -285,6 +289,24 @@ class Bench:
         for (owner, name), value in self.saved.items():
             setattr(owner, name, value)
         self.saved = {}
+
+
+def importers(name):
+    """(module, its name for it, name) of all that loaded modules of the package import from a module."""
+    return [(module, held, wanted) for module in [m for n, m in sys.modules.items() if n.startswith("npdvae.")]
+            for source, wanted, held in imports(module) if source == name]
+
+
+@functools.cache
+def imports(module):
+    """(from where, name there, name here) of what a module imports."""
+    path = getattr(module, "__file__", None) or ""
+    if not path.endswith(".py"):
+        return []
+    with open(path) as file:
+        tree = ast.parse(file.read())
+    return [(node.module, a.name, a.asname or a.name) for node in tree.body if isinstance(node, ast.ImportFrom)
+            for a in node.names]
 
 
 def copy_but(tree, node):

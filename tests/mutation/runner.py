@@ -1,4 +1,5 @@
 """The tests as plain calls in this process: which functions each of them runs, and whether it notices a mutant."""
+import contextlib
 import functools
 import importlib
 import inspect
@@ -12,6 +13,7 @@ import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 from _pytest.mark import ParameterSet
 from hypothesis import HealthCheck, Phase, Verbosity, settings
 
@@ -25,6 +27,7 @@ settings.load_profile("mutation")
 FOLDER = pathlib.Path(__file__).parents[1]
 HANGS = 1.0                                     # seconds of processor time beyond which a mutant counts as caught
 WAITS = 3.0                                     # seconds that a process of a team waits for others of a mutant
+FIXTURES = {"monkeypatch": pytest.MonkeyPatch.context}      # those that a test here can have
 MEMORY = 512 << 20                              # bytes of address space: a mutant that asks for so many more is caught
 
 
@@ -43,7 +46,7 @@ class Trial(NamedTuple):
 
 
 def items(stems):
-    """Every test of these files that needs no fixture, parameters expanded."""
+    """Every test of these files that needs no fixture but `FIXTURES`, parameters expanded."""
     found = []
     for stem in stems:
         module = importlib.import_module(f"tests.{stem}")
@@ -65,9 +68,16 @@ def expanded(name, function):
                          for values in (v.values if isinstance(v, ParameterSet) else v for v in mark.args[1])])
     for combination in itertools.product(*sets):
         given = {k: v for part in combination for k, v in part.items()}
-        if not needed(function) - set(given):
+        wanted = needed(function) - set(given)
+        if wanted <= FIXTURES.keys():
             number += 1
-            yield Item(f"{name}[{number}]" if given else name, functools.partial(function, **given))
+            yield Item(f"{name}[{number}]" if given else name, functools.partial(served, function, wanted, given))
+
+
+def served(function, wanted, given):
+    """One call of a test with the fixtures that it wants."""
+    with contextlib.ExitStack() as stack:
+        function(**given, **{name: stack.enter_context(FIXTURES[name]()) for name in wanted})
 
 
 def needed(function):
