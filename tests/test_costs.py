@@ -16,7 +16,8 @@ f4, P, B = np.float32, 21, 13
 
 def problem(latent="categorical", likelihood="bernoulli", hidden=(20, 11), activation="relu", dtype=f4, **options):
     """Model, parameters of about the size of trained ones, and images of zeros and ones."""
-    model = DiscreteVAE(P, hidden, latents.get(latent, latents=3, **options), likelihoods.get(likelihood), activation)
+    part = latents.get(latent, **{"latents": 3, **options})
+    model = DiscreteVAE(P, hidden, part, likelihoods.get(likelihood), activation)
     draw = np.random.default_rng(1)
     params = {k: draw.normal(0, 0.5, v.shape).astype(dtype) for k, v in model.init(rng.Generator(0), f4).items()}
     return model, params, (draw.random((B, P)) < 0.3).astype(dtype)
@@ -76,7 +77,10 @@ def test_a_table_is_for_codes_that_are_fewer_than_what_samples_cost():
     for D, few in ((4, True), (5, False)):      # 8^5 costs of an image, of a thousand images: more than 2^23
         assert costs.few_codes(DiscreteVAE(784, (512,), latents.get("categorical", latents=D, categories=8)),
                                10 ** 9) == few
-        assert costs.images(big) * 8 ** 4 <= costs.TABLE
+    assert [costs.images(problem(categories=K, latents=4)[0]) for K in (8, 9)] == [2000, 2 ** 23 // 9 ** 4]
+    for K, few in ((8388, True), (8389, False)):                    # costs of a thousand images
+        assert costs.few_codes(problem(categories=K, latents=1)[0], 10 ** 9) == few
+    assert costs.few_codes(problem(categories=4, latents=1, hidden=())[0], 1)   # as much work either way
     assert not costs.few_codes(problem("gaussian")[0], 10 ** 9)     # which has none
 
 
@@ -101,6 +105,19 @@ def test_costs_of_workers_err_no_more_than_readable_ones(case, rows, monkeypatch
         assert found.shape == expected.shape == (samples, B) and found.dtype == f4
         allowed = 2 * np.abs(readable - expected).max() + 1e-6 * np.abs(expected).max()     # 8 roundings of the largest
         assert np.abs(found - expected).max() <= allowed
+
+
+def test_what_workers_cannot_decode_is_said(monkeypatch):
+    model = problem(hidden=(5,), activation="tanh")[0]
+    assert forward.reason_undecoded(model, f4) is None
+    assert forward.reason_undecoded(model, np.dtype("f8")) == "float64 arithmetic"
+    with monkeypatch.context() as patch:
+        patch.setattr(forward, "NETWORKS", ("other",))
+        assert forward.reason_undecoded(model, f4) == "network mlp, activation tanh"
+    monkeypatch.setattr(model.decoder, "activation", "sine")
+    assert forward.reason_undecoded(model, f4) == "network mlp, activation sine"
+    monkeypatch.setattr(forward.target, "reason_unfit", lambda: "none here")
+    assert forward.reason_undecoded(model, f4) == "none here"
 
 
 def test_costs_of_workers_are_the_same_bits_for_any_number_of_them():

@@ -141,7 +141,7 @@ def reaches(trial, mutant):
     """Whether a test runs the mutated function, or, for a constant, anything of a module that has it."""
     if mutant.scope:
         return (mutant.module, mutant.scope) in trial.reached
-    holders = {mutant.module, *(module.__name__ for module, _, name in importers(mutant.module) if name == mutant.place)}
+    holders = {mutant.module, *(m.__name__ for m, _, name in importers(mutant.module) if name == mutant.place)}
     return any(module in holders for module, _ in trial.reached)
 
 
@@ -178,6 +178,6 @@ def kernel_core():
 
 
 def fused_core():
-    """The fused CPU engine, and decoder and cost alone: what its kernels are told, the kernels themselves, their tiles."""
+    """The fused CPU engine, decoder and cost alone among it: what kernels are told, the kernels, their tiles."""
     kernels = [f"npdvae.kernels.cpu.{name}" for name in JOBS]
     return ["npdvae.costs", *packages("fused"), *kernels]
