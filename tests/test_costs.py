@@ -89,6 +89,7 @@ FORWARD = {
     "grey": dict(latent="gaussian", likelihood="gaussian"), "grey codes": dict(likelihood="gaussian"),
     "tanh": dict(activation="tanh"), "leaky": dict(activation="leaky_relu", hidden=(40, 33, 9)),
     "one layer": dict(hidden=(17,)), "no hidden layer": dict(hidden=()), "many categories": dict(categories=70),
+    "one latent": dict(latents=1, categories=9),
 }
 
 
@@ -98,13 +99,15 @@ def test_costs_of_workers_err_no_more_than_readable_ones(case, rows, monkeypatch
     monkeypatch.setattr(forward, "ROWS", rows)
     model, params, x = problem(**FORWARD[case])
     decoder = forward.Forward(model, params)
-    for samples in (4, 1, 4):                   # other shapes in between
+    for samples in (4, 1, 9):                   # other shapes in between, and more than the rows of a call
         z = drawn(model, params, x, samples)
         expected = costs.of_each(model, doubles(params))(x.astype("f8"))(z if z.dtype.kind == "i" else z.astype("f8"))
         readable, found = costs.of_each(model, params)(x)(z), decoder(x)(z)
         assert found.shape == expected.shape == (samples, B) and found.dtype == f4
         allowed = 2 * np.abs(readable - expected).max() + 1e-6 * np.abs(expected).max()     # 8 roundings of the largest
         assert np.abs(found - expected).max() <= allowed
+        assert decoder.batch == max(1, rows // samples)
+        assert decoder.costs_there == (case not in ("grey", "grey codes", "no hidden layer"))
 
 
 def test_what_workers_cannot_decode_is_said(monkeypatch):
@@ -170,7 +173,17 @@ def test_log_prob_by_lists_of_ones_is_the_readable_one(prior):
     assert np.abs(found - expected).max() <= 2e-6 * np.abs(expected).max()
 
 
-@pytest.mark.parametrize("x", [images(9) / 2, images(9, 0.9), images(9)[:0]], ids=["grey", "dense", "none"])
+@pytest.mark.parametrize("x", [images(9), np.zeros((3, P), f4)], ids=["sparse", "empty"])
+def test_images_of_few_ones_are_lists(x):
+    model, params, _ = problem(categories=4)
+    assert type(listed.shared(model, params, x, 10)) is listed.Listed
+    allowed = 2e-6 * evaluation.log_prob(model, params, x).max()
+    assert np.abs(evaluation.log_prob(model, params, x, 10, 2, listed.shared)
+                  - evaluation.log_prob(model, params, x)).max() <= abs(allowed)
+
+
+@pytest.mark.parametrize("x", [images(9) / 2, images(9, 0.9), images(9)[:0], -images(9), 2 * images(9, 0.1)],
+                         ids=["grey", "dense", "none", "negative", "two"])
 def test_other_images_are_no_lists(x, monkeypatch):
     monkeypatch.setattr(listed, "Listed", None)
     model, params, _ = problem(categories=4)

@@ -40,7 +40,7 @@ class Layer:
             view(self.mem, m, n, width)[:] = draw.normal(0, 1, (n, width))
         self.mem[self.scalars:self.scalars + 5] = 0.01, 0.1, 0.2, 1.5, 1e-3
         self.mem[self.scalars + jobs.SCALE], self.mem[self.scalars + jobs.GRADIENT] = SCALE, jobs.AT_ONCE
-        self.mem[self.scratch:] = np.nan
+        self.mem[self.scratch:], self.used = np.nan, 0
 
     def chunks(self, job, examples):
         """Memory before its scratch after each chunk alone, and what the chunk has changed."""
@@ -52,6 +52,7 @@ class Layer:
             mem = self.mem.copy()
             given = dict(c=c, a=a, mem=mem, examples=examples, scalars=self.scalars, scratch=self.scratch)
             run(*(given[name] for name in names))
+            self.used = max(self.used, *1 + np.flatnonzero(~np.isnan(mem[self.scratch:])))
             yield mem[:self.scratch], mem[:self.scratch].view(np.uint32) != self.mem[:self.scratch].view(np.uint32)
 
     def whole(self, job, examples=None):
@@ -62,6 +63,17 @@ class Layer:
         return found, times
 
 
+
+
+@pytest.mark.parametrize("batch, S, all_panels, panels, expected", [
+    (500, 1, 10, None, (3, 16, 2, 32)), (35, 2, 10, None, (2, 6, 1, 5)), (272, 1, 10, None, (3, 10, 2, 17)),
+    (100, 1, 25, 7, (7, 4, 2, 7)), (35, 2, 10, 10, (10, 2, 3, 5)), (500, 1, 64, 7, (7, 16, 2, 32))])
+def test_work_is_cut_into_eight_chunks_of_at_most_sixteen_tiles(batch, S, all_panels, panels, expected):
+    """Of an even number of tiles, which are multiplied by twos."""
+    frame = Frame(batch, 1, 1, 1, S, jobs.LINEAR, False, 0, bfloat16=True)
+    share = plan.shares(frame, S, all_panels, panels)
+    assert share == dict(zip(("panels", "tiles", "groups", "all_tiles"), expected), all_panels=all_panels)
+    assert plan.chunks(share) == -(-all_panels // expected[0]) * expected[2]
 
 
 @pytest.mark.parametrize("tiles, kind, batch", [(1, "relu", 35), (2, "relu", 35), (16, "relu", 35), (16, "relu", 1),
@@ -118,6 +130,15 @@ def test_a_gradient_goes_back_through_a_layer(tiles, kind, picks, monkeypatch):
     assert (written == 1).all() and times.sum() == written.size
 
 
+def test_scratch_is_what_a_whole_group_uses_from_the_wider_side(monkeypatch):
+    monkeypatch.setattr(plan, "GROUP", 2)
+    back, on = Layer(40, 300, 35), Layer(300, 40, 35)
+    back.whole(plan.backward(back.frame, back.layer, back.y, back.dx, back.x, S, jobs.LINEAR))
+    on.whole(plan.dense(on.frame, on.layer, on.x, on.y, S, jobs.LINEAR, NO_COST, None))
+    assert back.used == plan.scratch([back.layer]) == plan.scratch([back.layer, on.layer])
+    assert on.used == plan.scratch([on.layer]) - 16 * 16            # where nothing is turned
+
+
 @pytest.mark.parametrize("batch, examples", [(35, 35), (35, 34), (40, 4), (70, 70)])
 def test_a_weight_is_updated_with_its_gradient(batch, examples, monkeypatch):
     """The first moment is 0.1 of it, of the examples there are; blocks of 64 rows where no compiler has read 512."""
@@ -140,4 +161,5 @@ def test_a_weight_is_updated_with_its_gradient(batch, examples, monkeypatch):
     for base in (some.span, 2 * some.span):
         weight, bias = some.layer.get(times, base)
         assert (weight == 1).all() and (bias == 1).all()
+    assert not PLAIN or examples < 35 or some.used == plan.gradient_scratch()
     assert times.max() == 1 and times[some.span:].sum() == 2 * (70 * 150 + 150)     # steps may be below a last digit

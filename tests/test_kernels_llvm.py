@@ -241,7 +241,7 @@ def test_what_numba_is_told_of_code(arrays, name, monkeypatch):
         seen.extend(values)
 
     monkeypatch.setattr(code.config, "DISABLE_JIT", 0)
-    made = code.written(body, None, arrays, name)
+    made = code.written(body, None, **({"arrays": arrays, "apart": name} if name else {}))
     given = [types.float32[::1], types.int32[::1]][:arrays]
     signature, write = made._defn(None, *given, types.int32, types.uint8)
     assert signature == types.void(*given, types.int64, types.int64)
@@ -253,3 +253,5 @@ def test_what_numba_is_told_of_code(arrays, name, monkeypatch):
     assert [x.type for x in seen] == [I64] * (arrays + 2)
     assert ("apart" in module.globals) == bool(name) and (name or seen[arrays:] == list(function.args[arrays:]))
     assert str(module).count("ptrtoint") == arrays
+    monkeypatch.setattr(code.config, "DISABLE_JIT", 1)
+    assert code.written(body, after) is after   # a twin

@@ -57,12 +57,12 @@ class Linux:
 
 @pytest.mark.parametrize("change, reason", [
     ({}, None), (dict(wide=False), "needs the AVX-512 tile"), (dict(plain=1, has=set()), None),
-    (dict(wide=False, plain=1), "needs the AVX-512 tile"),
+    (dict(has=bfloat16.NEEDED | {"avx2"}), None), (dict(wide=False, plain=1), "needs the AVX-512 tile"),
     (dict(has={"amx-tile", "amx-bf16"}), "Linux on a processor with AMX"), (dict(system="darwin"), "Linux"),
     (dict(machine="aarch64"), "Linux"), (dict(answer=-1), "the system does not give out")])
 def test_who_can_multiply_in_bfloat16(change, reason, monkeypatch):
     """Tile registers are asked for by arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILE_DATA) of Linux."""
-    is_ = dict(wide=True, plain=0, has=bfloat16.NEEDED | {"avx2"}, system="linux", machine="x86_64", answer=0) | change
+    is_ = dict(wide=True, plain=0, has=set(bfloat16.NEEDED), system="linux", machine="x86_64", answer=0) | change
     linux = Linux(is_["answer"])
     for name, value in (("WIDE", is_["wide"]), ("config.DISABLE_JIT", is_["plain"]), ("features", lambda: is_["has"]),
                         ("sys.platform", is_["system"]), ("platform.machine", lambda: is_["machine"]),

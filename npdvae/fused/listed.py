@@ -32,7 +32,7 @@ class Listed:
         region, integers, counts = Region(), Region(), ones.sum(1)
         self.N, self.layer, self.workers = N, layer(region, "codes", P, tile, True), crew(threads)
         frame = Frame(N, P, 1, P, 1, jobs.LINEAR, False, region.take(PICK_PANEL))
-        listed, self.y = lists(integers, N, max(int(counts.max()), 1), 0), matrix(region, N, tile)  # y [N, tile]
+        listed, self.y = lists(integers, N, int(counts.max()), 0), matrix(region, N, tile)  # y [N, tile]
         self.mem, self.ints = region.array(np.float32), integers.array(np.int32)
         self.ints[listed.count:listed.count + N] = counts
         index = self.ints[listed.index:listed.index + N * listed.ld_index].reshape(N, -1)

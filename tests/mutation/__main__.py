@@ -1,4 +1,4 @@
-"""python -m tests.mutation [--fast | --kernels | --fused] [PATTERN ...]: mutation score of the core, survivors listed."""
+"""python -m tests.mutation [--fast | --kernels | --fused] [PATTERN ...]: mutation score of the core, survivors."""
 import argparse
 import collections
 import fnmatch
