@@ -45,7 +45,8 @@ class Layer:
     def chunks(self, job, examples):
         """Memory before its scratch after each chunk alone, and what the chunk has changed."""
         kind, chunks, fields = job
-        a = np.array([jobs.KINDS[kind], chunks, *(fields[name] for name in jobs.FIELDS[kind])])
+        a = np.zeros(jobs.MOST_ARGUMENTS, np.int64)
+        a[:2 + len(fields)] = jobs.KINDS[kind], chunks, *(fields[name] for name in jobs.FIELDS[kind])
         assert set(fields) == set(jobs.FIELDS[kind])
         names, run = calls.names(calls.JOBS[kind]), from_python(calls.JOBS[kind])
         for c in range(chunks):
@@ -67,7 +68,8 @@ class Layer:
 
 @pytest.mark.parametrize("batch, S, all_panels, panels, expected", [
     (500, 1, 10, None, (3, 16, 2, 32)), (35, 2, 10, None, (2, 6, 1, 5)), (272, 1, 10, None, (3, 10, 2, 17)),
-    (100, 1, 25, 7, (7, 4, 2, 7)), (35, 2, 10, 10, (10, 2, 3, 5)), (500, 1, 64, 7, (7, 16, 2, 32))])
+    (35, 2, 8, None, (1, 6, 1, 5)), (35, 2, 9, None, (2, 6, 1, 5)), (100, 1, 25, 7, (7, 4, 2, 7)),
+    (35, 2, 10, 10, (10, 2, 3, 5)), (500, 1, 64, 7, (7, 16, 2, 32))])
 def test_work_is_cut_into_eight_chunks_of_at_most_sixteen_tiles(batch, S, all_panels, panels, expected):
     """Of an even number of tiles, which are multiplied by twos."""
     frame = Frame(batch, 1, 1, 1, S, jobs.LINEAR, False, 0, bfloat16=True)

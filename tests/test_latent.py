@@ -84,8 +84,10 @@ def test_latent_refuses_senseless_sizes(arguments, message):
 
 
 def test_schedules_at_their_ends():
-    assert [schedules.learning_rate("cosine", 2.0, s, 10) for s in (0, 5, 10, 11)] == pytest.approx([2, 1, 0, 0])
-    assert schedules.learning_rate("exponential", 1.0, 2000, 10, 0.9, 1000) == pytest.approx(0.81)
+    assert [schedules.learning_rate("cosine", 3.0, s, 10) for s in (0, 5, 10, 11)] == pytest.approx([3, 1.5, 0, 0])
+    assert [schedules.learning_rate("cosine", 3.0, s, n) for s, n in ((0, 0), (1, 0), (1, 1))] == [3, 0, 0]
+    assert schedules.learning_rate("exponential", 3.0, 20, 10, 0.5, 10) == 0.75
+    assert schedules.learning_rate("exponential", 3.0, 2000, 10) == pytest.approx(3 * 0.81)
     assert schedules.learning_rate("constant", 3.0, 7, 10) == 3.0
     assert [schedules.kl_weight(2.0, 4, s) for s in (0, 1, 4, 9)] == [0, 0.5, 2, 2]
     assert schedules.kl_weight(2.0, 0, 0) == 2.0

@@ -3,6 +3,7 @@
 The whole campaign: python -m tests.mutation, under five minutes on two cores.
 """
 import ast
+import fnmatch
 import os
 import pathlib
 import subprocess
@@ -13,8 +14,10 @@ import pytest
 from npdvae.fused import frame, memory
 from npdvae.ops import entropy, softmax
 from npdvae.verify import knowledge
+from tests.mutation import campaign
 from tests.mutation.equivalents import Equivalent, accept, entry, equivalents, look_again
 from tests.mutation.mutator import Bench, mutants, mutants_of, sites
+from tests.test_architecture import modules
 
 
 @pytest.mark.skipif(os.name != "posix", reason="limits on time and memory need a POSIX system")
@@ -82,6 +85,16 @@ def test_a_mutant_reaches_those_who_imported_the_function():
     wrong = held(row)
     bench.take_out()
     assert wrong[0] < 0 < held(row)[0]
+
+
+def test_every_module_is_in_one_campaign_or_left_out_for_a_reason():
+    """All but what only binds a folder together, or is run from the command line."""
+    in_one = [*campaign.numeric_core(), *campaign.kernel_core(), *campaign.fused_core()]
+    patterns = [f"npdvae.{name}" for names in campaign.LEFT_OUT.values() for name in names.split()]
+    there = {name for name, path in modules().items() if path.stem not in ("__init__", "__main__", "conftest")}
+    left = {name for name in there if any(fnmatch.fnmatch(name, p) for p in patterns)}
+    assert len(in_one) == len(set(in_one)) and set(in_one) | left == there and not set(in_one) & left
+    assert all(any(fnmatch.fnmatch(name, p) for name in there) for p in patterns)
 
 
 CODE = """
