@@ -8,7 +8,7 @@ import numpy as np
 
 TABLE = 2 ** 23                                 # costs, of all codes for some images, that are held at a time
 TILE = 512                                      # codes whose costs are computed together
-MANY = 5e10                                     # products from which compiled workers repay their loading: 2 s here
+MANY = 5e10                                     # products of a decoder, 2 s, from which compiled workers repay loading
 
 
 def cost_of(model, params, z, x):
@@ -50,7 +50,7 @@ def products(model):
 
 def few_codes(model, samples):
     """Whether `of_codes` is less work than `of_each` with so many samples, and its table fits."""
-    count = model.latent.code_count()
+    count = model.latent.code_count()           # of an image: P products a code, those of the decoder a sample
     return count is not None and count <= min(TABLE // 1000, samples * products(model) // model.decoder.sizes[-1])
 
 

@@ -13,7 +13,7 @@ from tests.test_numba_bfloat16 import PLAIN, close, function, rounded, slope
 
 pytestmark = pytest.mark.skipif(bfloat16.reason_unfit() is not None, reason=str(bfloat16.reason_unfit()))
 ACTIVATIONS = {"linear": jobs.LINEAR, "relu": jobs.RELU, "tanh": jobs.TANH}
-SCALE, KL, S = 0.25, 1.0, 2
+SCALE, S = 0.25, 3                              # an odd number of rows where that of examples is odd
 f4 = np.float32
 
 
@@ -78,8 +78,8 @@ def test_work_is_cut_into_eight_chunks_of_at_most_sixteen_tiles(batch, S, all_pa
     assert plan.chunks(share) == -(-all_panels // expected[0]) * expected[2]
 
 
-@pytest.mark.parametrize("tiles, kind, batch", [(1, "relu", 35), (2, "relu", 35), (16, "relu", 35), (16, "relu", 1),
-                                                (2, "linear", 35), (2, "tanh", 20)])
+@pytest.mark.parametrize("tiles, kind, batch", [(1, "relu", 23), (2, "relu", 23), (16, "relu", 23), (16, "relu", 1),
+                                                (2, "linear", 23), (2, "tanh", 13)])
 def test_a_layer_is_its_product(tiles, kind, batch, monkeypatch):
     monkeypatch.setattr(plan, "GROUP", tiles)
     some = Layer(70, 300, batch)
@@ -91,12 +91,12 @@ def test_a_layer_is_its_product(tiles, kind, batch, monkeypatch):
     assert (written == 1).all() and times.sum() == written.size
 
 
-@pytest.mark.parametrize("panels, tiles, examples", [(7, 2, 35), (7, 16, 31), (10, 2, 3), (1, 16, 35)])
+@pytest.mark.parametrize("panels, tiles, examples", [(7, 2, 23), (7, 16, 21), (10, 2, 3), (1, 16, 23)])
 def test_a_last_layer_leaves_costs_and_their_gradient(panels, tiles, examples, monkeypatch):
     """Of the examples there are; in float32, sums of up to 300 costs, by formulas that agree to 2^-20."""
     monkeypatch.setattr(plan, "GROUP", tiles)
     parts = -(-10 // panels)
-    some = Layer(40, 300, 35, parts=parts)
+    some = Layer(40, 300, 23, parts=parts)
     losses = slice(some.loss.offset, some.loss.offset + some.rows * parts)
     some.mem[losses], view(some.mem, some.y, up(some.rows, 16), 320)[:] = np.nan, np.nan
     found, times = some.whole(plan.dense(some.frame, some.layer, some.x, some.y, S, jobs.LINEAR,
@@ -120,7 +120,7 @@ def test_a_last_layer_leaves_costs_and_their_gradient(panels, tiles, examples, m
 def test_a_gradient_goes_back_through_a_layer(tiles, kind, picks, monkeypatch):
     """To 300 inputs, with weights in either kind of panel; where an output is 0 or below, a ReLU passes nothing."""
     monkeypatch.setattr(plan, "GROUP", tiles)
-    some = Layer(300, 150, 35, picks)
+    some = Layer(300, 150, 23, picks)
     view(some.mem, some.dx, up(some.rows, 16), 320)[:] = np.nan
     view(some.mem, some.x, some.rows, 300)[:, ::5] = 0
     found, times = some.whole(plan.backward(some.frame, some.layer, some.y, some.dx, some.x, S, ACTIVATIONS[kind]))
@@ -134,14 +134,14 @@ def test_a_gradient_goes_back_through_a_layer(tiles, kind, picks, monkeypatch):
 
 def test_scratch_is_what_a_whole_group_uses_from_the_wider_side(monkeypatch):
     monkeypatch.setattr(plan, "GROUP", 2)
-    back, on = Layer(40, 300, 35), Layer(300, 40, 35)
+    back, on = Layer(40, 300, 23), Layer(300, 40, 23)
     back.whole(plan.backward(back.frame, back.layer, back.y, back.dx, back.x, S, jobs.LINEAR))
     on.whole(plan.dense(on.frame, on.layer, on.x, on.y, S, jobs.LINEAR, NO_COST, None))
     assert back.used == plan.scratch([back.layer]) == plan.scratch([back.layer, on.layer])
     assert on.used == plan.scratch([on.layer]) - 16 * 16            # where nothing is turned
 
 
-@pytest.mark.parametrize("batch, examples", [(35, 35), (35, 34), (40, 4), (70, 70)])
+@pytest.mark.parametrize("batch, examples", [(23, 23), (23, 22), (26, 4), (47, 47)])
 def test_a_weight_is_updated_with_its_gradient(batch, examples, monkeypatch):
     """The first moment is 0.1 of it, of the examples there are; blocks of 64 rows where no compiler has read 512."""
     monkeypatch.setattr(plan, "PANELS", 2)
@@ -163,5 +163,5 @@ def test_a_weight_is_updated_with_its_gradient(batch, examples, monkeypatch):
     for base in (some.span, 2 * some.span):
         weight, bias = some.layer.get(times, base)
         assert (weight == 1).all() and (bias == 1).all()
-    assert not PLAIN or examples < 35 or some.used == plan.gradient_scratch()
+    assert not PLAIN or examples < 22 or some.used == plan.gradient_scratch()
     assert times.max() == 1 and times[some.span:].sum() == 2 * (70 * 150 + 150)     # steps may be below a last digit

@@ -71,7 +71,7 @@ def after(write, mem, ints, arguments):
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.setitimer(signal.ITIMER_REAL, PATIENCE)
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            ctypes.CDLL(None).syscall(158, bfloat16.ASK, bfloat16.TILES)    # refused where there are none
+            ctypes.CDLL(None).syscall(*bfloat16.ASK)    # refused where there are none
             call(module, (floats.ctypes.data, numbers.ctypes.data, *map(int, arguments)))
             os._exit(0)
         except Exception:

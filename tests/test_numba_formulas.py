@@ -64,6 +64,7 @@ def coupled(K, sticks):
 far = np.array([[[0, -80, -81, 1], [-200, 3, -120, 2.5]]])         # sides that underflow beside the largest
 TREES = [coupled(K, sticks) for K, sticks in ((2, False), (5, False), (6, True))]
 BEST = [log_p(2, 3, 3), log_p(2, 4, 2, scale=5.0)]
+TIED = np.log(np.array([[[0.5, 0.5], [0.25, 0.75], [0.5, 0.5]]]))   # codes by twos and fours
 SETS = [(p, distinct_codes.most_probable(NUMPY, p, n)[0]) for p in BEST for n in (1, 4, 7)]
 SETS.append((BEST[0], np.concatenate([SETS[1][1][::-1], SETS[1][1][:1] * 0 + 2])))  # in another order
 NET = normal(2, 5), normal(5), normal(5, 2), normal(2)
@@ -100,7 +101,7 @@ CASES = {
         (log_p(2, 4, 2, 3, scale=40.0), codes(2, 4, 2), uniform(2, 4, 2, 6), normal(2, 4, 2, 3), 30.0)],
     **{name: [tree[name] for tree in TREES] for name in TREES[0]},
     "node_logits": [*(tree["node_logits"] for tree in TREES), (far, *binary_tree.stick_breaking(NUMPY, far))],
-    "most_probable": [(p, n) for p in BEST for n in (0, 1, 5, 100)],
+    "most_probable": [*((p, n) for p in BEST for n in (0, 1, 5, 100)), (TIED, 3), (TIED, 8)],
     "without_replacement": [(p, uniform(k, *p.shape)) for p in BEST for k in (1, 4, 30)],
     "log_outside": [pair for pair in SETS],
     "draw_outside": [(p, z, distinct_codes.log_outside(NUMPY, p, z)[1], uniform(*z.shape[1:])) for p, z in SETS],
@@ -109,7 +110,8 @@ CASES = {
     "antithetic_codes": [(normal(3, 2, K), uniform(M, 3, 2, K - 1)) for K, M in ((2, 2), (5, 3), (4, 5))],
     "pair_ratio": [(normal(3, 2, K), codes(4, n, 2, K=K), codes(4, n, 2, K=K), M)
                    for K, M, n in ((1, 2, 1), (2, 2, 3), (5, 3, 1), (6, 5, 3))],
-    "swapped_winners": [(normal(3, 2, 3), np.round(normal(3, 2, 3)), np.array([[0, 1, 2], [1, 0, 2], [2, 1, 0]]))],
+    "swapped_winners": [(noise, np.round(normal(30, 2, 3)), np.array([[0, 1, 2], [1, 0, 2], [2, 1, 0]]))
+                        for noise in (normal(30, 2, 3), np.round(normal(30, 2, 3)))],     # ties: the first of equals
     "surrogate": [(normal(2, 3, 1), normal(2, 3, 4), *NET)],
     "surrogate_backward": [(normal(2, 1, 4, 2), normal(2, 3, 1), normal(2, 3, 4), *NET[:3]),
                            (normal(300, 2), normal(300), normal(300), *NET[:3])],

@@ -272,3 +272,13 @@ def test_step_agrees_with_torch_autograd(torch, estimator, prior, dtype, toleran
     for name, g in got.grads.items():
         assert g.dtype == dtype
         close(g, t[name].grad.numpy(), tolerance)
+
+
+@pytest.mark.parametrize("scale", [None, 0.5])
+def test_what_a_latent_learns_is_handed_on_as_the_mean_that_the_rest_is(scale, monkeypatch):
+    """A gradient of the batch's mean, B scale times it, under a name of its own; by default scale = 1/B."""
+    model = model_of()
+    monkeypatch.setattr(model.latent, "advance", lambda *arguments: ({"t": np.array([2.0, -3.0])}, {"n": 1}))
+    made = step(model, parameters(model), X, Generator(0), scale=scale)
+    assert set(made.grads) == {*parameters(model), "estimator.t"} and made.state == {"n": 1}
+    assert np.allclose(made.grads["estimator.t"], np.array([2.0, -3.0]) * (B * scale if scale else 1), rtol=1e-15)

@@ -24,11 +24,11 @@ from npdvae.kernels.cpu.llvm import (
 )
 from npdvae.kernels.cpu.target import LANES, PANEL, WIDE, features
 
-SIDE = 16                                       # rows of a tile, and words in a row
+SIDE = 16                                       # rows of a tile, and words in a row: LANES of the AVX-512 that it needs
 STEP = 2 * SIDE                                 # terms of a sum that one instruction adds
 I8, VOID = ir.IntType(8), ir.VoidType()
 NEEDED = {"amx-tile", "amx-bf16", "avx512bw"}
-ASK, TILES = 0x1023, 18                         # of arch_prctl: ARCH_REQ_XCOMP_PERM, XFEATURE_XTILE_DATA
+ASK = 158, 0x1023, 18                           # system call arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILE_DATA)
 
 
 def reason_unfit():
@@ -39,7 +39,7 @@ def reason_unfit():
         return None                             # the twins run anywhere
     if not NEEDED <= features() or not sys.platform.startswith("linux") or platform.machine() != "x86_64":
         return "needs Linux on a processor with AMX-BF16"
-    if ctypes.CDLL(None).syscall(158, ASK, TILES):
+    if ctypes.CDLL(None).syscall(*ASK):
         return "the system does not give out the tile registers of AMX"
     return None
 

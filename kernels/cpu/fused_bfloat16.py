@@ -2,7 +2,8 @@
 `fused_update` have them in float32.
 
 Operands are rounded into the worker's scratch, each where a chunk first needs it; sums, biases, activations, costs and
-updates are float32. Rows of all matrices are padded to whole tiles, inner dimensions to STEP.
+updates are float32. Rows of all matrices are padded to whole tiles, inner dimensions to STEP. Rows of words lie a cache
+line (SIDE words) further apart than they are long: out of each other's cache sets.
 """
 import numpy as np
 

@@ -19,7 +19,7 @@ def shares(frame, S, all_panels, panels=None):
         panels = -(-all_panels * groups // CHUNKS)
     else:
         groups = max(groups, -(-CHUNKS // -(-all_panels // panels)))
-    size = up(-(-tiles // groups), 2)
+    size = up(-(-tiles // groups), 2)           # tiles are multiplied by twos
     return dict(panels=panels, all_panels=all_panels, tiles=size, groups=-(-tiles // size), all_tiles=tiles)
 
 

@@ -64,7 +64,7 @@ class Forward:
         frame = Frame(self.batch, model.pixels, D, model.decoder.sizes[0] // D, S,
                       jobs.ACTIVATIONS[model.decoder.activation], False, region.take(PICK_PANEL))
         self.x = matrix(region, self.batch, model.pixels)
-        self.costs_there &= len(parts) > 1
+        self.costs_there &= len(parts) > 1      # a first layer has no cost behind it
         decoder = Sampled(frame, parts, self.x, region, integers, rows.picks == 0, self.costs_there, trains=False)
         self.mem, self.ints = region.array(np.float32), integers.array(np.int32)
         decoder.fill(self.ints)

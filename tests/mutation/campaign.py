@@ -12,7 +12,8 @@ from tests.mutation.agreement import disagreement
 from tests.mutation.equivalents import equivalents
 from tests.mutation.mutator import Bench, importers, mutants, packages
 
-OPS = ["test_activations", "test_bernoulli", "test_categorical", "test_entropy", "test_gumbel", "test_linear",
+OPS = ["test_data_binarize", "test_mlp", "test_state",
+       "test_activations", "test_bernoulli", "test_categorical", "test_entropy", "test_gumbel", "test_linear",
        "test_rng", "test_softmax", "test_updates", "test_step", "test_latent", "test_likelihoods", "test_priors",
        "test_latent_contract", "test_normal", "test_special", "test_latent_families", "test_latent_location_scale",
        "test_latent_kumaraswamy", "test_latent_gamma",
@@ -48,7 +49,7 @@ LEFT_OUT = {                                    # where no faults are planted: r
     "wrappers that check and pass on; another library's threads": "backends.*",
     "need a device, or the emulator for seconds a test": "gpu.*",
     "steps of engines, compared with the readable step in their own tests, which are slow":
-        "engine data.baselines fused.decoding fused.encoder fused.engine fused.exact fused.frame fused.latent "
+        "engine evaluation data.baselines fused.decoding fused.encoder fused.engine fused.exact fused.frame fused.latent "
         "fused.layers fused.memory fused.panels fused.plan fused.sampled fused.segment* fused.support fused.trial "
         "fused.update fused.whole fused.workers kernels.cpu.code_choice kernels.cpu.code_cost kernels.cpu.code_layers "
         "kernels.cpu.fused_estimators kernels.cpu.fused_exact kernels.cpu.fused_latent kernels.cpu.fused_layers "
@@ -180,7 +181,7 @@ def run(bench, mutant, names, items, trials):
 def numeric_core():
     """The modules to mutate."""
     core = packages("ops", "latents", "priors", "likelihoods", "optimizers", "estimators", "verify", "parallel")
-    own = "data.binarize", "evaluation", "mlp", "model", "rng", "schedules", "state", "step"
+    own = "data.binarize", "mlp", "model", "rng", "schedules", "state", "step"
     return [*(f"npdvae.{name}" for name in own), *(m for m in core if m != "npdvae.ops.table")]
 
 
