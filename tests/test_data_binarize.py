@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from npdvae import data, rng
-from npdvae.data.binarize import MODES, binarize, prepare
+from npdvae.data.binarize import MODES, binarize, draw_ones, prepare
 
 
 def loop_rule(p, seed, stream, step, example, draw):
@@ -105,3 +105,14 @@ def test_unknown_mode_is_refused():
     for call in (lambda: binarize(np.zeros((1, 1)), "sometimes"), lambda: prepare(data.load("digits"), "sometimes", 0)):
         with pytest.raises(ValueError, match="unknown binarization 'sometimes', expected one of dynamic, static"):
             call()
+
+
+def test_a_pixel_as_likely_as_its_number_is_off_and_draws_are_counted():
+    """u < p, and not u = p; each call takes the next draw, the first of the first example unless told."""
+    u = rng.to_uniform(np.stack(rng.philox(3, 0, np.arange(2), 0, 5, 6), -1), np.float32).reshape(1, 8)
+    assert not draw_ones(u, 5, 6, 3).any() and draw_ones(np.nextafter(u, 1), 5, 6, 3).all()
+    generator = rng.Generator(5, 6)
+    for n in range(3):
+        assert generator.draw == n
+        binarize(np.full((2, 5), 0.5), "dynamic", generator)
+    assert generator.draw == 3

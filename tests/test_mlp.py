@@ -35,6 +35,15 @@ def test_parameters_are_drawn_within_their_scale(kind, scale):
         assert np.abs(found[f"some.{i}.bias"] - bias).max() <= 1e-15
 
 
+def test_a_gradient_at_the_input_is_formed_where_it_is_asked_for():
+    draw, net = np.random.default_rng(0), MLP("some", (3, 5, 2), "relu", backends.load("numpy"))
+    params = net.init(Counted(), np.float64)
+    y, kept = net.forward(params, draw.normal(size=(4, 3)))
+    dy = draw.normal(size=y.shape)
+    (none, grads), (dx, same) = net.backward(params, kept, dy), net.backward(params, kept, dy, need_dx=True)
+    assert none is None and dx.shape == (4, 3) and all(np.array_equal(grads[k], v) for k, v in same.items())
+
+
 def test_parameters_have_the_type_that_is_asked_for():
     for kind in ("pytorch", "glorot"):
         found = MLP("some", (3, 2), "tanh", backends.load("numpy"), kind).init(Counted(), np.float32)
