@@ -155,7 +155,7 @@ def test_numba_codes_out_of_range_are_refused():
 
 
 @pytest.mark.parametrize("dtype", [f4, f8])
-@pytest.mark.parametrize("shape", [(1, 3, 2, 1), (3, 2, 2, 1), (2, 2, 1, 3), (3, 1, 2, 7)])
+@pytest.mark.parametrize("shape", [(1, 3, 2, 1), (3, 2, 2, 1), (2, 2, 1, 3), (3, 1, 2, 7), (2, 2, 3, 50)])
 def test_numba_uniforms_equal_numpy_bit_for_bit(shape, dtype):
     arguments = (2 ** 32 - 1, 3, 2 ** 32 - 1, 77, 5)
     expected, out = rng.uniform(*arguments, shape, dtype), np.full(shape, -7, dtype)
@@ -191,8 +191,7 @@ def test_numba_philox_known_answers(counter, key, words):
 @pytest.mark.parametrize("pixels", [8, 9, 15, 21])
 def test_numba_binarization_equals_numpy_bit_for_bit(pixels):
     p = draw.choice(f4([0, 0, 0, 0.3, 0.999, 1]), (4, pixels))
-    word, to_float = from_python(philox.philox), from_python(philox.to_float)
-    p[0, 0] = to_float(word(*map(np.uint64, (9, 100, 0, 1, 5, 2)))[0])      # its own uniform: no one
+    p[0, 0] = rng.to_uniform(rng.philox(9, 100, 0, 1, 5, 2)[0], f4)         # its own uniform: no one
     expected = binarize.draw_ones(p, 5, 2, 9, 100, 1)
     ones = ~expected                                                # every pixel must be written
     binarize_kernel.draw_ones(p, 5, 2, 9, 100, 1, ones)
