@@ -107,9 +107,12 @@ CASES = {
     "draw_outside": [(p, z, distinct_codes.log_outside(NUMPY, p, z)[1], uniform(*z.shape[1:])) for p, z in SETS],
     "chances": [(NUMPY.log_prob(p, z), distinct_codes.log_outside(NUMPY, p, z)[0]) for p, z in SETS[1:5]],
     "weighted_score": [(normal(4, 3), codes(4, n, 2, K=5), NUMPY.softmax(normal(3, 2, 5))) for n in (3, 1)],
-    "antithetic_codes": [(normal(3, 2, K), uniform(M, 3, 2, K - 1)) for K, M in ((2, 2), (5, 3), (4, 5))],
+    "antithetic_codes": [(scale * np.round(normal(3, 2, K)), uniform(M, 3, 2, K - 1))       # ties, and far apart
+                         for K, M, scale in ((2, 2, 0.7), (5, 3, 0.7), (4, 5, 0.7), (4, 3, 60.0))],
     "pair_ratio": [(normal(3, 2, K), codes(4, n, 2, K=K), codes(4, n, 2, K=K), M)
-                   for K, M, n in ((1, 2, 1), (2, 2, 3), (5, 3, 1), (6, 5, 3))],
+                   for K, M, n in ((1, 2, 1), (2, 2, 3), (5, 3, 1), (6, 5, 3))] + [
+                       (scale * normal(3, 2, K), codes(9, 3, 2, K=K), codes(9, 3, 2, K=K), M)
+                       for K, M, scale in ((6, 5, 0.05), (6, 5, 80.0), (4, 3, 0.05))],      # or far apart
     "swapped_winners": [(noise, np.round(normal(30, 2, 3)), np.array([[0, 1, 2], [1, 0, 2], [2, 1, 0]]))
                         for noise in (normal(30, 2, 3), np.round(normal(30, 2, 3)))],     # ties: the first of equals
     "surrogate": [(normal(2, 3, 1), normal(2, 3, 4), *NET)],

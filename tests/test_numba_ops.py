@@ -191,11 +191,12 @@ def test_numba_philox_known_answers(counter, key, words):
 @pytest.mark.parametrize("pixels", [8, 9, 15, 21])
 def test_numba_binarization_equals_numpy_bit_for_bit(pixels):
     p = draw.choice(f4([0, 0, 0, 0.3, 0.999, 1]), (4, pixels))
-    p[0, 0] = rng.to_uniform(rng.philox(9, 100, 0, 1, 5, 2)[0], f4)         # its own uniform: no one
+    u = rng.to_uniform(np.array(rng.philox(9, 100, 0, 1, 5, 2)), f4)
+    p[0, :2] = u[0], np.nextafter(u[1], f4(1))                      # its own uniform: no one; a little more
     expected = binarize.draw_ones(p, 5, 2, 9, 100, 1)
     ones = ~expected                                                # every pixel must be written
     binarize_kernel.draw_ones(p, 5, 2, 9, 100, 1, ones)
-    assert np.array_equal(ones, expected) and not ones[0, 0]
+    assert np.array_equal(ones, expected) and not ones[0, 0] and ones[0, 1]
 
 
 def test_numba_edges_of_the_distribution_function():

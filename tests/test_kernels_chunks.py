@@ -1,4 +1,4 @@
-"""Jobs of a layer in bfloat16, chunk by chunk: each entry is written once, by sums of rounded operands. Share: 3 s."""
+"""Jobs of a layer in bfloat16, chunk by chunk: each entry is written once, by sums of rounded operands. Share: 8 s."""
 import numpy as np
 import pytest
 
