@@ -1,6 +1,6 @@
 """The mutation tester: its faults, its bookkeeping, and a share of the campaign. Share: 30 s.
 
-The whole campaign: python -m tests.mutation, under five minutes on two cores.
+The whole campaign: python -m tests.mutation, ten minutes on two cores.
 """
 import ast
 import fnmatch
