@@ -210,4 +210,5 @@ def test_the_committed_page_is_what_the_results_give(tmp_path):
 
 def test_seeds_so_far_name_the_rows_that_differ_from_most():
     assert page.by_count({"a": 3, "b": 1, "c": 3, "d": 3, "e": 3}) == "1 (b), 3 (the others)"
+    assert page.by_count({"a": 1, "b": 1, "c": 1, "d": 1}) == "1 (each)"
     assert page.by_count({"a": 2, "b": 1}) == "1 (b), 2 (a)"

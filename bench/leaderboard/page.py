@@ -93,7 +93,7 @@ def by_count(counts):
     groups = {n: [name for name in counts if counts[name] == n] for n in sorted(set(counts.values()))}
     most = max(groups, key=lambda n: len(groups[n]))
     said = [f"{n} ({'; '.join(names)})" for n, names in groups.items() if n != most or len(names) <= 3]
-    return ", ".join(said if len(said) == len(groups) else [*said, f"{most} (the others)"])
+    return ", ".join(said if len(said) == len(groups) else [*said, f"{most} ({'the others' if said else 'each'})"])
 
 
 def grid_row(rows, name):
