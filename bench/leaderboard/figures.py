@@ -50,6 +50,8 @@ def ends(task, summaries):
             continue
         axes.plot(s["test"], np.full(len(s["test"]), i), "o", color=colour, ms=3.5, alpha=0.5, mew=0)
         axes.plot(mean, i, "|", color=colour, ms=9, mew=2)
+    if means[-1] > edge:
+        axes.set_xlim(right=edge)
     axes.set_yticks(range(len(found)), [s["row"].name for s in found], fontsize=8)
     axes.set(ylim=(len(found) - 0.3, -0.7), xlabel="test negative ELBO, nats per image: seeds and mean")
     for colour, label in KINDS.values():
