@@ -71,9 +71,9 @@ def text():
                          f"of alternating rounds, quartiles of the ratio in brackets:\n\n{table(result)}")
     if result := load("exact"):
         times = ", ".join(f"{n} {ms:.0f} ms" for n, ms in result["median"].items())
-        p = result["log_prob"]
+        p, epochs = result["log_prob"], len(result["epochs"]["npdvae"])
         parts.append(f"Exact gradient at 8^4 codes, B = 100: {times} ({result['best_ratio']:.2f} times the best peer)."
-                     f"\nA step over epochs 1 to {len(result['epochs']['npdvae'])}: {trained(result['epochs'])}."
+                     f"\nA step over epoch{'s 1 to' if epochs > 1 else ''} {epochs}: {trained(result['epochs'])}."
                      f"\nExact log p(x) of {p['images']} images: {p['log_prob']:.2f} s, {p['times_product']:.2f} times "
                      "the one matrix product that it needs.")
     if result := load("memory"):
