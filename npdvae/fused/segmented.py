@@ -121,12 +121,18 @@ class Segmented(Panels):
     def one_step(self, workers, turn, own, idle, now):
         """`npdvae.step.step` and the update, from this turn of the workers on, one for each piece (first, end) of the
         batch that is `own`: the sums of cost and KL."""
-        end, whole, last = self.plan.end, self.whole, turn + len(own) - 1
-        if self.team.size == 1 and not self.plan.whole:             # nothing to add up
+        end, last = self.plan.end, turn + len(own) - 1
+        if self.team.size > 1 or self.plan.whole:
+            sums, grads, state = self.whole_batch(workers, turn, own, idle, now)
+        else:
             sums, grads, state = self.part(workers, turn * end, own[0][1], 0, now)
-            self.update(workers, last * end + end,
-                        whole.after(self.recipe, self.model.latent, self.state, grads, state, now.lr, last))
-            return sums
+        following = self.whole.after(self.recipe, self.model.latent, self.state, grads, state, now.lr, last)
+        self.update(workers, last * end + end, following)
+        return sums
+
+    def whole_batch(self, workers, turn, own, idle, now):
+        """Sums, gradients of latent and likelihood, and state of all pieces and processes; E takes those of layers."""
+        end, whole, last = self.plan.end, self.whole, turn + len(own) - 1
         parts: list = []
 
         def gradients():
@@ -144,9 +150,7 @@ class Segmented(Panels):
         if self.plan.whole:
             workers.run(last * end + Q)
         sums, state = self.gathered([] if idle else parts)
-        following = whole.after(self.recipe, self.model.latent, self.state, grads, state, now.lr, last)
-        self.update(workers, last * end + end, following)
-        return sums
+        return sums, grads, state
 
     def part(self, workers, turn, n, example, now):
         """Of n examples, from segment `turn` on: sums, gradients of latent and likelihood, state. Up to D."""
@@ -174,7 +178,8 @@ class Segmented(Panels):
         dz = decoding.dz(n) if latent.needs_dz else None            # [S, B, ...]
         workers.post(turn + W)
         dh, dlatent = latent.backward(params, kept, cost, dz, s.latent, now.kl_weight, now.scale)
-        self.at(n)[2][:] = dh                                       # [B, E]
+        *_, dlogits = self.at(n)
+        dlogits[:] = dh                                             # [B, E]
         workers.post(turn + D)
 
         changes, state = latent.advance(params, kept, cost, dz, s.latent)

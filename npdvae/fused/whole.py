@@ -94,10 +94,7 @@ class Whole:
 
     def after(self, recipe, latent, s, grads, state, lr, turn):
         """The state behind the step `s`, but for the layers; the workers take these over in the last segment."""
-        given, limit = self.rule == jobs.GIVEN, recipe.clip_norm
-        if not grads and not given and limit is None:
-            return TrainState(latent.refresh(s.params, state), s.moments, state, s.step + 1)
-        params = {**s.params, **learned(s.latent, grads)}
+        params, given, limit = {**s.params, **learned(s.latent, grads)}, self.rule == jobs.GIVEN, recipe.clip_norm
         if given:
             params, grads = {**params, **self.layers(0)}, {**grads, **self.layers(3 * self.plan.span)}
         if limit is not None:
