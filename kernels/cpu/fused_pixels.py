@@ -129,7 +129,7 @@ def pixels(c, a, mem, ints, images, grey_images, order, first, examples, step, e
             grey_row(images[order[first + b]], row, levels)
         else:
             if b + 1 < min(c * group + group, examples):
-                for i in range(0, width, 64):
+                for i in range(0, width, 64):   # images are bytes, of which fetch counts fours
                     fetch(images, (order[first + b + 1] * width + i) // 4)
             blocks = bytes_row(images[order[first + b]], row, mode == DRAWN, ints[thresholds:thresholds + 256], levels,
                                ints, i_scratch, step, example + b, keys[0], keys[1])

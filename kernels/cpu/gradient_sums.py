@@ -3,14 +3,11 @@
 Between blocks the sums wait in memory; the update follows the last block.
 """
 import numpy as np
-from llvmlite import ir
 
 from npdvae.kernels.cpu.llvm import (
-    I32,
-    POINTER,
     WIDTH,
     constant,
-    external,
+    fetch_line,
     in_bytes,
     inner_loop,
     load,
@@ -42,9 +39,7 @@ def gradient_sums_twin(mem, a, stride, dy, dy_stride, sums, n):
 
 
 def fetch_body(b, base, at):
-    place = pointer(b, in_bytes(b, base, at), constant(0))
-    fetch = external(b, "llvm.prefetch.p0", ir.VoidType(), [POINTER, I32, I32, I32])
-    b.call(fetch, [place, *(ir.Constant(I32, x) for x in (0, 2, 1))])               # for reading, into the second cache
+    fetch_line(b, in_bytes(b, base, at), constant(0), 0, 2)
 
 
 def fetch_twin(mem, at):

@@ -38,6 +38,12 @@ def load(b, base, offset, typ=VECTOR):
     return b.load(pointer(b, base, offset), align=4, typ=typ)
 
 
+def fetch_line(b, base, offset, writes, level):
+    """Ask for the line of an address, to read (writes 0) or write (1), into the first cache (level 3) or second (2)."""
+    fetch = external(b, "llvm.prefetch.p0", ir.VoidType(), [POINTER, I32, I32, I32])
+    b.call(fetch, [pointer(b, base, offset), *(ir.Constant(I32, x) for x in (writes, level, 1))])
+
+
 def splat(b, x):
     u = ir.Constant(VECTOR, ir.Undefined)
     return b.shuffle_vector(b.insert_element(u, x, ir.Constant(I32, 0)), u,

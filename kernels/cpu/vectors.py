@@ -12,11 +12,11 @@ from npdvae.kernels.cpu.llvm import (
     F32,
     I32,
     I64,
-    POINTER,
     VECTOR,
     WIDTH,
     constant,
     external,
+    fetch_line,
     in_bytes,
     inner_loop,
     load,
@@ -33,10 +33,9 @@ def zeros(rows, vectors):
 
 def prefetch(b, addresses, size):
     """Fetch the first `size` bytes at each address for writing, while the sums are still to be formed."""
-    fetch = external(b, "llvm.prefetch.p0", ir.VoidType(), [POINTER, I32, I32, I32])
     for address in addresses:
         for line in range(0, size, 64):
-            b.call(fetch, [pointer(b, address, constant(line)), *(ir.Constant(I32, x) for x in (1, 3, 1))])
+            fetch_line(b, address, constant(line), 1, 3)
 
 
 def multiply(b, row_stride, rows, vectors):
