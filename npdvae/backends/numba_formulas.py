@@ -1,4 +1,4 @@
-"""Numba kernels by the names of the formulas of npdvae.estimators.parts that they stand for."""
+"""Numba kernels by the names of the formulas under `npdvae.ops.kernelled` that they stand for."""
 from __future__ import annotations
 
 from npdvae.backends import numba_code_sets, numba_hard_codes, numba_noise, numba_relaxed

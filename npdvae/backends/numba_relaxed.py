@@ -36,7 +36,7 @@ def posterior(logits):
 def plus_kl_backward(dlogits, kl_weight, free_bits, log_q, kl):
     total = np.empty(log_q.shape, F4)                               # [B, D, K]
     of_posterior.plus_kl_backward(rows(written(dlogits, log_q.shape)), f4(kl_weight), f4(free_bits), rows(log_q),
-                             np.ascontiguousarray(kl).reshape(-1), rows(total))
+                                  flat(kl), rows(total))
     return total
 
 

@@ -1,8 +1,7 @@
 """Adaptive IMLE: the size of the move follows how many latents change their code."""
 from npdvae.estimators import register
-from npdvae.estimators.parts.hard_codes import samples_mean
-from npdvae.estimators.parts.kernelled import kernelled
 from npdvae.estimators.parts.second_argmax import SecondArgmax
+from npdvae.ops.kernelled import kernelled
 
 
 @kernelled
@@ -45,19 +44,15 @@ class AIMLE(SecondArgmax):
         return -beta * phi / g * dcodes, -g / (beta * phi)
 
     def prepare(self, draw, cost, dcodes, state):
-        shift, inverse = self.move(draw, cost, dcodes, state)
-        return draw.keeping(step=self.step(draw, shift), inverse=inverse)
+        return draw.keeping(moved=self.moved(draw, cost, dcodes, state))
 
-    def backward(self, draw, cost, dcodes=None, state=None):
-        if "step" not in draw.kept:
-            draw = self.prepare(draw, cost, dcodes, state)
-        return samples_mean(draw.kept["inverse"] * draw.kept["step"])   # [B, D, K]
+    def moved(self, draw, cost, dcodes, state):
+        return draw.kept["moved"] if "moved" in draw.kept else super().moved(draw, cost, dcodes, state)
 
     def init(self, rng, latents, categories, context_size=None):
         return {"log_beta": self.ops.xp.log(self.ops.xp.full(1, self.beta))}
 
     def learn(self, draw, cost, dcodes, state):
-        if "step" not in draw.kept:
-            draw = self.prepare(draw, cost, dcodes, state)
-        entries = abs(draw.kept["step"]).sum((-2, -1))              # [S, B]
+        step, _ = self.moved(draw, cost, dcodes, state)             # [S, B, D, K]
+        entries = abs(step).sum((-2, -1))                           # [S, B]
         return {"log_beta": entries.mean().reshape(1) - self.target}    # [1]

@@ -3,8 +3,8 @@ import itertools
 
 from npdvae.estimators import register
 from npdvae.estimators.base import Draw, Estimator
-from npdvae.estimators.parts.kernelled import kernelled
 from npdvae.estimators.parts.simplex_cells import nodes, swaps
+from npdvae.ops.kernelled import kernelled
 
 MOST_CATEGORIES = 4                             # beyond, the regions of the noise are too many to enumerate
 

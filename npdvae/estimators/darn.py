@@ -1,7 +1,7 @@
 """DARN: REINFORCE with a first-order Taylor expansion as its baseline."""
 from npdvae.estimators import register
 from npdvae.estimators.parts.hard_codes import HardCodes
-from npdvae.estimators.parts.kernelled import kernelled
+from npdvae.ops.kernelled import kernelled
 
 CENTRES = ("uniform", "probabilities")
 

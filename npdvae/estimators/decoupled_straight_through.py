@@ -1,7 +1,8 @@
 """Decoupled straight-through: one temperature to draw the codes, another for the gradient."""
 from npdvae.estimators import register
-from npdvae.estimators.parts.hard_codes import HardCodes, samples_mean
+from npdvae.estimators.parts.hard_codes import HardCodes
 from npdvae.estimators.parts.temperature import Tempered
+from npdvae.ops.samples import samples_mean
 
 
 @register

@@ -1,9 +1,9 @@
 """Gapped straight-through: the surrogate's logits are moved so that the drawn category wins by a gap."""
 from npdvae.estimators import register
 from npdvae.estimators.parts.hard_codes import HardCodes
-from npdvae.estimators.parts.kernelled import kernelled
 from npdvae.estimators.parts.relaxation import relaxed_backward
 from npdvae.estimators.parts.temperature import Tempered
+from npdvae.ops.kernelled import kernelled
 
 
 @kernelled

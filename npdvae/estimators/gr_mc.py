@@ -1,7 +1,7 @@
 """Gumbel-Rao: straight-through Gumbel averaged over the noise that leads to the same codes."""
 from npdvae.estimators import register
 from npdvae.estimators.parts.gumbel_noise import GumbelNoise, conditional_straight_through
-from npdvae.estimators.parts.hard_codes import samples_mean
+from npdvae.ops.samples import samples_mean
 
 
 @register

@@ -2,7 +2,7 @@
 from npdvae.estimators import register
 from npdvae.estimators.base import Draw, Estimator
 from npdvae.estimators.parts import denoiser
-from npdvae.estimators.parts.hard_codes import samples_mean
+from npdvae.ops.samples import samples_mean
 
 
 @register

@@ -1,9 +1,9 @@
 """ReinMax-CV: ReinMax with straight-through Gumbel as a control variate."""
 from npdvae.estimators import register
 from npdvae.estimators.parts.gumbel_noise import GumbelNoise, conditional_straight_through
-from npdvae.estimators.parts.hard_codes import samples_mean
 from npdvae.estimators.parts.relaxation import relaxed
 from npdvae.estimators.reinmax_rao import log_midpoint
+from npdvae.ops.samples import samples_mean
 
 
 @register

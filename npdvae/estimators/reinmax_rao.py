@@ -3,8 +3,8 @@ import math
 
 from npdvae.estimators import register
 from npdvae.estimators.parts.gumbel_noise import GumbelNoise, conditional_straight_through
-from npdvae.estimators.parts.hard_codes import samples_mean
-from npdvae.estimators.parts.kernelled import kernelled
+from npdvae.ops.kernelled import kernelled
+from npdvae.ops.samples import samples_mean
 
 
 @kernelled

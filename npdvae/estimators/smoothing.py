@@ -2,9 +2,9 @@
 from npdvae.estimators import register
 from npdvae.estimators.base import Draw
 from npdvae.estimators.parts.antithetic import bit_logits, bit_logits_backward
-from npdvae.estimators.parts.kernelled import kernelled
 from npdvae.estimators.parts.smoothing_functions import FUNCTIONS, smooth
 from npdvae.estimators.parts.temperature import Tempered
+from npdvae.ops.kernelled import kernelled
 
 STEEPEST = {"f1": 8, "overlapping_exponential": 16}     # beta; deviations grow like e^(beta/2)/beta, e^(beta/4)/beta
 

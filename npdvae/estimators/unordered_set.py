@@ -5,10 +5,10 @@ import itertools
 from npdvae.estimators import register
 from npdvae.estimators.base import Draw, Estimator
 from npdvae.estimators.parts.distinct_codes import log_outside, without_replacement
-from npdvae.estimators.parts.kernelled import kernelled
 from npdvae.estimators.parts.log_sum_exp import LOG_ZERO, log_sum_exp
 from npdvae.estimators.parts.outcomes import all_codes, codes_log_prob
 from npdvae.estimators.parts.score import weighted_score
+from npdvae.ops.kernelled import kernelled
 
 MOST_DRAWN = 10                                 # the recursion visits 2**k subsets
 

@@ -1,7 +1,8 @@
 """ZGR: half straight-through, half DARN."""
 from npdvae.estimators import register
 from npdvae.estimators.darn import taylor
-from npdvae.estimators.parts.hard_codes import HardCodes, samples_mean
+from npdvae.estimators.parts.hard_codes import HardCodes
+from npdvae.ops.samples import samples_mean
 
 
 @register

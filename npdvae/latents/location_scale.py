@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from npdvae.estimators.parts.hard_codes import samples_mean
-from npdvae.estimators.parts.kernelled import kernelled
 from npdvae.latents import families, register
 from npdvae.latents.families import LOG_TAU
 from npdvae.latents.reparameterised import Reparameterised
+from npdvae.ops.kernelled import kernelled
+from npdvae.ops.samples import samples_mean
 
 PRIORS = {name: families.TABLE[name] for name in ("gaussian", "laplace", "logistic")}     # of unbounded support
 NODES = 64                                      # of a half-line, for the KL to another prior than N(0, 1)

@@ -95,9 +95,6 @@ class VQ(Quantiser):
 
     def walk(self, params, v):
         """Level by level: v [B, P, C] -> codes int [B, D], what each level leaves over [B, P, Q, C]."""
-        if self.levels == 1:
-            k, q = self.nearest(self.book.entries(params), v, 0)
-            return k, (v - q)[:, :, None]
         e, codes, errors = self.book.entries(params), [], []
         for level in range(self.levels):
             k, q = self.nearest(e, v, level)
@@ -115,16 +112,14 @@ class VQ(Quantiser):
 
     def rows(self, params, z):
         q = self.book.pick(self.book.entries(params), z, self.tables)           # [..., D, C]
-        if self.levels > 1:
-            q = q.reshape(*z.shape[:-1], self.positions, self.levels, self.size).sum(-2)    # [..., P, C]
+        q = q.reshape(*z.shape[:-1], self.positions, self.levels, self.size).sum(-2)    # [..., P, C]
         return q.reshape(*z.shape[:-1], self.features)
 
     def backward(self, params, kept, cost, dz, state=None, kl_weight=1.0, scale=1.0):
         d = dz[0].reshape(kept.v.shape)                             # [B, P, C]
         if self.rotation:
             d = rotation_backward(self.ops, d, kept.v, self.rows(params, kept.codes).reshape(d.shape))
-        left = kept.errors[:, :, 0] if self.levels == 1 else kept.errors.sum(2)
-        d = d + 2 * self.commitment * left
+        d = d + 2 * self.commitment * kept.errors.sum(2)
         if self.book.cosine:
             d = unit_backward(self.ops, d, kept.h)
         grads = {} if self.book.learns == "ema" else self.book.gradients(params, scale * self.moved(kept))

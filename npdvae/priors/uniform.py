@@ -1,7 +1,7 @@
 """The uniform prior, p(z_d = k) = 1/K (eq. 46): KL = log K - H(q) (eq. 61), its gradient that of the entropy."""
 import math
 
-from npdvae.estimators.parts.kernelled import kernelled
+from npdvae.ops.kernelled import kernelled
 from npdvae.priors import register
 from npdvae.priors.base import Prior
 

@@ -3,7 +3,7 @@
 A tree is two masks, `left` and `right`, bool [..., N, K]: the categories on either side of each of its
 N = K - 1 nodes. Bit n is 1 for left; its logit is a_n = logsumexp(left) - logsumexp(right).
 """
-from npdvae.estimators.parts.kernelled import kernelled
+from npdvae.ops.kernelled import kernelled
 
 
 @kernelled

@@ -7,7 +7,7 @@ the last, which stops what is left. Every pair of different categories is then p
 """
 from math import comb
 
-from npdvae.estimators.parts.kernelled import kernelled
+from npdvae.ops.kernelled import kernelled
 
 
 def sticks(ops, logits):

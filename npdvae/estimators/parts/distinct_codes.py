@@ -1,7 +1,7 @@
 """Distinct codes of a product of categoricals, never all K**D of them: the k most probable, k drawn in turn
 without replacement, and how much probability a set leaves outside."""
-from npdvae.estimators.parts.kernelled import kernelled
 from npdvae.estimators.parts.log_sum_exp import LOG_ZERO, log_sum_exp
+from npdvae.ops.kernelled import kernelled
 from npdvae.types import Array
 
 

@@ -1,8 +1,8 @@
 """Gumbel noise: perturbed logits, and perturbed logits given which category won."""
 from npdvae.estimators.base import Draw
-from npdvae.estimators.parts.kernelled import kernelled
 from npdvae.estimators.parts.relaxation import perturbed
 from npdvae.estimators.parts.temperature import Tempered
+from npdvae.ops.kernelled import kernelled
 
 
 class GumbelNoise(Tempered):

@@ -1,18 +1,13 @@
 """Estimators that decode S independent hard codes z ~ softmax(phi): one sampler, one enumeration."""
 from npdvae.estimators.base import Draw, Estimator
-from npdvae.estimators.parts.kernelled import kernelled
 from npdvae.estimators.parts.outcomes import code_tuples
+from npdvae.ops.kernelled import kernelled
 
 
 @kernelled
 def drawn(ops, logits, u):
     """Codes of softmax(phi): logits [B, D, K], u [S, B, D] -> int [S, B, D]."""
     return ops.inverse_cdf(ops.softmax(logits), u)
-
-
-def samples_mean(x):
-    """Mean of the samples, [S, ...] -> [...]; a single one is its own."""
-    return x[0] if len(x) == 1 else x.mean(0)
 
 
 class HardCodes(Estimator):

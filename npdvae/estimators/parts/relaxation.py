@@ -1,5 +1,5 @@
 """Gumbel noise with the codes that it draws, and the relaxed rows that stand for them."""
-from npdvae.estimators.parts.kernelled import kernelled
+from npdvae.ops.kernelled import kernelled
 
 
 @kernelled

@@ -1,5 +1,5 @@
 """The score of hard codes, d log q / d logits = z - p, as score-function estimators sum it."""
-from npdvae.estimators.parts.kernelled import kernelled
+from npdvae.ops.kernelled import kernelled
 
 
 @kernelled

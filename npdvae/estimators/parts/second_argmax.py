@@ -1,8 +1,8 @@
 """Two argmaxes over the same Gumbel noise, at the logits and at logits moved towards a lower or a higher cost."""
 from npdvae.estimators.base import Draw, Estimator
-from npdvae.estimators.parts.hard_codes import samples_mean
-from npdvae.estimators.parts.kernelled import kernelled
 from npdvae.estimators.parts.relaxation import perturbed
+from npdvae.ops.kernelled import kernelled
+from npdvae.ops.samples import samples_mean
 
 
 @kernelled
@@ -42,6 +42,11 @@ class SecondArgmax(Estimator):
         """z' - z as one-hot rows: [S, B, D, K]."""
         return second_step(self.ops, draw.logits, shift, draw.kept["gumbels"], draw.kept["hard"])
 
-    def backward(self, draw, cost, dcodes=None, state=None):
+    def moved(self, draw, cost, dcodes, state):
+        """`step` of the move, [S, B, D, K], and what the estimate multiplies it by."""
         shift, inverse = self.move(draw, cost, dcodes, state)
-        return samples_mean(inverse * self.step(draw, shift))       # [B, D, K]
+        return self.step(draw, shift), inverse
+
+    def backward(self, draw, cost, dcodes=None, state=None):
+        step, inverse = self.moved(draw, cost, dcodes, state)
+        return samples_mean(inverse * step)                         # [B, D, K]

@@ -1,7 +1,7 @@
 """RODEO's surrogate H of the cost: two numbers in, two functions out, one hidden layer and a skip."""
 import math
 
-from npdvae.estimators.parts.kernelled import kernelled
+from npdvae.ops.kernelled import kernelled
 
 SLOPE = 0.3                                     # of the leaky rectifier, as published
 PARAMETERS = "hidden_weight", "hidden_bias", "output_weight", "output_bias"
