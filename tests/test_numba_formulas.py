@@ -71,8 +71,10 @@ NET = normal(2, 5), normal(5), normal(5, 2), normal(2)
 
 # name -> arguments behind ops; codes that are drawn must be equal
 CASES = {
-    "perturbed": [(normal(n, 2, K), uniform(S, n, 2, K)) for n, S, K in ((3, 1, 3), (70, 2, 5), (3, 1, 1))],
-    "relaxed": [(normal(3, 2, 4), normal(S, 3, 2, 4), tau) for S, tau in ((1, 0.5), (3, np.array(1.3)))],
+    "perturbed": [(normal(n, 2, K), uniform(S, n, 2, K)) for n, S, K in ((3, 1, 3), (70, 2, 5), (3, 1, 1))]
+    + [(np.zeros((3, 2, 4)), np.full((1, 3, 2, 4), 0.5))],          # the first of equals
+    "relaxed": [(normal(3, 2, 4), normal(S, 3, 2, 4), tau) for S, tau in ((1, 0.5), (3, np.array(1.3)))]
+    + [(100 * np.round(normal(3, 2, 4)), np.round(normal(1, 3, 2, 4)), 0.5)],       # exp would overflow
     "relaxed_backward": [(normal(S, 3, 2, 4), NUMPY.softmax(normal(S, 3, 2, 4)), 0.7) for S in (1, 3)],
     "drawn": [(normal(n, 2, K), uniform(S, n, 2)) for n, K, S in ((3, 4, 1), (70, 2, 2), (3, 1, 2))],
     "taylor": [(NUMPY.softmax(normal(3, 2, 4)), codes(S, B, 2, K=4), normal(S, 3, 2, 4), uniform)

@@ -155,7 +155,8 @@ def test_numba_codes_out_of_range_are_refused():
 
 
 @pytest.mark.parametrize("dtype", [f4, f8])
-@pytest.mark.parametrize("shape", [(1, 3, 2, 1), (3, 2, 2, 1), (2, 2, 1, 3), (3, 1, 2, 7), (2, 2, 3, 50)])
+@pytest.mark.parametrize("shape", [(1, 3, 2, 1), (3, 2, 2, 1), (5, 2, 3, 1), (2, 2, 3, 2), (2, 2, 1, 3), (3, 1, 2, 7),
+                                   (2, 2, 3, 50)])
 def test_numba_uniforms_equal_numpy_bit_for_bit(shape, dtype):
     arguments = (2 ** 32 - 1, 3, 2 ** 32 - 1, 77, 5)
     expected, out = rng.uniform(*arguments, shape, dtype), np.full(shape, -7, dtype)

@@ -2,7 +2,7 @@
 import numpy as np
 
 from npdvae.kernels.cpu.compiler import SUMS, kernel
-from npdvae.kernels.cpu.side_by_side import WIDE
+from npdvae.kernels.cpu.side_by_side import WIDE, columns
 
 f4 = np.float32
 
@@ -15,11 +15,8 @@ def nearest(h, e, codes):
     best, code = np.empty(WIDE, f4), np.empty(WIDE, f4)
     for g in range(G):
         for first in range(0, N, WIDE):
-            n, some = min(WIDE, N - first), h[first:first + WIDE, g]
-            for c in range(C):
-                row = x[c]
-                for i in range(n):
-                    row[i] = some[i, c]
+            n = min(WIDE, N - first)
+            columns(h[:, g], first, x, n)
             for k in range(K):
                 vector, half, category = e[g, k], f4(0), f4(k)
                 for c in range(C):

@@ -53,8 +53,8 @@ def antithetic_codes(logits, u, codes):
     """Stick i ends sample m where its repelling uniform is below theta_i: [N, K], u [M, N, K-1] -> int64 [M, N]."""
     M, N, J = u.shape
     order, theta, share = np.empty(J + 1, np.int64), np.empty(J + 1, f4), shares(logits)
-    e, repelling, v = np.empty((M, N * J), f4), np.empty((M, N, J), f4), u.ravel()
-    x, share_of_others = e.ravel(), np.empty(N * J, f4)
+    e, repelling, others = np.empty((M, N * J), f4), np.empty((M, N, J), f4), np.empty(N * J, f4)
+    x, v = e.ravel(), u.ravel()
     for i in range(x.size):
         x[i] = -log(v[i])
     for m in range(M):
@@ -62,15 +62,16 @@ def antithetic_codes(logits, u, codes):
         for j in range(out.size):
             out[j] = f4(0)
         for i in range(M):
-            other = e[i]
-            for j in range(out.size if i != m else 0):
-                out[j] += other[j]
+            if i != m:
+                other = e[i]
+                for j in range(out.size):
+                    out[j] += other[j]
         for j in range(out.size):
-            share_of_others[j] = out[j] / (out[j] + own[j])
-            out[j] = share_of_others[j]
+            others[j] = out[j] / (out[j] + own[j])
+            out[j] = others[j]
         for _ in range(M - 2):                  # to the power of M - 1
             for j in range(out.size):
-                out[j] *= share_of_others[j]
+                out[j] *= others[j]
     for n in range(N):
         sticks(logits[n], share[n], order, theta)
         for m in range(M):
@@ -86,17 +87,17 @@ def pair_ratio(logits, first, other, samples, rho):
     I, N = first.shape
     K, root = logits.shape[1], f4(1) / f4(samples - 1)
     order, place, table = np.empty((N, K), np.int64), np.empty(K, np.int64), np.empty(K, f4)
-    theta, share = np.empty((N, K), f4), shares(logits)
+    theta, roots, share = np.empty((N, K), f4), np.empty((N, K), f4), shares(logits)
     for n in range(N):
         sticks(logits[n], share[n], order[n], theta[n])
-    x, y = theta.ravel(), share.ravel()
+    x, y = theta.ravel(), roots.ravel()
     for i in range(x.size):
         y[i] = x[i] if samples == 2 else exp(log(x[i]) * root)
     for n in range(N):
         before = f4(1)
         for i in range(K - 1):
             t = theta[n, i]
-            low = f4(1) - f4(2) * (f4(1) - share[n, i])
+            low = f4(1) - f4(2) * (f4(1) - roots[n, i])
             both = power(low if low > f4(0) else f4(0), samples - 1)
             table[i] = before * (f4(1) - t) / (f4(1) - (both / t if both > f4(0) else f4(0)))
             before *= (f4(1) - t) * (f4(1) - t) / (f4(1) - f4(2) * t + both)

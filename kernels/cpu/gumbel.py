@@ -2,8 +2,9 @@
 import numpy as np
 
 from npdvae.kernels.cpu.compiler import CONTRACT, SUMS, kernel
-from npdvae.kernels.cpu.elementary import exp, log
+from npdvae.kernels.cpu.elementary import log
 from npdvae.kernels.cpu.side_by_side import WIDE, columns
+from npdvae.kernels.cpu.softmax import exp_shares
 
 f4 = np.float32
 
@@ -41,7 +42,7 @@ def perturbed(logits, u, gumbels, codes):
 @kernel(SUMS)
 def relaxed(logits, gumbels, tau, y):
     """y = softmax((logits + gumbels) / tau): logits [N, K] -> [S N, K]."""
-    (N, K), x = logits.shape, y.ravel()
+    N, K = logits.shape
     for start in range(0, len(y), N):
         phi, noise, out = logits.ravel(), gumbels[start:start + N].ravel(), y[start:start + N].ravel()
         for i in range(out.size):
@@ -52,14 +53,7 @@ def relaxed(logits, gumbels, tau, y):
             top = y[row, k] if y[row, k] > top else top
         for k in range(K):
             y[row, k] -= top
-    for i in range(x.size):
-        x[i] = exp(x[i])
-    for row in range(len(y)):
-        total = f4(0)
-        for k in range(K):
-            total += y[row, k]
-        for k in range(K):
-            y[row, k] /= total
+    exp_shares(y)
 
 
 @kernel(SUMS)

@@ -4,6 +4,7 @@ import numpy as np
 from npdvae.kernels.cpu.compiler import CONTRACT, SUMS, kernel
 from npdvae.kernels.cpu.elementary import exp, log1p_unit
 from npdvae.kernels.cpu.side_by_side import WIDE, columns, shifted, summed
+from npdvae.kernels.cpu.softmax import exp_shares
 
 f4 = np.float32
 LOG2 = f4(0.6931471805599453)
@@ -67,7 +68,7 @@ def taylor(p, codes, dcodes, uniform, dlogits):
 @kernel(SUMS)
 def gapped(logits, codes, gap, tau, y):
     """softmax((phi + m1 - m2) / tau) of logits [N, K], m1 and m2 of `gapped_straight_through`: y [S N, K]."""
-    (N, K), x = logits.shape, y.ravel()
+    N, K = logits.shape
     for start in range(0, len(y), N):
         for n in range(N):
             phi, row, z = logits[n], y[start + n], codes[start + n]
@@ -78,14 +79,7 @@ def gapped(logits, codes, gap, tau, y):
                 above = phi[k] - top + gap
                 row[k] = (phi[k] - (above if above > f4(0) else f4(0)) - top) / tau
             row[z] = f4(0)
-    for i in range(x.size):
-        x[i] = exp(x[i])
-    for n in range(len(y)):
-        total = f4(0)
-        for k in range(K):
-            total += y[n, k]
-        for k in range(K):
-            y[n, k] /= total
+    exp_shares(y)
 
 
 @kernel(CONTRACT)

@@ -22,16 +22,31 @@ def shifted_exp(logits, shifted, e):
         q[i] = exp(s[i])
 
 
-@kernel(SUMS)
-def softmax(logits, p):
-    shifted_exp(logits, np.empty_like(logits), p)
-    N, K = p.shape
+@inner(SUMS, **COUNTED)
+def exp_shares(x):
+    """Rows of x [N, K] become exp(x) over its sum, in place."""
+    y = x.ravel()
+    for i in range(y.size):
+        y[i] = exp(y[i])
+    shares(x)
+
+
+@inner(SUMS)
+def shares(x):
+    """Rows of x [N, K] are divided by their sums, in place."""
+    N, K = x.shape
     for n in range(N):
         total = f4(0)
         for k in range(K):
-            total += p[n, k]
+            total += x[n, k]
         for k in range(K):
-            p[n, k] /= total
+            x[n, k] /= total
+
+
+@kernel(SUMS)
+def softmax(logits, p):
+    shifted_exp(logits, np.empty_like(logits), p)
+    shares(p)
 
 
 @kernel(SUMS)

@@ -21,11 +21,12 @@ def uniform(seed, stream, step, example, draw, out):
     for b in range(B):
         for i in range(0, n, LANES):
             blocks(ints, i, n + i, 2 * n + 4 * i, step, example + b, seed, stream)
-        for s in range(S if N == 1 else 0):
-            row, here = out[s, b, :, 0], ints[2 * n + s:]
-            for d in range(D):
-                row[d] = (f4(here[4 * d * length]) + f4(0.5)) * f4(2.0 ** -23)
-        for s in range(S if N > 1 else 0):
+        for s in range(S):
+            if N == 1:                          # no loop of one turn for each latent
+                row, here = out[s, b, :, 0], ints[2 * n + s:]
+                for d in range(D):
+                    row[d] = (f4(here[4 * d * length]) + f4(0.5)) * f4(2.0 ** -23)
+                continue
             for d in range(D):
                 at = 2 * n + 4 * d * length + s * N
                 here, row = ints[at:at + N], out[s, b, d]
