@@ -18,6 +18,9 @@ from hypothesis import HealthCheck, settings  # noqa: E402
 from npdvae import backends  # noqa: E402
 from tests.browser import browser, opened, runs  # noqa: E402, F401
 from tests.cuda.places import PLACES, place  # noqa: E402
+from tests.unwritten import poison  # noqa: E402
+
+poison()
 
 settings.register_profile("npdvae", derandomize=True, deadline=None, print_blob=False,
                           suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])

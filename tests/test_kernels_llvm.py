@@ -21,6 +21,7 @@ from npdvae.kernels.cpu import (
     gradient_sums,
     jobs,
     philox_vectors,
+    subset_sums,
     target,
     vectors,
 )
@@ -120,6 +121,14 @@ def test_masked_product_equals_its_twin(n):
     def change(mem):
         mem[12_001], mem[12_002] = 0, np.nan
     compare(vectors, "masked_product", (7, 53, 3, 1000, 41, 29_000, 20_000, 67, n, 12_000, 61), change=change)
+
+
+def test_sums_of_subsets_equal_their_twin_and_the_sums():
+    found = compare(subset_sums, "subset_sums", (100, 9000))
+    rows = found[100:100 + 4 * PICK_PANEL].reshape(4, -1)
+    for v in range(1, 16):
+        expected = sum(rows[j] for j in range(4) if v >> j & 1)
+        assert np.abs(found[9000 + v * PICK_PANEL:][:PICK_PANEL] - expected).max() <= TOLERANCE
 
 
 UPDATES = {"adam": (0.01, 0.1, 0.001, 1.5, 1e-3, jobs.AT_ONCE), "momentum": (0.01, 0.1, 0.001, 0, 1, jobs.AT_ONCE),

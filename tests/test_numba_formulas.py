@@ -67,6 +67,7 @@ BEST = [log_p(2, 3, 3), log_p(2, 4, 2, scale=5.0)]
 TIED = np.log(np.array([[[0.5, 0.5], [0.25, 0.75], [0.5, 0.5]]]))   # codes by twos and fours
 SETS = [(p, distinct_codes.most_probable(NUMPY, p, n)[0]) for p in BEST for n in (1, 4, 7)]
 SETS.append((BEST[0], np.concatenate([SETS[1][1][::-1], SETS[1][1][:1] * 0 + 2])))  # in another order
+SETS.append((log_p(2, 1, 3), np.zeros((1, 2, 1), int)))             # the first category is gone
 NET = normal(2, 5), normal(5), normal(5, 2), normal(2)
 
 # name -> arguments behind ops; codes that are drawn must be equal
@@ -76,33 +77,46 @@ CASES = {
     "relaxed": [(normal(3, 2, 4), normal(S, 3, 2, 4), tau) for S, tau in ((1, 0.5), (3, np.array(1.3)))]
     + [(100 * np.round(normal(3, 2, 4)), np.round(normal(1, 3, 2, 4)), 0.5)],       # exp would overflow
     "relaxed_backward": [(normal(S, 3, 2, 4), NUMPY.softmax(normal(S, 3, 2, 4)), 0.7) for S in (1, 3)],
-    "drawn": [(normal(n, 2, K), uniform(S, n, 2)) for n, K, S in ((3, 4, 1), (70, 2, 2), (3, 1, 2))],
+    "drawn": [(normal(n, 2, K), uniform(S, n, 2)) for n, K, S in ((3, 4, 1), (70, 2, 2), (3, 1, 2))]
+    + [(np.zeros((3, 2, 2)), np.full((1, 3, 2), 0.5)),              # at an edge; beyond the last possible code
+       (np.concatenate([normal(70, 2, 5), np.full((70, 2, 2), -300.0)], -1), np.full((1, 70, 2), 1 - 2 ** -24))],
     "taylor": [(NUMPY.softmax(normal(3, 2, 4)), codes(S, B, 2, K=4), normal(S, 3, 2, 4), uniform)
                for S, B, uniform in ((1, 3, True), (3, 3, False), (2, 1, True))],
-    "gapped": [(normal(3, 2, 4), codes(S, B, 2, K=4), gap, 0.7) for S, B, gap in ((1, 3, 1.0), (2, 1, 0.0))],
-    "second_step": [(normal(3, 2, 4), normal(S, 3, 2, 4), normal(S, 3, 2, 4), codes(S, 3, 2, K=4)) for S in (1, 3)],
+    "gapped": [(normal(3, 2, K), codes(S, B, 2, K=K), gap, 0.7) for K, S, B, gap in (
+        (4, 1, 3, 1.0), (4, 2, 1, 0.0), (4, 3, 3, 0.5), (1, 1, 3, 1.0))],
+    "second_step": [(x * normal(3, 2, 4), x * normal(S, 3, 2, 4), x * normal(S, 3, 2, 4), codes(S, 3, 2, K=4))
+                    for S, x in ((1, 1), (3, 1), (2, 0))],          # all equal: the first
     "log_midpoint": [(log_p(3, 2, 4, scale=scale), codes(S, B, 2, K=4)) for S, B, scale in ((1, 3, 1.0), (2, 1, 40.0))],
     "sizes": [(normal(3, 2, 4), normal(2, 3, 2, 4)), (0 * normal(3, 2, 4), normal(2, 3, 2, 4)),
-              (normal(3, 2, 4), 0 * normal(1, 3, 2, 4))],
-    "power_rows": [(uniform(3, 2), uniform(S, 3, 2), beta) for S, beta in ((1, 2.0), (4, np.array(1.3)))],
+              (normal(3, 2, 4), 0 * normal(2, 3, 2, 4))],
+    "power_rows": [(uniform(3, 2), uniform(S, 3, 2), beta) for S, beta in ((1, 2.0), (4, np.array(1.3)))]
+    + [(np.full((3, 2), 0.5), np.full((1, 3, 2), 0.5), 2.0)],       # u = p
     "bits_backward": [(normal(S, 3, 2, 2), normal(S, 3, 2)) for S in (1, 4)],
     "analytic_kl": [(normal(3, 2), normal(3, 2), 5 / 3, 1.6)],
     "moved": [(normal(3, 2), normal(3, 2), normal(S, 3, 2)) for S in (1, 3)],
     "posterior": [(normal(3, 2, 4),), (normal(70, 2, 3),), (40 * normal(2, 2, 5),)],
     "plus_kl_backward": [(normal(3, 2, 4), 0.7, floor, p, NUMPY.kl_uniform(p)) for p in (log_p(3, 2, 4), log_p(
-        3, 2, 4, scale=30.0)) for floor in (0.0, 0.6)],
+        3, 2, 4, scale=30.0)) for floor in (0.0, 0.6)]
+    + [(normal(3, 2, 4), 0.7, 0.5, log_p(3, 2, 4), np.full((3, 2), 0.5))],          # at the floor
     "conditional_gumbels": [(log_p(4, 2, 3), codes(2, 4, 2), uniform(2, 4, 2, 15)),
                             (log_p(2, 4, 2, 3), codes(2, 4, 2), uniform(2, 4, 2, 3)),
+                            (log_p(1, 2, 3), codes(1, 1, 2), uniform(1, 1, 2, 15)),
                             (log_p(2, 3, scale=40.0), codes(1, 4, 2), uniform(1, 4, 2, 6))],
     "conditional_gumbels_backward": [(normal(2, 4, 2, 5, 3), log_p(4, 2, 3), codes(2, 4, 2), uniform(2, 4, 2, 15)),
-                                     (normal(2, 4, 2, 1, 3), log_p(4, 2, 3), codes(2, 4, 2), uniform(2, 4, 2, 3))],
+                                     (normal(2, 4, 2, 1, 3), log_p(4, 2, 3), codes(2, 4, 2), uniform(2, 4, 2, 3)),
+                                     (normal(1, 1, 2, 5, 3), log_p(1, 2, 3), codes(1, 1, 2), uniform(1, 1, 2, 15))],
     "conditional_straight_through": [
         (log_p(4, 2, 3), codes(2, 4, 2), uniform(2, 4, 2, 15), normal(2, 4, 2, 3), 0.5),
-        (log_p(4, 2, 3), codes(2, 4, 2), uniform(2, 4, 2, 6), normal(2, 4, 2, 3), 1.3),
+        *((log_p(4, 2, 3), codes(2, 4, 2), uniform(2, 4, 2, 6), normal(2, 4, 2, 3), tau) for tau in (1.3, 1.5)),
         (log_p(50, 1, 3), codes(2, 50, 1), uniform(2, 50, 1, 6), normal(2, 50, 1, 3), 0.5),
         (log_p(2, 4, 2, 3, scale=40.0), codes(2, 4, 2), uniform(2, 4, 2, 6), normal(2, 4, 2, 3), 30.0)],
     **{name: [tree[name] for tree in TREES] for name in TREES[0]},
-    "node_logits": [*(tree["node_logits"] for tree in TREES), (far, *binary_tree.stick_breaking(NUMPY, far))],
+    "node_logits": [*(tree["node_logits"] for tree in TREES), (far, *binary_tree.stick_breaking(NUMPY, far)),
+                    (-far, *binary_tree.balanced(np, 4)), (far, *binary_tree.balanced(np, 4))],
+    "leaf_pair": [*(tree["leaf_pair"] for tree in TREES),
+                  (np.zeros((3, 2, 4)), *binary_tree.balanced(np, 5), np.full((3, 2, 4), 0.5))],    # at the edge
+    "leaf_pair_backward": [*(tree["leaf_pair_backward"] for tree in TREES), *(
+        (half, z, 100 * a, *more) for half, z, a, *more in (tree["leaf_pair_backward"] for tree in TREES))],
     "most_probable": [*((p, n) for p in BEST for n in (0, 1, 5, 100)), (TIED, 3), (TIED, 8)],
     "without_replacement": [(p, uniform(k, *p.shape)) for p in BEST for k in (1, 4, 30)],
     "log_outside": [pair for pair in SETS],
@@ -119,7 +133,8 @@ CASES = {
                         for noise in (normal(30, 2, 3), np.round(normal(30, 2, 3)))],     # ties: the first of equals
     "surrogate": [(normal(2, 3, 1), normal(2, 3, 4), *NET)],
     "surrogate_backward": [(normal(2, 1, 4, 2), normal(2, 3, 1), normal(2, 3, 4), *NET[:3]),
-                           (normal(300, 2), normal(300), normal(300), *NET[:3])],
+                           (normal(300, 2) / 30, normal(300), normal(300), *NET[:3]),   # sums of order one
+                           (normal(3, 2), np.zeros(3), np.zeros(3), NET[0], 0 * NET[1], NET[2])],   # at the kink
 }
 PAIRS = [(name, i) for name, cases in CASES.items() for i in range(len(cases))]
 
@@ -154,6 +169,13 @@ def test_numba_formula_agrees_with_numpy(name, i):
         assert y.shape == x.shape and y.dtype == (f4 if x.dtype.kind == "f" else x.dtype)
         gap, largest = (np.abs(a).max(initial=0) for a in (1.0 * y - x, x))
         assert gap <= (60 * EPS * max(1.0, largest) if x.dtype.kind == "f" else 0), f"{name}: {gap:.2e}"
+
+
+def test_kl_is_within_its_bounds():
+    """Where rounding would lead out of them: near the uniform distribution, and at one category."""
+    for scale, most in ((1e-4, 1e-6), (1e3, f4(np.log(3)))):
+        _, kl = uniform_prior.posterior(NUMBA, (scale * normal(500, 2, 3)).astype(f4))
+        assert 0 <= kl.min() and kl.max() <= most
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -56,7 +56,7 @@ CASES = {
     "log_softmax_backward": [(normal(5, 2, 3), log_p(5, 2, 3))],
     "inverse_cdf": [(REFERENCE.softmax(normal(5, 2, 3)), uniform(4, 5, 2))],
     "gumbel_max": [(normal(5, 2, 3), normal(4, 5, 2, 3))],
-    "one_hot": [(codes(4, 5, 2), 3, f4)],
+    "one_hot": [(codes(4, 5, 2), 3, f4), (codes(4, 5, 2) - 1, 3, f4), (codes(4, 5, 2) + 1, 3, f4)],
     "log_prob": [(log_p(5, 2, 3), codes(4, 5, 2)), (log_p(2, 3), codes(4, 1, 2))],
     "log_prob_backward": [(normal(4, 5), codes(4, 5, 2), 3)],
     "sigmoid": [(normal(5, 7) * 9,)], "softplus": [(normal(5, 7) * 9,)],

@@ -39,7 +39,7 @@ def without_replacement(log_p, u, codes):
 def arrivals(log_p, u, log_q, race, lead):
     """Below each of n prefixes of log q: log of the time behind the first arrival (race), and by how much (lead).
 
-    log_p [K], u [n, K]; race and lead [n K], lead 0 for the first itself.
+    log_p [K], u [n, K]; race and lead [n K], lead 0 and race not to be read for the first itself.
     """
     n, K = u.shape
     for i in range(n):
@@ -57,8 +57,7 @@ def arrivals(log_p, u, log_q, race, lead):
             race[i * K + k] -= log_q[i]
     for j in range(race.size):
         half = tanh(f4(0.5) * lead[j])          # 1 - exp(-t) = 2 h / (1 + h), h = tanh(t / 2)
-        gap = f4(2) * half / (f4(1) + half)
-        race[j] += log(gap if gap > f4(0) else f4(1))   # of no effect for the first itself
+        race[j] += log(f4(2) * half / (f4(1) + half))   # the first itself has no lead: not read
 
 
 @helper

@@ -14,7 +14,7 @@ LEAST_LOG = f4(-50)                             # of p, above which E_j / (p_j E
 
 @kernel(CONTRACT)
 def log_ratios(log_p, codes, v, a, log_winner):
-    """a [N, k K] as above, 0 for the winner itself; log E_i [N, k]."""
+    """a [N, k K] as above, without meaning for the winner itself; log E_i [N, k]."""
     x, u, K = a.ravel(), v.ravel(), log_p.shape[1]
     for i in range(x.size):
         x[i] = log(-log(u[i]))
@@ -25,7 +25,6 @@ def log_ratios(log_p, codes, v, a, log_winner):
             log_winner[n, c] = w = draw[codes[n]]
             for k in range(K):
                 draw[k] -= row[k] + w
-            draw[codes[n]] = f4(0)
 
 
 @kernel(CONTRACT)

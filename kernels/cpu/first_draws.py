@@ -26,10 +26,10 @@ def chances(log_q, log_rest, first, second, left):
     """Chances of the first draws given the set: log_q [k, B], log_rest [B] -> [k, B], [k, k, B], [k, B]."""
     k, B = log_q.shape
     whole = (1 << k) - 1
-    mass, h, x = np.empty(whole + 1, f4), np.empty(whole + 1, f4), np.empty(k, f4)
+    mass, h, x = np.empty(whole, f4), np.empty(whole, f4), np.empty(k, f4)
     for b in range(B):
         mass[0], h[0] = log_rest[b], f4(0)
-        for A in range(1, whole + 1):
+        for A in range(1, whole):
             n = 0
             for i in range(k):
                 if A >> i & 1:

@@ -97,7 +97,7 @@ def second_step(logits, shift, gumbels, codes, step):
                 value = phi[k] + moved[k] + noise[k]
                 if value > top:
                     top, best = value, k
-            step[start + n, best] += f4(1)
+            step[start + n, best] = f4(1)
             step[start + n, codes[start + n]] -= f4(1)
 
 

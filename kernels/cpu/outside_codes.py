@@ -52,7 +52,7 @@ def log_outside(log_p, codes, tables, total):
                 for j in range(n):
                     if common[i, j] >= d:
                         table[codes[j, b, d]] = outside[j]
-                top[i] = log_p[b, d, 0] + table[0]
+                top[i] = f4(-np.inf)
                 for k in range(K):
                     here[i, k] = log_p[b, d, k] + table[k]
                     top[i] = max(top[i], here[i, k])

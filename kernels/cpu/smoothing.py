@@ -15,7 +15,7 @@ def power_rows(p, u, beta, rows, slope):
         some, row, out = u[start:start + N], rows[start:start + N].ravel(), slope[start:start + N]
         for i in range(N):
             one = some[i] < p[i]
-            power = exp(beta * log((some[i] if one else f4(1) - some[i]) / (p[i] if one else f4(1) - p[i])))
+            power = exp(beta * log(some[i] / p[i]))                 # read for ones alone
             row[2 * i] = power if one else f4(1)
             row[2 * i + 1] = f4(1) - power if one else f4(0)
             out[i] = beta * (f4(1) - p[i]) * power if one else f4(0)

@@ -17,7 +17,7 @@ import pytest
 from _pytest.mark import ParameterSet
 from hypothesis import HealthCheck, Phase, Verbosity, settings
 
-from tests import teams
+from tests import teams, unwritten
 
 settings.register_profile("mutation", derandomize=True, deadline=None, database=None, verbosity=Verbosity.quiet,
                           phases=[Phase.explicit, Phase.generate], report_multiple_bugs=False,
@@ -140,7 +140,8 @@ class Forgetting:
 
 
 def settle():
-    """Quiet numerics and bounded memory, for code that is wrong on purpose."""
+    """Quiet numerics, bounded memory, poison in what is not written, for code that is wrong on purpose."""
+    unwritten.poison()
     teams.PATIENCE = WAITS
     np.seterr(all="ignore")
     warnings.simplefilter("ignore")
