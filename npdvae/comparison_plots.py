@@ -55,9 +55,21 @@ def point(r, top):
     variance = r.relative_deviation ** 2
     beyond = variance > top
     kind = BIASED if not r.unbiased else DECODER if r.needs_dcodes else SAMPLING
-    x = r.evaluations if r.unbiased else max(r.relative_bias, SMALL)
+    x = r.evaluations if r.unbiased else bias(r)[0]
     name = f"{r.estimator}, {variance:.0e}" if beyond else r.estimator
     return Point(x, top * (variance / top) ** 0.02 if beyond else variance, r.evaluations, kind, name, beyond)
+
+
+def bias(r):
+    """A result's relative bias as it is drawn, and how far its interval reaches below and above.
+
+    Where zero is within the interval, the bias is drawn at its upper end, with nothing around it.
+    """
+    high = max(r.relative_bias_high, SMALL)
+    if r.relative_bias_low <= 0:
+        return high, 0.0, 0.0
+    middle = max(r.relative_bias, SMALL)
+    return middle, max(middle - r.relative_bias_low, 0.0), max(high - middle, 0.0)
 
 
 def panel(axes, points):
@@ -139,16 +151,42 @@ def legend(f, results):
              columnspacing=1.2)
 
 
+def alike(rows, others):
+    """Whether two lines of results coincide, within 1 %."""
+    if rows[0].unbiased != others[0].unbiased or len(rows) != len(others):
+        return False
+    pairs = [(value(r), value(s)) for r, s in zip(rows, others) for value in (
+        lambda r: bias(r)[0], lambda r: max(r.relative_deviation, SMALL))]
+    return all(abs(math.log(x / y)) < 0.01 for x, y in pairs)
+
+
+def lines(results):
+    """{names of estimators whose lines coincide: their results by step}."""
+    found: dict[str, list] = {}
+    for name in dict.fromkeys(r.estimator for r in results):
+        rows = sorted((r for r in results if r.estimator == name), key=lambda r: r.step)
+        same = next((n for n, others in found.items() if alike(rows, others)), None)
+        found = {f"{n}, {name}" if n == same else n: others for n, others in found.items()}
+        if same is None:
+            found[name] = rows
+    return found
+
+
 def along(results, budget):
-    """Relative bias and deviation of one estimate against the training step, a line for each estimator."""
+    """Relative bias and deviation of one estimate against the training step, a line for each estimator.
+
+    Bars: two standard errors of a bias by draws; a triangle: of which no bias is seen, at most so much.
+    """
     f = figure(11.5, 5)
     axes = f.subplots(1, 2)
-    for i, name in enumerate(dict.fromkeys(r.estimator for r in results)):
-        rows = sorted((r for r in results if r.estimator == name), key=lambda r: r.step)
+    for i, (name, rows) in enumerate(lines(results).items()):
         steps, style = [r.step for r in rows], dict(color=COLOURS[i % len(COLOURS)], marker="o", ms=4, lw=1.4,
                                                     ls=("-", "--", ":", "-.")[i // len(COLOURS) % 4])
         if not rows[0].unbiased:
-            axes[0].plot(steps, [max(r.relative_bias, SMALL) for r in rows], label=name, **style)
+            y, below, above = zip(*map(bias, rows))
+            axes[0].errorbar(steps, y, (below, above), label=name, elinewidth=0.8, **style)
+            most = [(r.step, bias(r)[0]) for r in rows if r.relative_bias_low <= 0]
+            axes[0].plot(*zip(*most), color=style["color"], marker="v", ms=9, ls="") if most else None
         if rows[0].relative_deviation > SMALL:
             axes[1].plot(steps, [r.relative_deviation for r in rows], label=name, **style)
     for side, title in zip(axes, ("|bias|, biased estimators", "standard deviation of one estimate")):

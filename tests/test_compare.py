@@ -6,7 +6,7 @@ import pytest
 
 from npdvae import backends, comparison, estimators, rng, train
 from npdvae.compare import main
-from npdvae.comparison_plots import spread
+from npdvae.comparison_plots import bias, lines, spread
 from npdvae.estimators.parts.outcomes import all_codes
 from npdvae.estimators.rloo import RLOO
 from npdvae.latents.categorical import Categorical
@@ -130,6 +130,24 @@ def test_command_answers_bad_input_in_one_line(arguments, word, capsys):
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert word in error and error.count("\n") == 1
+
+
+def result(name, step, bias, low, high, deviation=1.0):
+    return comparison.Result(name, "expectation", bias, low, high, deviation, 0.5, 1, 1.0, 0.1, 0.1, 128, False, True,
+                             step)
+
+
+def test_a_bias_that_is_not_seen_is_drawn_at_the_most_that_it_can_be():
+    assert bias(result("a", 1, 0.3, 0.2, 0.38)) == pytest.approx((0.3, 0.1, 0.08))
+    assert bias(result("a", 1, 0.0, 0.0, 0.07)) == bias(result("a", 1, 0.05, 0.0, 0.07)) == (0.07, 0, 0)
+    assert bias(result("a", 1, 0.3, 0.3, 0.3)) == (0.3, 0, 0)
+
+
+def test_lines_that_coincide_are_one_with_both_names():
+    rows = [result(name, step, x * step, x * step, x * step, y) for step in (2, 1) for name, x, y in (
+        ("a", 0.1, 1), ("b", 0.2, 1), ("c", 0.1002, 0.999), ("d", 0.1, 1.1))]
+    found = lines(rows)
+    assert list(found) == ["a, c", "b", "d"] and [r.step for r in found["a, c"]] == [1, 2]
 
 
 def test_names_in_the_figure_keep_their_distance():
