@@ -43,10 +43,12 @@ class Config:
     likelihood: str = option("bernoulli", f"p(x | z): {', '.join(likelihoods.names())}, or module:Class of your own",
                              metavar="NAME")
     likelihood_options: dict[str, Any] = option({}, "options of the likelihood", nargs="+", metavar="KEY=VALUE")
-    prior: str | None = option(None, f"prior over the codes: {', '.join(priors.names())} (default: uniform)",
+    prior: str | None = option(None, f"prior over the codes: {', '.join(priors.names())}, or module:Class of your own "
+                               "(default: uniform)",
                                metavar="NAME")
-    estimator: str | None = option(None, "gradient estimator of categorical and soft_vq latents by name, or "
-                                   "module:Class of your own (default: rloo)", metavar="NAME")
+    estimator: str | None = option(None, "gradient estimator of categorical and soft_vq latents: "
+                                   f"{', '.join(estimators.names())}, or module:Class of your own (default: rloo)",
+                                   metavar="NAME")
     samples: int | None = option(None, "samples per image, for estimators and latents that take several", metavar="S")
     baseline: str | None = option(None, "baseline of reinforce: none, constant, running_mean, batch_leave_one_out, "
                                   "nvil", metavar="NAME")
@@ -56,7 +58,7 @@ class Config:
     epochs: int = option(150, "passes over the training images", metavar="N")
     batch_size: int = option(50, "images per step", metavar="B")
     microbatch: int | None = option(None, "images per forward pass; gradients add up over the batch", metavar="M")
-    shares: int | None = option(None, "equal parts of a batch, a power of two, instead of --microbatch: as many MPI "
+    shares: int | None = option(None, "parts of a batch, a power of two, instead of --microbatch: as many MPI "
                                 "processes can share the work, to the same bits (default: 8 under MPI)", metavar="V")
     shard: str = option("batch", "what --shares cut: images, the samples of each image, or all codes of the "
                         "estimator exact", choices=("batch", "samples", "codes"))

@@ -80,7 +80,8 @@ def test_the_step_names_no_estimator_and_no_latent():
     assert len(source.splitlines()) <= 50       # one screen
 
 
-def test_the_tables_of_engines_are_up_to_date():
-    done = subprocess.run([sys.executable, "docs/engines.py", "--check"], cwd=ROOT, capture_output=True, text=True,
+@pytest.mark.parametrize("page", ["engines", "estimators"])
+def test_the_tables_of_parts_are_up_to_date(page):
+    done = subprocess.run([sys.executable, f"docs/{page}.py", "--check"], cwd=ROOT, capture_output=True, text=True,
                           check=False, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stdout + done.stderr
