@@ -79,7 +79,7 @@ def entry(name):
     """One estimator: what its file says of it."""
     cls = estimators.find(name)
     path = f"{cls.__module__.replace('.', '/')}.py"
-    return [f"## {name}", "", f"[`{path}`](../{path})", "", "```text", inspect.getdoc(cls), "```", ""]
+    return [f"## {name}", "", f"`{path}`", "", "```text", inspect.getdoc(cls), "```", ""]
 
 
 def page():

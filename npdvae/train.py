@@ -161,7 +161,7 @@ def finish(trainer: Trainer) -> int:
         print(f"{c.method} trains on another cost than the ELBO; the test figures are ELBOs with hard codes from q")
     trust = ["--trust"] if set(own_code(vars(c))) - {"estimator", "optimizer"} else []
     words = " ".join([str(trainer.folder), *trust])
-    print(f"{end['seconds']:.1f} s; run folder {trainer.folder}; all its figures with:\n"
+    print(f"{end['seconds']:.1f} s; run folder {trainer.folder}; all its numbers with:\n"
           f"  python -m npdvae.evaluate {words}\nand a page to explore it in a browser:\n"
           f"  python -m npdvae.explore {words}")
     return report.main([str(trainer.folder), *trust]) if c.figures else 0

@@ -18,7 +18,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = Parser(prog="python -m npdvae.explore", description="Write RUN/explore.html: the decoder and "
                "the encoder in a browser, codes to choose, digits to draw, and, for models of up to "
-               "some thousand codes, the exact posterior and log p(x) of what is drawn. The page "
+               "65,536 codes, the exact posterior and log p(x) of what is drawn. The page "
                "opens from the disk and needs no network.")
     add_run(p)
     p.add_argument("--images", type=int, default=40, metavar="N", help="test images to choose from (default: 40)")
