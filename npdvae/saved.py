@@ -4,7 +4,7 @@ from __future__ import annotations
 import json
 import math
 import pathlib
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from npdvae import checkpoint, rng
 from npdvae.checkpoint import CheckpointError
 from npdvae.config import Config
 from npdvae.settings import from_mapping, parse_toml
-from npdvae.state import LEARNED, TrainState, unpack
+from npdvae.state import LEARNED, TrainState, pack, unpack
 from npdvae.types import Params
 
 MOST_STEPS = 2 ** 32                            # of the generator's counter
@@ -106,20 +106,23 @@ def outline(model, most: int) -> Params:
 
 def fit_state(saved: Saved, fresh: TrainState) -> None:
     """Raise ValueError unless moments and the latent's state have the names, shapes and types of a fresh state's."""
-    wanted: dict[str, Any] = {f"estimator/{k}": v for k, v in (fresh.latent or {}).items()}
-    wanted |= {f"moments/{k}": v for k, v in fresh.moments.items()}
-    stored = {f"estimator/{k}": v for k, v in (saved.state.latent or {}).items()}
-    stored |= {f"moments/{k}": v for k, v in saved.state.moments.items()}
-    for name, array in stored.items():
+    if wrong := unlike(saved.state, fresh):
+        raise ValueError(f"{saved.path}: {wrong}")
+    finite(pack(saved.state), f"{saved.path}: state")
+
+
+def unlike(state: TrainState, fresh: TrainState) -> str:
+    """What is wrong with the names, shapes or types of a state's arrays, beside those of a fresh one; "" if nothing."""
+    stored, wanted = pack(state), pack(fresh)
+    for name, array in ((k, np.asarray(v)) for k, v in stored.items()):
         like = wanted.get(name)
         if like is None and f".{LEARNED}" in name:                  # its moments come with its first step
             like = wanted.get("estimator/" + name.partition(f".{LEARNED}")[2])
         if like is None or (like.shape, like.dtype) != (array.shape, array.dtype):
-            raise ValueError(f"{saved.path}: {name[:50]!a} is {array.dtype} {list(array.shape)}, expected " + (
-                "none" if like is None else f"{like.dtype} {list(like.shape)}"))
-    if missing := sorted(wanted.keys() - stored.keys()):
-        raise ValueError(f"{saved.path}: {missing[0]!a} is missing")
-    finite(stored, f"{saved.path}: state")
+            there = "none" if like is None else f"{like.dtype} {list(like.shape)}"
+            return f"{name[:50]!a} is {array.dtype} {list(array.shape)}, expected {there}"
+    missing = sorted(wanted.keys() - stored.keys())
+    return f"{missing[0]!a} is missing" if missing else ""
 
 
 def finite(arrays: Params, where: str) -> None:

@@ -32,11 +32,17 @@ class Trainer:
         self.began = time.perf_counter()
         self.data = fingerprint(job.dataset)
         self.tensorboard: Any = None
+        self.fresh: Any = None                  # the state before the first step
 
     def start(self):
         """Make the run folder and begin; the folder must not hold a run, or parts of one."""
         self.team.first(self.occupy)
-        self.engine.load(fresh_state(self.job))
+        self.begin(fresh_state(self.job))
+
+    def begin(self, fresh, state=None):
+        """Load a state, else the fresh one; what is saved later must be like the fresh one."""
+        self.fresh = fresh
+        self.engine.load(fresh if state is None else state)
 
     def occupy(self):
         """Write the first file of the run."""
@@ -52,7 +58,7 @@ class Trainer:
         """Go on from a checkpoint, or from the start where none was written yet."""
         fresh = fresh_state(self.job, begin=found is None)
         if found is None:
-            self.engine.load(fresh)
+            self.begin(fresh)
             self.team.first(metrics.cut, self.folder, 0, 0, self.say)
             return
         if found.data != self.data:
@@ -61,19 +67,25 @@ class Trainer:
         saved.fit_state(found, fresh)
         if found.engine not in ("", self.engine.name):
             self.say(f"{found.engine!a:.20} trained this run so far, {self.engine.name!r} goes on: other rounding")
-        self.engine.load(found.state)
+        self.begin(fresh, found.state)
         self.sums, self.best = found.sums, found.best
         step = found.state.step
         self.team.first(metrics.cut, self.folder, step, step // self.job.steps_per_epoch, self.say)
 
     def save(self, path=None):
         """Write a checkpoint (to the folder unless a path is given)."""
-        state = self.engine.save()
+        state = self.sound(self.engine.save())
         saved.finite(state.params, f"training diverged at step {state.step}, nothing saved: parameters")
         arrays = pack(state) | {"progress/sums": self.sums, "progress/best": np.array(self.best)}
         meta = {"step": str(state.step), "data": self.data, "engine": self.engine.name, "config": to_toml(self.config),
                 "pixels": str(self.job.dataset.pixels), "shape": json.dumps(self.job.dataset.shape)}
         return checkpoint.save(path or self.folder, arrays, meta, self.config.keep_checkpoints)
+
+    def sound(self, state):
+        """The state; ValueError where a part changed names, shapes or types, so that nothing could go on from it."""
+        if wrong := saved.unlike(state, self.fresh):
+            raise ValueError(f"nothing saved at step {state.step}: in the state after a step {wrong}")
+        return state
 
     def train(self) -> dict[str, Any]:
         """Run to the last epoch; returns the last epoch's metrics. Raises Interrupted after saving."""
@@ -101,10 +113,12 @@ class Trainer:
             n = self.team.first(min, per_epoch - done, self.steps_to_checkpoint(), max(1, int(0.3 / self.pace)))
             before = time.perf_counter()
             rows = order[done * size:(done + n) * size]
-            with np.errstate(over="ignore", invalid="ignore"):     # a loss that is not finite is said once, in add
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):     # what is not finite is said in add
                 self.add(len(rows), self.engine.run(rows))
             groups.append((max(1e-9, time.perf_counter() - before), n))  # clocks may stand still
             self.pace = groups[-1][0] / n
+            if not (self.warm or groups[1:]):
+                self.sound(self.engine.save())
             bar.update(n)
             bar.set_postfix_str(f"negative ELBO {self.sums[1:].sum() / self.sums[0]:.2f}", refresh=False)
             last = self.engine.state.step == (epoch + 1) * per_epoch

@@ -111,6 +111,10 @@ class Categorical(Discrete):
         cost, dcodes = self.objective_cost(params, kept, cost), self.dcodes(params, kept, dz)
         draw = self.estimator.prepare(kept.draw, cost, dcodes, state)
         dlogits = self.estimator.backward(draw, cost, dcodes, state)    # [B, D, K]
+        found = getattr(dlogits, "shape", dlogits)
+        if found != draw.logits.shape:
+            raise ValueError(f"estimator {self.estimator.name}: backward gave {found!s:.50}, expected [B, D, K] = "
+                             f"{draw.logits.shape}")
         learned = {} if state is None else self.estimator.learn(draw, cost, dcodes, state)
         if self.estimator.has_kl:
             return dlogits + kl_weight * self.estimator.rows_kl_backward(kept.draw), {}, learned

@@ -44,8 +44,10 @@ class Optimizer:
         params, moments = dict(params), {**moments, **self.init(fresh)}
         for k, g in grads.items():
             own = [f"{kind}.{k}" for kind in self.kinds]
-            params[k], *new = self.rule(params[k], g, *(moments[m] for m in own), t=t, lr=lr)
-            moments.update(zip(own, new, strict=True))
+            old = [params[k], *(moments[m] for m in own)]
+            new = self.rule(old[0], g, *old[1:], t=t, lr=lr)
+            params[k], *rest = (y.astype(x.dtype, copy=False) for x, y in zip(old, new, strict=True))
+            moments.update(zip(own, rest, strict=True))
         return params, moments
 
 
