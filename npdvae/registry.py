@@ -7,6 +7,7 @@ import inspect
 import math
 import numbers
 import pkgutil
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
@@ -50,10 +51,14 @@ class Registry:
             module, _, attribute = name.partition(":")
             try:
                 found = getattr(importlib.import_module(module), attribute)
-            except (ImportError, AttributeError, TypeError, ValueError) as error:
-                raise ValueError(f"cannot load {self.kind} {name!r}: {error}") from error
-            if not isinstance(found, type):
-                raise ValueError(f"cannot load {self.kind} {name!r}: expected a class, got {type(found).__name__}")
+            except Exception as error:          # whatever a module of the user's own does
+                place = traceback.extract_tb(error.__traceback__)[-1]
+                where = f" ({place.filename}, line {place.lineno})" if isinstance(error, NameError) else ""
+                raise ValueError(f"cannot load {self.kind} {name!r}: {error}{where}") from error
+            base = getattr(importlib.import_module(f"{self.package}.base"), self.kind.capitalize())
+            if not (isinstance(found, type) and issubclass(found, base)):
+                raise ValueError(f"cannot load {self.kind} {name!r}: expected a class derived from {base.__module__}."
+                                 f"{base.__name__}, got {found!r:.80}")
             return found
         if name not in self.names():
             near = difflib.get_close_matches(name, self.classes, n=3, cutoff=0.4)

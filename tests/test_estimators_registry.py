@@ -40,6 +40,19 @@ def test_an_estimator_of_ones_own_is_found_by_module_and_class(monkeypatch):
         estimators.get("mine:Yours")
     with pytest.raises(ValueError, match="cannot load estimator 'nowhere_to_be_found:Mine'"):
         estimators.get("nowhere_to_be_found:Mine")
+    monkeypatch.setitem(sys.modules, "mine", types.SimpleNamespace(Mine=dict))
+    with pytest.raises(ValueError, match="a class derived from npdvae.estimators.base.Estimator, got <class 'dict"):
+        estimators.get("mine:Mine")
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("class Mine(:", r"\(broken.py, line 1\)"), ("1 / 0", "division by zero"),
+    ("\nMine = Nothing", r"'Nothing' is not defined \(.*broken.py, line 2\)")])
+def test_a_module_that_cannot_be_imported_is_one_line(text, message, tmp_path, monkeypatch):
+    (tmp_path / "broken.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=f"cannot load estimator 'broken:Mine': .*{message}"):
+        estimators.get("broken:Mine")
 
 
 @pytest.mark.parametrize(("name", "option", "value", "message"), [
