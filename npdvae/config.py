@@ -85,7 +85,8 @@ class Config:
                                    "bfloat16 in compiled CPU engines (AMX)", choices=("float32", "tf32", "bfloat16"))
     dtype: str = option("float32", "precision of parameters and arithmetic", choices=("float32", "float64"))
     seed: int = option(0, "seed of all random numbers")
-    seeds: list[int] | None = option(None, "several runs, one per seed, with mean and standard deviation", nargs="+",
+    seeds: list[int] | None = option(None, "several runs, one per seed, with mean and standard deviation; cut off, "
+                                     "they go on by the same command with --out", nargs="+",
                                      type=int, metavar="SEED")
     out: str | None = option(None, "run folder (default: a new one under runs/)", metavar="FOLDER")
     checkpoint_every: int | None = option(None, "steps between checkpoints (default: one per epoch)", metavar="STEPS")

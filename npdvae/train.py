@@ -4,9 +4,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import pathlib
+import shlex
 import statistics
 import sys
 from dataclasses import replace
+from typing import Any
 
 from npdvae import build as building
 from npdvae import checkpoint, lock, metrics, plots, report, resuming
@@ -55,7 +57,7 @@ def command(argv, team) -> int:
     if team is not ALONE and config.shares is None and config.microbatch is None:
         config = replace(config, shares=building.SHARES)
     if config.seeds is not None:
-        return several(config, config.seeds, team)
+        return several(config, config.seeds, trust, team)
     return one(config, pathlib.Path(config.out) if config.out else team.first(free_folder, config), team)
 
 
@@ -92,16 +94,25 @@ def ready(config: Config, team=ALONE) -> building.Job:
     return job
 
 
-def several(config: Config, seeds: list[int], team=ALONE) -> int:
-    """One run per seed in folders beside one another, and mean and standard deviation over them."""
+def several(config: Config, seeds: list[int], trust=False, team=ALONE) -> int:
+    """One run per seed in folders beside one another, and mean and standard deviation over them.
+
+    Given again with --out, what was interrupted goes on, and what is done is not done again.
+    """
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"--seeds: got {seeds}, expected each seed once")
     folder = pathlib.Path(config.out) if config.out else team.first(free_folder, config)
     ends = []
     for seed in seeds:
         print(f"seed {seed}")
-        code = max(team.gather([one(replace(config, seed=seed, seeds=None), folder / f"seed{seed}", team)]))
-        if code:
+        own, place = replace(config, seed=seed, seeds=None), folder / f"seed{seed}"
+        if team.first((place / "config.toml").is_file):
+            code = resume(place, changes(own), None, None, trust, team)
+        else:
+            code = one(own, place, team)
+        if code := max(team.gather([code])):
+            if seed != seeds[-1]:
+                print(f"and then, with the other seeds, with the same command again, --out {shown(folder)}")
             return code
         ends.append(team.first(metrics.read, folder / f"seed{seed}")[-1])
     print(f"\n{len(ends)} seeds: {' '.join(map(str, seeds))}")
@@ -146,7 +157,7 @@ def finish(trainer: Trainer) -> int:
         end = trainer.train()
     except Interrupted as signal:
         print(f"interrupted; saved at step {trainer.engine.state.step}. Go on with:\n"
-              f"  python -m npdvae.train --resume {trainer.folder}{' --trust' if own_code(vars(c)) else ''}")
+              f"  python -m npdvae.train --resume {shown(trainer.folder)}{' --trust' if own_code(vars(c)) else ''}")
         return signal.code
     if not trainer.writes:
         return 0
@@ -160,11 +171,22 @@ def finish(trainer: Trainer) -> int:
     if model.latent.relaxed:
         print(f"{c.method} trains on another cost than the ELBO; the test figures are ELBOs with hard codes from q")
     trust = ["--trust"] if set(own_code(vars(c))) - {"estimator", "optimizer"} else []
-    words = " ".join([str(trainer.folder), *trust])
-    print(f"{end['seconds']:.1f} s; run folder {trainer.folder}; all its numbers with:\n"
+    words = " ".join([shown(trainer.folder), *trust])
+    print(f"{end['seconds']:.1f} s; run folder {shown(trainer.folder)}; all its numbers with:\n"
           f"  python -m npdvae.evaluate {words}\nand a page to explore it in a browser:\n"
           f"  python -m npdvae.explore {words}")
-    return report.main([str(trainer.folder), *trust]) if c.figures else 0
+    return report.main([*trust, "--", str(trainer.folder)]) if c.figures else 0
+
+
+def shown(folder: pathlib.Path) -> str:
+    """A folder as a shell takes it."""
+    return shlex.quote(f"./{folder}" if str(folder).startswith("-") else str(folder))
+
+
+def changes(config: Config) -> dict[str, Any]:
+    """The settings that are not defaults, but for the folder."""
+    usual = vars(Config())
+    return {name: value for name, value in vars(config).items() if value != usual[name] and name != "out"}
 
 
 def free_folder(config: Config) -> pathlib.Path:

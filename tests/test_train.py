@@ -1,5 +1,7 @@
 """The training command: what it writes, resumes, refuses and reports. Share of the suite: 4 s."""
 
+import os
+import signal
 import time
 
 import numpy as np
@@ -103,6 +105,38 @@ def test_several_seeds_report_mean_and_spread(tmp_path, capsys):
     assert f"{np.mean(ends):.2f} +- {np.std(ends, ddof=1):.2f}" in out
 
 
+def test_several_seeds_go_on_where_they_were_cut_off(tmp_path, capsys, monkeypatch):
+    """Interrupted in the first of two; the same command ends in the numbers of one that nobody interrupted."""
+    words = [*SHORT, "--epochs", 2, "--seeds", 3, 4, "--no-figures", "--out"]
+    code, whole, _ = run(capsys, *words, tmp_path / "whole")
+    assert code == 0
+    steps, one = [], Readable.one
+
+    def interrupted(self, batch):
+        steps.append(batch)
+        if len(steps) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return one(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Readable, "one", interrupted)
+        code, out, _ = run(capsys, *words, tmp_path / "s s")
+    assert code == 130 and f"--resume '{tmp_path}/s s/seed3'" in out and f"--out '{tmp_path}/s s'" in out
+    assert not (tmp_path / "s s" / "seed4").exists()
+    for said in ("resuming", "nothing to do"):                      # and once more, when all is done
+        code, out, _ = run(capsys, *words, tmp_path / "s s")
+        assert code == 0 and said in out and out.split("2 seeds:")[1] == whole.split("2 seeds:")[1]
+    code, _, error = run(capsys, *words[:-1], "--lr", 0.1, "--out", tmp_path / "s s")
+    assert code == 2 and "can only go on as it began" in error
+
+
+def test_a_folder_with_a_leading_dash_has_its_report(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, error = run(capsys, *SHORT[:-1], "--epochs", 1, "--out=-dash")
+    assert code == 0 and error == "" and "python -m npdvae.evaluate ./-dash\n" in out
+    assert (tmp_path / "-dash" / "report.html").is_file()
+
+
 @pytest.mark.parametrize("extra, message", [
     (["--estimator", "rlo"], "did you mean rloo"),
     (["--estimator", "nowhere:Thing"], "cannot load estimator"),
@@ -172,7 +206,7 @@ def test_tensorboard_events_are_written_when_asked_for(tmp_path, capsys):
     (["--latent-options", "latents=3"], "--latent-options: latents is not an option here, see --latents"),
     (["--estimator-options", "prior=learned"], "--estimator-options: prior is not an option here, see --prior"),
     (["--likelihood-options", "ops=3"], "likelihood"), (["--estimator", "os:system"], "expected a class"),
-    (["--latent", "json:JSONDecoder"], "latent json:JSONDecoder cannot"),
+    (["--latent", "json:JSONDecoder"], "expected a class derived from npdvae.latents.base.Latent"),
     (["--prior", "autoregressive", "--kl-weight", "0.5"], "prior autoregressive has no analytic KL to weigh"),
     (["--estimator", "vimco", "--kl-weight", "0.5"], "vimco has no analytic KL to weigh")])
 def test_options_that_do_not_fit_are_one_line(arguments, message, tmp_path, capsys):
@@ -194,3 +228,61 @@ def test_compare_refuses_a_prior_that_is_not_factorised(tmp_path, capsys):
     assert train.main([*SHORT, "--prior", "autoregressive", "--out", str(tmp_path / "r")]) == 0
     assert compare.main([str(tmp_path / "r")]) == 2
     assert "prior autoregressive: only models of a factorised prior" in capsys.readouterr().err
+
+
+CARELESS = """
+import numpy as np
+from npdvae.estimators.rloo import RLOO
+from npdvae.optimizers.sgd import SGD
+
+class Doubles(RLOO):
+    def backward(self, draw, cost, dcodes=None, state=None):
+        return super().backward(draw, cost, dcodes, state).astype(np.float64)
+
+class First(RLOO):
+    def backward(self, draw, cost, dcodes=None, state=None):
+        return super().backward(draw, cost, dcodes, state)[0]
+
+class Nothing(RLOO):
+    def backward(self, draw, cost, dcodes=None, state=None):
+        pass
+
+class Grows(RLOO):
+    def init(self, rng, latents, categories, context_size=0):
+        return {"mean": np.zeros(())}
+
+    def advance(self, draw, cost, state):
+        return {**state, "last": cost[0, :3]}
+
+class Double(SGD):
+    def rule(self, p, g, *moments, t, lr):
+        return tuple(np.float64(1) * y for y in super().rule(p, g, *moments, t=t, lr=lr))
+"""
+
+
+@pytest.fixture
+def careless(tmp_path, monkeypatch):
+    (tmp_path / "careless.py").write_text(CARELESS)
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.parametrize("options", [["--estimator", "careless:Doubles"], ["--optimizer", "careless:Double"]])
+def test_what_computes_in_doubles_leaves_a_run_that_can_be_read(careless, options, tmp_path, capsys):
+    folder = tmp_path / "r"
+    assert run(capsys, *SHORT, *options, "--out", folder)[0] == 0
+    assert {a.dtype for k, a in checkpoint.latest(folder).arrays.items() if k.startswith(("params/", "moments/"))} == {
+        np.dtype(np.float32)}
+    code, out, _ = run(capsys, "--resume", folder, "--epochs", 3, "--trust")
+    assert code == 0 and "resuming" in out
+
+
+@pytest.mark.parametrize("engine", ["readable", "segmented"])
+@pytest.mark.parametrize("name, message", [
+    ("First", "backward gave (4, 8), expected [B, D, K] = (300, 4, 8)"),
+    ("Nothing", "backward gave None, expected [B, D, K] = (300, 4, 8)"),
+    ("Grows", "nothing saved at step 1: in the state after a step 'estimator/last' is float32 [3], expected none")])
+def test_what_an_estimator_may_not_give_is_one_line(careless, name, message, engine, tmp_path, capsys):
+    backend = [] if engine == "readable" else ["--backend", "numba"]
+    code, _, error = run(capsys, *SHORT, *backend, "--engine", engine, "--estimator", f"careless:{name}", "--out",
+                         tmp_path / "r")
+    assert code == 2 and message in error and error.count("\n") == 1, error
