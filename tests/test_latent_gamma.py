@@ -43,6 +43,16 @@ def test_variates_invert_the_distribution_function(alpha):
         assert abs(slope - exact) <= (1e-6 if u > 0.99 else 1e-10) * abs(exact)
 
 
+def test_variates_of_shapes_without_bound_are_nan():
+    """And the others those that they are beside none."""
+    alpha = np.array([0.5, np.nan, np.inf, 1.01e8, 7])
+    with np.errstate(invalid="ignore"):
+        found = log_gamma_variate(np, alpha, np.full(5, 0.3))
+    alone = log_gamma_variate(np, alpha[[0, 4]], np.full(2, 0.3))
+    for y, x in zip(found, alone, strict=True):
+        assert np.isnan(y[1:4]).all() and np.array_equal(y[[0, 4]], x)
+
+
 def test_variates_are_float64_and_spread_over_shapes():
     log_g, slope = log_gamma_variate(np, np.float32([[1], [2]]), np.float32([0.5, 0.7]))
     assert log_g.shape == slope.shape == (2, 2) and log_g.dtype == slope.dtype == np.float64

@@ -9,6 +9,8 @@ from npdvae.ops.special import digamma, lgamma
 from npdvae.types import Array
 
 BISECTIONS, NEWTON = 8, 4                       # leave what rounds in P: 2e-8 of log g at the largest u
+MOST = 1e8                                      # shapes beyond, which only a diverging training has, give NaN: the
+                                                # series takes 16 sqrt(alpha) terms
 
 
 def log_gamma_variate(xp: Any, alpha: Array, u: Array) -> tuple[Array, Array]:
@@ -17,7 +19,9 @@ def log_gamma_variate(xp: Any, alpha: Array, u: Array) -> tuple[Array, Array]:
     alpha [...], u [...] in (0, 1) -> float64 [...], [...]. Logarithms, since g underflows for alpha < 0.1.
     """
     alpha, u = (a.astype(float) for a in xp.broadcast_arrays(alpha, u))
-    terms, factor, slope = int(100 + 16 * math.sqrt(float(alpha.max()))), lgamma(xp, alpha + 1), digamma(xp, alpha + 1)
+    terms = int(100 + 16 * math.sqrt(float(xp.where(alpha <= MOST, alpha, 0).max())))
+    alpha = xp.where(alpha <= MOST, alpha, xp.nan)
+    factor, slope = lgamma(xp, alpha + 1), digamma(xp, alpha + 1)
     left = (xp.log(u) + factor) / alpha                             # P <= g^alpha / Gamma(alpha + 1)
     right = xp.log(alpha + 6 * xp.sqrt(alpha) + 20)                 # past the largest uniform, 1 - 2^-24
     for _ in range(BISECTIONS):
