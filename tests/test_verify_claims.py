@@ -1,14 +1,18 @@
 """python -m npdvae.verify: every registered estimator keeps its claims, broken ones are told apart. 12 s."""
+import functools
 import json
+import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from npdvae import estimators
 from npdvae.estimators.darn import DARN
 from npdvae.estimators.rloo import RLOO
 from npdvae.estimators.straight_through import StraightThrough
+from npdvae.verify import check_unbiased, claims
 from npdvae.verify.__main__ import main
 from npdvae.verify.claims import judge, measure, variants
 
@@ -60,6 +64,41 @@ class Silent(RLOO):
         return None
 
 
+class SilentModest(Silent):
+    """Claims multilinear costs only."""
+
+    name = "silent_modest"
+    unbiased = False
+    exact_for = "multilinear"
+
+
+class WithBounds(Silent):
+    """Says how far the estimate reaches: with two samples it is (f1 - f2) (z1 - z2) / 2."""
+
+    name = "with_bounds"
+    reach = 1.0
+
+    def bounds(self, logits, cost_range):
+        high = np.full(logits.shape, self.reach * cost_range)
+        return -high, high
+
+
+class WithWrongBounds(WithBounds):
+    """Promises a thousandth of that."""
+
+    name = "with_wrong_bounds"
+    reach = 1e-3
+
+
+class WithBoundsShrunk(WithBounds):
+    """Half of the gradient, and says how far it reaches."""
+
+    name = "with_bounds_shrunk"
+
+    def backward(self, draw, cost, dcodes=None, state=None):
+        return super().backward(draw, cost) / 2
+
+
 @pytest.mark.parametrize("name", estimators.names())
 def test_every_registered_estimator_keeps_its_claims(name):
     categories = 2 if estimators.find(name).noise else 3         # quadrature over one dimension is quick
@@ -74,12 +113,33 @@ def test_every_registered_estimator_keeps_its_claims(name):
 
 
 @pytest.mark.parametrize("cls, word", [(Shrunk, ""), (TooProud, "quadratic cost"), (TooModest, "claims too little"),
-                                       (LeakyOutcomes, "sum to"), (Silent, "INCONCLUSIVE")])
+                                       (LeakyOutcomes, "sum to"), (WithBoundsShrunk, "FAIL: the estimate is biased"),
+                                       (WithWrongBounds, "outside its bounds")])
 def test_broken_claims_are_found(cls, word):
     row = judge(f"{HERE}:{cls.__name__}", {"samples": 2}, 2, 3, "decoder", 0)
     assert row.verdict == "BROKEN" and word in row.note, row
     if cls is Shrunk:
         assert abs(row.relative_bias - 0.5) <= 1e-12
+
+
+@pytest.mark.parametrize("cls", [Silent, SilentModest])
+def test_a_claim_of_which_no_bound_is_known_is_not_tried(cls, capsys):
+    """No verdict is no accusation: the note says what to give."""
+    assert main(["--estimator", f"{HERE}:{cls.__name__}", "--latents", "1"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"  sequential +not tried  no bound is known: give the class .*`bounds`.*check_unbiased", out)
+    assert "1 estimator, 1 not tried, 0 broken claims;" in out
+
+
+def test_a_spent_budget_breaks_no_claim(monkeypatch):
+    monkeypatch.setattr(claims, "check_unbiased", functools.partial(check_unbiased, budget=512))
+    row = judge(f"{HERE}:WithBounds", {"samples": 2}, 1, 2, "decoder", 0)
+    assert row.verdict == "not tried" and row.note == "INCONCLUSIVE: the budget of 512 samples is spent", row
+
+
+def test_bounds_of_the_class_let_its_claim_be_tried():
+    row = judge(f"{HERE}:WithBounds", {"samples": 2}, 1, 2, "decoder", 0)
+    assert row.verdict == "holds" and row.method == "sequential" and row.note.startswith("PASS"), row
 
 
 def test_darn_with_two_categories_is_held_to_its_wider_truth():

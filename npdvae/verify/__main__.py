@@ -128,6 +128,8 @@ def summary(found: list[Any], broken: list[str]) -> str:
               for kind, word in ((Row, "estimator"), (Proof, "latent"))]
     told = ", ".join(f"{count} {word}{'s' * (count != 1)}" for count, word in counts if count)
     which = ": " + ", ".join(dict.fromkeys(broken)) if broken else ""
+    left = sum(row.verdict == "not tried" for row in found)
+    told += f", {left} not tried" if left else ""
     return f"{told}, {len(broken)} broken claim{'s' * (len(broken) != 1)}{which};"
 
 

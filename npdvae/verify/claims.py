@@ -16,10 +16,13 @@ from npdvae.verify.moments import Moments, enumerate_moments
 from npdvae.verify.problems import BATCH, Problem, enumerable_size, random_problem
 from npdvae.verify.quadrature import Quadrature
 from npdvae.verify.sampling import leaks
-from npdvae.verify.sequential import check_unbiased
+from npdvae.verify.sequential import MISSING, OUTSIDE, check_unbiased
 
 TOLERANCE = {"enumeration": 1e-12, "quadrature": 1e-8}              # of E |dlogits|: rounding, and the rule's error
 VISIBLE = 1e-6                                                      # a bias that a negative control must exceed
+WORDS = {True: "holds", False: "BROKEN", None: "not tried"}         # whether it is unbiased; None: not known
+UNBOUNDED = ("no bound is known: give the class `outcomes`, `noise` or `bounds`, or call verify.check_unbiased(..., "
+             "bounds=) or variance=")
 
 
 class Finding(NamedTuple):
@@ -29,7 +32,7 @@ class Finding(NamedTuple):
     relative_bias: float                                            # |bias| / |true gradient|
     variance: float                                                 # trace of the covariance, mean over the examples
     method: str                                                     # enumeration, quadrature or sequential
-    unbiased: bool
+    unbiased: bool | None                                           # None where the test came to no verdict
     size: str                                                       # latents x categories
     note: str
     leaks: bool                                                     # examples read the costs of others
@@ -47,7 +50,7 @@ class Row(NamedTuple):
     evaluations: int
     variance_times_evaluations: float
     method: str
-    verdict: str                                                    # holds, BROKEN or no claim
+    verdict: str                                                    # holds, BROKEN, no claim or not tried
     note: str
 
 
@@ -82,7 +85,7 @@ def judge(name: str, options: dict[str, Any], latents: int, categories: int, kin
     claim = "unbiased" if estimator.unbiased else f"exact: {estimator.exact_for}" if estimator.exact_for else "-"
     verdict, note = ("no claim", found.note)
     if estimator.unbiased or estimator.exact_for == "any":
-        verdict = "holds" if found.unbiased else "BROKEN"
+        verdict = WORDS[found.unbiased]
     elif estimator.exact_for:
         verdict, note = promise(estimator, latents, K, seed)
     if not estimator.couples_batch and found.leaks:
@@ -101,6 +104,8 @@ def promise(estimator: Estimator, latents: int, categories: int, seed: int) -> t
         found = measure(estimator, latents, categories, kind, seed)
         if costs.ORDER.index(costs.CLASS[kind]) <= costs.ORDER.index(estimator.exact_for):
             worst = max(worst, found.bias)
+            if found.unbiased is None:
+                return WORDS[None], found.note
             if not found.unbiased:
                 return "BROKEN", f"bias {found.bias:.1e} on a {kind} cost"
         else:
@@ -131,9 +136,11 @@ def measure(estimator: Estimator, latents: int, categories: int, kind: str, seed
 def sequentially(problem: Problem, seed: int) -> Finding:
     """The sequential test where the noise is neither finite nor Gumbel: a `Finding`."""
     report = check_unbiased(*problem.arguments(), true=problem.true, seed=seed, **problem.setting())
+    wrong = report.verdict == "FAIL" or report.reason == OUTSIDE    # of bounds that the class itself gives
+    note = UNBOUNDED if report.reason == MISSING else f"{report.verdict}: {report.reason}"
     return Finding(float(np.abs(report.bias).max() / np.abs(problem.true).max()), report.relative_bias,
-                   float((report.sigma ** 2).sum() / BATCH), "sequential", report.passed, problem.size,
-                   f"{report.verdict}: {report.reason}", leaks(*problem.arguments(), **problem.setting()))
+                   float((report.sigma ** 2).sum() / BATCH), "sequential", False if wrong else report.passed or None,
+                   problem.size, note, leaks(*problem.arguments(), **problem.setting()))
 
 
 def exactly(problem: Problem, found: Moments | Quadrature, method: str) -> Finding:
