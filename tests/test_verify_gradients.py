@@ -189,6 +189,24 @@ def test_a_check_against_nothing_is_refused():
             check(lambda x: x.sum(), lambda dy: dy * np.ones(2), np.ones(2), analytic=False, finite=False)
 
 
+@pytest.mark.parametrize("arguments, message", [
+    (dict(tolerance=np.nan), "tolerance must be a positive finite number, got nan"),
+    (dict(tolerance=-1e-12), "tolerance"), (dict(tolerance=np.inf), "tolerance"),
+    (dict(x=[1.0, np.nan]), r"x must have entries, all finite, got shape \[2\] with 1 that are not"),
+    (dict(x=[]), r"x must have entries, all finite, got shape \[0\]$")])
+def test_what_allows_no_verdict_is_refused(arguments, message):
+    arguments = {"x": np.ones(2), **arguments}
+    for check, backward in ((check_adjoint, lambda dy: dy * np.ones(2)), (check_gradient, np.ones_like)):
+        with pytest.raises(ValueError, match=message):
+            check(lambda x: x.sum(), backward, **arguments)
+
+
+def test_a_number_of_random_cotangents_is_whole_and_not_negative():
+    for directions in (-1, 0.5):
+        with pytest.raises(ValueError, match=f"directions must be a whole number, at least 0, got {directions}"):
+            check_adjoint(lambda x: x.sum(), lambda dy: dy * np.ones(2), np.ones(2), directions=directions)
+
+
 def test_each_check_leaves_out_what_it_is_told_to():
     check_adjoint(lambda x: np.array(abs(x[0])), lambda dy: np.array([dy]), np.ones(1), analytic=False)  # not analytic
     with pytest.raises(AssertionError, match="complex steps give 0"):

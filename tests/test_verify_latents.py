@@ -325,6 +325,12 @@ def test_what_quadrature_cannot_take_is_not_tried():
     assert "3 numbers of noise" in found[1].note and found[0].claim == AT_NOISE
 
 
+@pytest.mark.parametrize("given, said", [("gaussian", "'gaussian'"), (Quantiser, "the class Quantiser"), (3, "3")])
+def test_what_is_no_latent_is_refused(given, said):
+    with pytest.raises(ValueError, match=rf"^latent must be an object, as latents.get\(.*\) makes one, got {said}$"):
+        verify.check_latent(given)
+
+
 def test_what_is_not_tried_has_no_error():
     def a_claim(layer):
         raise TooMany("too many")

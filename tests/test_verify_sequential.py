@@ -7,7 +7,7 @@ import pytest
 from npdvae import estimators
 from npdvae.backends import load
 from npdvae.estimators.rloo import RLOO
-from npdvae.verify import check_unbiased, costs, exact_gradient, sequential
+from npdvae.verify import check_unbiased, costs, exact_gradient, moments, sequential
 from npdvae.verify.betting import Bounded, Spread, detectable
 from npdvae.verify.interval import Interval
 from npdvae.verify.knowledge import Known
@@ -290,10 +290,60 @@ def test_a_batch_of_different_examples_is_tiled_in_order():
     (dict(bounds=(np.zeros(3), 1)), "shape"),
     (dict(variance=-1.0), "not negative"),
     (dict(variance=np.nan), "finite"),
+    (dict(bounds=3), r"pair \(low, high\), got 3"),
+    (dict(alpha=2), "alpha must be a number between 0 and 1, got 2"), (dict(alpha=0), "alpha"),
+    (dict(alpha=-1), "alpha"), (dict(alpha=np.nan), "alpha"),
+    (dict(beta=3), "beta must be a number between 0 and 1, got 3"), (dict(beta=0), "beta"), (dict(beta="1e-6"), "beta"),
+    (dict(delta=0), "delta must be a positive finite number, got 0"), (dict(delta=np.nan), "delta"),
+    (dict(delta=np.inf), "delta"),
+    (dict(tile=-1), "tile must be a whole number, at least 1, got -1"), (dict(tile=0), "tile"),
+    (dict(tile=2.5), "tile"), (dict(samples=-1), "samples must be a whole number, at least 1, got -1"),
+    (dict(budget=-5), "budget must be at least 1, got -5"), (dict(budget=np.nan), "budget"),
+    (dict(true=np.nan), "true: the gradient to compare with is not finite"),
+    (dict(true=np.ones(5)), r"true must be a number or an array of shape \(1, 2, 3\), got shape \(5,\)"),
 ])
 def test_what_is_declared_is_checked(arguments, message):
     with pytest.raises(ValueError, match=message):
         check_unbiased(self_mean, LOGITS, COST, **arguments)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("check", [check_unbiased, moments, lambda _, *rest: exact_gradient(*rest)])
+def test_logits_that_no_softmax_has_are_refused(check, value):
+    logits = LOGITS.copy()
+    logits[0, 1, 2] = value
+    with pytest.raises(ValueError, match="^logits must be finite: some are NaN or infinite$"):
+        check("rloo", logits, COST)
+
+
+def test_a_category_that_is_never_drawn_is_allowed():
+    logits = LOGITS.copy()
+    logits[0, 1, 2] = -np.inf
+    mean, _ = moments("rloo", logits, COST)
+    assert np.abs(mean - exact_gradient(logits, COST)).max() <= 1e-14 * np.abs(mean).max()      # rounding, 64 terms
+    logits[0, 1] = -np.inf
+    with pytest.raises(ValueError, match="logits must be finite"):
+        moments("rloo", logits, COST)
+
+
+def test_a_cost_that_is_not_finite_accuses_no_estimator():
+    with pytest.raises(ValueError, match="^cost_fn: the gradient to compare with is not finite$"):
+        check_unbiased(self_mean, LOGITS, lambda codes: COST(codes) + np.nan, bounds=(-40, 40))
+
+
+@pytest.mark.parametrize("check", [check_unbiased, moments])
+def test_a_class_in_place_of_an_object_is_refused(check):
+    with pytest.raises(ValueError, match=r"^estimator must be an object, got the class RLOO: give RLOO\(...\)$"):
+        check(RLOO, LOGITS, COST)
+
+
+def test_moments_takes_a_name_as_the_test_does():
+    for found, expected in zip(moments("rloo", LOGITS, COST), moments(estimators.get("rloo"), LOGITS, COST)):
+        assert np.array_equal(found, expected)
+    with pytest.raises(ValueError, match="unknown estimator 'rlo'; did you mean rloo"):
+        moments("rlo", LOGITS, COST)
+    with pytest.raises(ValueError, match="^estimator must be registered or of a class that has outcomes, got <f"):
+        moments(self_mean, LOGITS, COST)
 
 
 def test_estimators_that_are_none_are_refused():

@@ -45,10 +45,12 @@ def exact_gradient(logits: Array, cost_fn: Cost, *, objective: str = "expectatio
 
 
 def check_logits(logits: Array) -> Array:
-    """Logits as float64 [B, D, K]; ValueError otherwise."""
+    """Logits as float64 [B, D, K]; ValueError otherwise. One of -inf is a category that is never drawn."""
     logits = np.asarray(logits, np.float64)
-    if logits.ndim != 3:
+    if logits.ndim != 3 or not logits.size:
         raise ValueError(f"logits must have shape [B, D, K], got {logits.shape}")
+    if not np.isfinite(logits.max(-1)).all():
+        raise ValueError("logits must be finite: some are NaN or infinite")
     return logits
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from npdvae.types import Array
+from npdvae.verify import arguments
 
 Function = Callable[[Array], Array]
 
@@ -59,7 +60,8 @@ def check_gradient(f: Function, gradient: Function, x: Array, *, analytic: bool 
     central differences, to a thousand times that (no kink within two steps of x). AssertionError where they differ: in
     which entry most, both numbers, the tolerance. ValueError where neither is to be taken.
     """
-    x = np.asarray(x, np.float64)
+    x = arguments.point(x)
+    arguments.positive("tolerance", tolerance)
     for name, jacobian, factor in witnesses(f, x, analytic, finite):
         compare(gradient(x), jacobian, tolerance * factor, name, 0)
 
@@ -71,7 +73,9 @@ def check_adjoint(f: Function, backward: Function, x: Array, *, analytic: bool =
     analytic, finite, tolerance and errors as in `check_gradient`. The cotangents, `directions` of them, find a backward
     that is not linear in dy; with complex steps each is a dot test too.
     """
-    x = np.asarray(x, np.float64)
+    x = arguments.point(x)
+    arguments.positive("tolerance", tolerance)
+    arguments.count("directions", directions, 0)
     y = np.asarray(f(x))
     units = np.eye(y.size).reshape(-1, *y.shape)                    # [Y, *y.shape]
     rows = np.stack([backward(unit) for unit in units])             # [Y, *x.shape]

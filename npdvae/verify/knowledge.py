@@ -33,8 +33,9 @@ def declared(bounds: Any, variance: Any, true: Array) -> Known | None:
     sigma = None if variance is None else np.sqrt(flat(variance, true, "variance"))
     if bounds is None:
         return Known("variance declared", sigma=sigma)
-    if len(bounds) != 2:
-        raise ValueError(f"bounds must be a pair (low, high), got {len(bounds)} entries")
+    pair = hasattr(bounds, "__len__")
+    if not pair or len(bounds) != 2:
+        raise ValueError(f"bounds must be a pair (low, high), got {f'{len(bounds)} entries' if pair else bounds!r}")
     low, high = (flat(bound, true, "bounds") - true.ravel() for bound in bounds)
     if not (low <= high).all():
         raise ValueError("bounds must be (low, high) with low <= high everywhere")

@@ -33,6 +33,9 @@ def check_latent(latent: Latent, *, name: str | None = None, surrogate: Callable
     of noise (else "not tried": give few latents and samples). Codes: enumerations. A quantiser's gradient is that of
     surrogate(h, params), summed over the batch, known for those of the registry.
     """
+    if isinstance(latent, type) or not hasattr(latent, "forward"):
+        got = f"the class {latent.__name__}" if isinstance(latent, type) else repr(latent)
+        raise ValueError(f"latent must be an object, as latents.get('gaussian', latents=2) makes one, got {got}")
     layer = Layer(latent, name, seed)
     return [tried(claim, layer) for claim in claims(layer, surrogate)]
 

@@ -10,6 +10,7 @@ import numpy as np
 from npdvae.estimators.base import Estimator
 from npdvae.rng import Generator
 from npdvae.types import Array, Cost, State
+from npdvae.verify import arguments
 from npdvae.verify.enumeration import check_logits
 
 CHUNK = 1024
@@ -32,15 +33,19 @@ class Moments(NamedTuple):
         return np.diagonal(self.covariance, axis1=1, axis2=2).reshape(self.mean.shape)
 
 
-def moments(estimator: Estimator, logits: Array, cost_fn: Cost, dcost_fn: Cost | None = None, *,
+def moments(estimator: Estimator | str, logits: Array, cost_fn: Cost, dcost_fn: Cost | None = None, *,
             state: State | None = None, context: Array | None = None) -> tuple[Array, Array]:
     """Exact mean [B, D, K] and covariance [B, D K, D K] of an estimator, float64, by its `outcomes()`.
 
-    cost_fn(codes) -> [S, B], dcost_fn(codes) -> [S, B, D, K] (needed where the estimator reads it). The covariance
-    is that of each example by itself, rows and columns in the order of dlogits.reshape(B, D K). Without a state the
-    estimator's own initial one serves. Raises ValueError where the noise is not finite.
+    estimator: an object or a registered name. cost_fn(codes) -> [S, B], dcost_fn(codes) -> [S, B, D, K] (needed where
+    the estimator reads it). The covariance is that of each example by itself, rows and columns in the order of
+    dlogits.reshape(B, D K). Without a state the estimator's own initial one serves. Raises ValueError where the noise
+    is not finite.
     """
-    found = enumerate_moments(estimator, logits, cost_fn, dcost_fn, state=state, context=context)
+    made = arguments.estimator_of(estimator)
+    if not hasattr(made, "outcomes"):
+        raise ValueError(f"estimator must be registered or of a class that has outcomes, got {made!r}")
+    found = enumerate_moments(made, logits, cost_fn, dcost_fn, state=state, context=context)
     return found.mean, found.covariance
 
 

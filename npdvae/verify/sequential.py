@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from npdvae import estimators
 from npdvae.rng import Generator
 from npdvae.types import Array, Cost, State
+from npdvae.verify import arguments
 from npdvae.verify.betting import Bounded, Spread, Wealth, detectable
 from npdvae.verify.enumeration import check_logits, exact_gradient
 from npdvae.verify.interval import Interval
@@ -36,15 +36,16 @@ def check_unbiased(estimator: Any, logits: Array, cost_fn: Cost, dcost_fn: Cost 
     any entry is biased by delta standard deviations, at most beta. bounds=(low, high) of the estimate or `variance`:
     numbers or [B, D, K]; finite noise needs neither. `true`: the gradient, where it cannot be enumerated.
     """
-    logits = check_logits(logits)
-    estimator = estimators.get(estimator) if isinstance(estimator, str) else estimator
+    logits, estimator = check_logits(logits), arguments.estimator_of(estimator)
+    arguments.sequential(alpha, beta, delta, budget, samples, tile)
     if not (hasattr(estimator, "sample") or callable(estimator)):
         raise ValueError(f"estimator must be registered or a callable (logits, rng) -> dlogits, got {estimator!r}")
+    source = "true"
     if true is None:
-        objective = str(objective or getattr(estimator, "objective", "expectation"))
+        source, objective = "cost_fn", str(objective or getattr(estimator, "objective", "expectation"))
         true = exact_gradient(logits, cost_fn, objective=objective,
                               samples=samples or getattr(estimator, "samples", None))
-    true = np.broadcast_to(np.asarray(true, np.float64), logits.shape)
+    true = arguments.gradient(true, logits.shape, source)
     setting: dict[str, Any] = dict(state=state, context=context)
 
     def blocks(stream):
