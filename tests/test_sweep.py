@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from npdvae.kernels.cpu import bfloat16
 from npdvae.parallel import mpi
 from npdvae.sweep import __main__ as command
 from npdvae.sweep import figure, grid, local, lock, slurm, status, table, tasks
@@ -82,6 +83,12 @@ def test_options_of_a_part_go_with_the_part(tmp_path):
     ("[base]\nlatent_options = {sizes = 3}", "sizes"),
     ("[base]\ndata = '/nowhere'", "nowhere"),
     ("[base]\nengine = 'segmented'\nestimator = 'exact'", "segmented cannot run"),
+    ("[grid]\nbackend = ['numpy']\nengine = ['segmented']", "is for the backends numba and cupy, not for numpy"),
+    ("[base]\nbackend = 'cupy'\nengine = 'segmented'\nbatch_size = 100\nmicrobatch = 50", "this: microbatches"),
+    ("[base]\nbackend = 'cupy'\nmatmul_precision = 'bfloat16'", "bfloat16: cupy has float32 and tf32"),
+    ("[base]\nbackend = 'numpy'\nmatmul_precision = 'bfloat16'", "the readable engine on numpy has float32"),
+    ("[base]\nengine = 'readable'\nmatmul_precision = 'bfloat16'", "the readable engine on numba has float32"),
+    ("[base]\nmatmul_precision = 'tf32'", "--matmul-precision tf32: the .* engine on numba has"),
 ])
 def test_what_is_wrong_in_a_grid_is_found_before_anything_runs(tmp_path, capsys, text, said):
     path = tmp_path / "grid.toml"
@@ -90,6 +97,21 @@ def test_what_is_wrong_in_a_grid_is_found_before_anything_runs(tmp_path, capsys,
     told = capsys.readouterr().err
     assert re.search(said, told) and told.count("\n") == 1 and "grid.toml" in told or "preset" in told
     assert not (tmp_path / "a").exists()
+
+
+def test_what_another_machine_can_train_is_not_refused_here(tmp_path, monkeypatch):
+    """A GPU, or products of bfloat16: a machine without AMX sends such a task elsewhere, and trains none itself."""
+    path = tmp_path / "grid.toml"
+    path.write_text("[base]\nhidden = [8]\n[grid]\nmatmul_precision = ['bfloat16']\nengine = ['auto', 'segmented']\n"
+                    "[[also]]\nbackend = 'cupy'\nestimator = 'exact'\nengine = 'segmented'\n"
+                    "[[also]]\nbackend = 'cupy'\nmatmul_precision = 'tf32'\n"
+                    "engine = ['auto', 'readable', 'segmented']\n")
+    if bfloat16.reason_unfit() is None:
+        assert len(grid.read(str(path))) == 6
+    monkeypatch.setattr(bfloat16, "reason_unfit", lambda: "no AMX here")
+    assert len(grid.read(str(path), here=False)) == 6
+    with pytest.raises(ValueError, match=r"on numba has float32 \(products of bfloat16: no AMX here"):
+        grid.read(str(path))
 
 
 def test_code_of_ones_own_needs_trust(tmp_path, monkeypatch, capsys):

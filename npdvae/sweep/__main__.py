@@ -60,7 +60,8 @@ def main(argv=None) -> int:
     for name in ("jobs", "threads"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise ValueError(f"--{name}: got {getattr(args, name)}, expected at least 1")
-    return sweep(args, grid.read(args.grid, args.trust), f"python -m npdvae.sweep {shlex.join(argv)}")
+    found = grid.read(args.grid, args.trust, here=args.engine == "local")
+    return sweep(args, found, f"python -m npdvae.sweep {shlex.join(argv)}")
 
 
 def sweep(args, found, again) -> int:

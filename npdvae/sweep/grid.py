@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from npdvae import build as building
 from npdvae.config import FIELDS, Config, with_defaults
 from npdvae.settings import OWNED, from_mapping, load_toml, refuse_code, resolve, to_toml
+from npdvae.sweep import trial
 
 WHERE: dict[str, Any] = dict(out=None, seeds=None, threads=None, device=0, data_dir=None, figures=False,
                              tensorboard=False, checkpoint_every=None, keep_checkpoints=0)  # no part of what a run is
@@ -24,10 +25,10 @@ class Task(NamedTuple):
     config: Config
 
 
-def read(path: str, trust: bool = False) -> list[Task]:
+def read(path: str, trust: bool = False, here: bool = True) -> list[Task]:
     """The tasks of a TOML file, each once, in its order; ValueError, one line, at the first wrong key or value.
 
-    A file names no code of one's own (module:Class) unless `trust`.
+    A file names no code of one's own (module:Class) unless `trust`. here: this machine trains them.
     """
     table = load_toml(path)
     for key, value in table.items():
@@ -46,7 +47,7 @@ def read(path: str, trust: bool = False) -> list[Task]:
         except ValueError as error:
             raise ValueError(f"{source}, {show(point)}: {error}") from None
         tasks.setdefault(name_of(config), Task(name_of(config), config))
-    check(tasks.values(), path)
+    check(tasks.values(), path, here)
     return list(tasks.values())
 
 
@@ -107,7 +108,7 @@ def name_of(config) -> str:
     return f"{method}-seed{config.seed}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
 
-def check(tasks, path):
+def check(tasks, path, here):
     """Build every task's model once, on this CPU, so that no wrong value is left to be found later."""
     loaded: dict[tuple, Any] = {}
     for task in tasks:
@@ -116,8 +117,7 @@ def check(tasks, path):
         try:
             if key not in loaded:
                 loaded[key] = building.load_data(c)
-            here = ("numba", "segmented") if c.engine == "segmented" else ("numpy", "readable")     # no GPU is needed
-            building.build(replace(c, backend=here[0], engine=here[1]), loaded[key])
+            trial.build(c, loaded[key], here)
         except ValueError as error:
             raise ValueError(f"{path}: {task.name}: {error}") from None
 
