@@ -263,6 +263,18 @@ def test_a_task_that_fails_is_reported_and_the_others_go_on(tmp_path):
     assert sum("error" in line for line in next(out.glob("*/failed")).with_name("log.txt").open()) == 1     # tried once
 
 
+def test_folders_may_begin_with_a_dash_and_go_on_in_it(tmp_path, monkeypatch, capsys):
+    path = sweeps.grid(tmp_path, 1, seeds=1)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(sweeps.ROOT))
+    assert command.main([str(path), "--out=-sw", "--jobs=1"]) == 0, capsys.readouterr().out
+    begun = next(pathlib.Path("-sw").glob("rloo*"))
+    (begun / tasks.DONE).unlink()               # as a run that was cut off: the next one resumes it
+    assert command.main([str(path), "--out=-sw", "--jobs=1"]) == 0 and tasks.state(begun) == "done"
+    assert "2 tasks, 1 done already" in capsys.readouterr().out
+    assert f"nothing to do: {begun}" in (begun / tasks.LOG).read_text()
+
+
 def test_each_job_has_its_device_and_its_threads(tmp_path, monkeypatch):
     said = "import os; print(os.environ['CUDA_VISIBLE_DEVICES'], os.environ['OMP_NUM_THREADS'])"
     monkeypatch.setattr(tasks, "command", lambda plan, folder: [sys.executable, "-c", said])

@@ -54,8 +54,8 @@ def attempt(plan: tasks.Plan, name: str, here: str):
 def stop_tasks():
     """On a worker: tell the tasks to save and stop."""
     import psutil
-    found = [child for child in psutil.Process().children() if "--task" in child.cmdline()]
-    tasks.stop(found)
+    found = psutil.Process().children()
+    tasks.stop([child for child in found if any(word.startswith(tasks.TASK) for word in child.cmdline())])
 
 
 def cluster(plan: tasks.Plan):

@@ -68,14 +68,14 @@ def script(plan: tasks.Plan, names: list[str]) -> str:
         options="\n".join(f"#SBATCH {option}" for option in plan.sbatch), out=q(str(out)),
         names=" ".join(map(q, names)), here=q(os.getcwd()),
         pools=" ".join(f"{pool}={plan.threads}" for pool in tasks.POOLS),
-        command=" ".join('"$folder"' if word == "FOLDER" else q(word) for word in command))
+        command=" ".join(f'{tasks.TASK}"$folder"' if word == f"{tasks.TASK}FOLDER" else q(word) for word in command))
 
 
 def submit(plan: tasks.Plan, names: list[str]) -> str:
     """Write and submit the array script; the job's number."""
     path = plan.out / "slurm.sh"
     metrics.write_text(path, script(plan, names))
-    job = ask("sbatch", "--parsable", str(path)).split(";")[0].strip()
+    job = ask("sbatch", "--parsable", str(path.resolve())).split(";")[0].strip()
     print(f"job {job}: {len(names)} tasks, {path}")
     return job
 

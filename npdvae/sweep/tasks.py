@@ -22,6 +22,7 @@ from npdvae.settings import to_toml
 from npdvae.sweep import lock
 
 SETTINGS, LOG, LOCK, DONE, FAILED = "task.toml", "log.txt", "task.lock", "done.json", "failed"
+TASK = "--task="
 STATES = ("done", "running", "failed", "stopped", "waiting")
 POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 INTERRUPTED = 128                               # and the signal's number: the exit code of a run that was told to stop
@@ -106,8 +107,8 @@ def last_line(folder: pathlib.Path) -> str:
 
 
 def command(plan: Plan, folder: pathlib.Path) -> list[str]:
-    """The command that works on a task."""
-    return [sys.executable, "-u", "-m", "npdvae.sweep", "--task", str(folder), "--threads", str(plan.threads),
+    """The command that works on a task; a folder's name may begin with a dash."""
+    return [sys.executable, "-u", "-m", "npdvae.sweep", f"{TASK}{folder}", "--threads", str(plan.threads),
             *["--trust"] * plan.trust]
 
 
@@ -148,7 +149,7 @@ def work(folder: pathlib.Path, threads: int, trust: bool = False) -> int:
             return 0
         (folder / FAILED).unlink(missing_ok=True)
         begun = (folder / "config.toml").is_file()
-        where = ["--resume", str(folder)] if begun else ["--config", str(folder / SETTINGS), "--out", str(folder)]
+        where = [f"--resume={folder}"] if begun else [f"--config={folder / SETTINGS}", f"--out={folder}"]
         try:
             code = train.main([*where, "--threads", str(threads), *["--trust"] * trust])
         except Exception:
