@@ -203,6 +203,19 @@ def test_an_estimate_that_does_not_vary_is_compared_as_it_is(factor, verdict, kn
     assert report.verdict == verdict, str(report)
 
 
+def test_an_estimate_that_might_vary_is_not_concluded_from_samples_that_do_not():
+    """One in 1e9 samples might be at a bound; where that cannot be, bounds that are equal say so."""
+    true, apart = exact_gradient(LOGITS, COST), np.zeros(LOGITS.shape)
+    report = check_unbiased(lambda logits, g: true, LOGITS, COST, bounds=(-40, 40), budget=1024)
+    assert report.verdict == "INCONCLUSIVE" and "an entry did not vary" in report.reason
+    apart[0, 0, 1] = 1
+    report = check_unbiased(lambda logits, g: true, LOGITS, COST, bounds=(true - apart, true + apart), budget=1024)
+    assert report.verdict == "INCONCLUSIVE" and "give bounds that are equal there" in report.reason
+    report = check_unbiased(leave_one_out, LOGITS, COST, tile=64, bounds=(-40, 40), budget=1024)
+    assert report.verdict == "INCONCLUSIVE" and report.reason == "the budget of 1024 samples is spent"
+    assert check_unbiased(lambda logits, g: true, LOGITS, COST, bounds=(true, true)).passed
+
+
 def test_entries_that_vary_are_judged_beside_one_that_does_not():
     true = exact_gradient(LOGITS, COST)
     low, high = np.full(LOGITS.shape, -40.0), np.full(LOGITS.shape, 40.0)

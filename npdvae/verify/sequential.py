@@ -22,6 +22,7 @@ BUDGET = 2 ** 20
 MISSING = ("no bound is known; give bounds=(low, high) of the estimate, or variance=, an upper bound on the variance "
            "of each entry")
 OUTSIDE = "an estimate lay outside its bounds"
+STILL = "; an entry did not vary, which samples alone cannot tell from a rare jump: give bounds that are equal there"
 
 
 def check_unbiased(estimator: Any, logits: Array, cost_fn: Cost, dcost_fn: Cost | None = None, *,
@@ -124,7 +125,8 @@ def run(blocks: Iterator[Array], true: Array, known: Known, alpha: float, beta: 
     bets = Spread(sigma, delta * sigma) if frame.low is None else Bounded(
         frame.low[free], frame.high[free], sigma, delta * sigma)
     wealth, interval = Wealth(bets, free.sum()), interval_for(known, frame, true)
-    verdict, reason = "INCONCLUSIVE", f"the budget of {budget} samples is spent"
+    still = STILL if (sigma <= frame.rounding).any() else ""
+    verdict, reason = "INCONCLUSIVE", f"the budget of {budget} samples is spent{still}"
     while wealth.samples < budget:
         x = next(blocks) - true.ravel()                             # [n, N]
         found = impossible(x, frame)
