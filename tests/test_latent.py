@@ -29,6 +29,17 @@ def test_prior_samples_have_the_priors_frequencies():
     assert np.allclose(layer().prior.log_rows({}), -math.log(3))
 
 
+def test_a_kl_of_the_rows_own_is_summed_over_latents():
+    """Each latent its own estimate, [B, D]; `estimators.parts.concrete` has it against its law."""
+    estimator = estimators.get("gumbel_softmax", kl="concrete")
+    latent = Categorical(3, 2, estimator, OPS)
+    h = np.random.default_rng(2).normal(size=(4, 6))
+    _, kept = latent.forward({}, h, rng.Generator(3))
+    each = estimator.rows_kl(kept.draw)
+    assert each.shape == (4, 3)
+    assert np.allclose(latent.kl({}, kept, np.ones((1, 1))), each[:, 0] + each[:, 1] + each[:, 2], atol=1e-15, rtol=0)
+
+
 def test_free_bits_stop_the_gradient_of_small_kl_only():
     h = np.array([[0.0, 0.1, 0.0, 4.0, 0.0, 0.0]])                  # first latent near the prior, second far from it
     plain, floored = (layer(free_bits=bits) for bits in (0.0, 0.3))
