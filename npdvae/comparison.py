@@ -79,7 +79,7 @@ def compare(bench, label, estimator, state=None, *, draws=1024, budget=100, seed
     if countable(estimator, bench.logits, state, context, most=latent.categories ** latent.latents):
         moments, used = enumerated(bench, estimator, state, context, true), 0
     else:
-        moments, used = sampled(bench, estimator, state, context, true, draws, seed), draws
+        moments, used = sampled(bench, estimator, state, context, true, draws, seed)
     scale = math.sqrt((true ** 2).sum())
     square, error = moments.bias_square, moments.bias_error
     evaluations = estimator.evaluations(latent.latents, latent.categories)
@@ -121,7 +121,10 @@ def enumerated(bench, estimator, state, context, true):
 
 
 def sampled(bench, estimator, state, context, true, draws, seed):
-    """The same from independent draws; the squared bias is freed of the draws' own variance, its error a jackknife."""
+    """The same from independent draws, in whole blocks, and how many were drawn.
+
+    The squared bias is freed of the draws' own variance; its error is a jackknife.
+    """
     B = len(true)
     cost = bench.cost_of(estimator)
     blocks = blocks_of(estimator, bench.logits, rng.Generator(seed, rng.TEST_LATENT), cost, cost.gradient, tile=BLOCK,
@@ -139,7 +142,7 @@ def sampled(bench, estimator, state, context, true, draws, seed):
     G = len(sums)
     error = math.sqrt((G - 1) / G * ((leave_out - leave_out.mean()) ** 2).sum()) if G > 1 else math.inf
     variance = (square - (total ** 2).sum() / n) / (n - 1)
-    return Sums(unbiased_square(total, square, n), error, variance, cosine / n)
+    return Sums(unbiased_square(total, square, n), error, variance, cosine / n), n
 
 
 def unbiased_square(total, square, n):

@@ -1,4 +1,4 @@
-"""npdvae.compare: its costs are the model's, its figures those of npdvae.verify, its files can be read. 10 s."""
+"""npdvae.compare: its costs are the model's, its figures those of npdvae.verify, its files can be read. 13 s."""
 import csv
 
 import numpy as np
@@ -116,6 +116,13 @@ def test_command_on_a_run_and_its_checkpoints(tmp_path, capsys):
     with open(tmp_path / "along" / "compare.csv") as stream:
         steps = [int(row["step"]) for row in csv.DictReader(stream)]
     assert sorted(set(steps)) == [n * max(steps) // 5 for n in range(1, 6)]     # every epoch, beyond the usual three
+
+
+def test_draws_are_counted_in_whole_blocks(tmp_path, capsys):
+    assert main([*SMALL[:-2], "--draws", "129", "--estimator", "rloo", "--out", str(tmp_path)]) == 0
+    assert "192 draws" in capsys.readouterr().out
+    with open(tmp_path / "compare.csv") as stream:
+        assert [row["draws"] for row in csv.DictReader(stream)] == ["192"]
 
 
 @pytest.mark.parametrize("arguments, word", [
