@@ -18,6 +18,7 @@ from npdvae.process import over
 from npdvae.run import Run
 from npdvae.settings import resolve
 
+IMAGES = 16                                     # where nothing is said and the training split has more
 OTHERS = 2000                                   # images on which learned baselines are fitted
 
 
@@ -30,7 +31,8 @@ def parser() -> argparse.ArgumentParser:
                    help="along training: these checkpoints of the run (without FILE: all in its folder; train with "
                    "--keep-checkpoints 0 to keep them)")
     p.add_argument("--estimator", nargs="+", metavar="NAME", help='registered names or "module:Class" (default: all)')
-    p.add_argument("--images", type=int, default=16, metavar="B", help="training images (default: 16)")
+    p.add_argument("--images", type=int, metavar="B",
+                   help=f"training images (default: {IMAGES}; one at least must be left for baselines)")
     p.add_argument("--draws", type=int, default=1024, metavar="N",
                    help="estimates of each where outcomes are too many to enumerate (default: 1024)")
     p.add_argument("--budget", type=int, default=100, metavar="N",
@@ -59,24 +61,33 @@ def fresh_run(args) -> Run:
 
 
 def bench_of(run: Run, dataset, args) -> comparison.Bench:
-    """The first images of a random order of the training split, and others to fit baselines on."""
-    order = rng.Generator(args.seed, rng.SHUFFLE).permutation(len(dataset.train))
-    x = run.targets(dataset, dataset.train[order[:args.images + OTHERS]], run.step)
-    return comparison.Bench(run.model, run.params, x[:args.images], x[args.images:], run.step)
+    """The first images of a random order of the training split, and others, one at least, to fit baselines on."""
+    N = len(dataset.train)
+    count = args.images or max(min(IMAGES, N - 1), 1)
+    if count >= N:
+        raise ValueError(f"--images: got {count}, expected fewer than the {N} training images: baselines are fitted on "
+                         "the others")
+    order = rng.Generator(args.seed, rng.SHUFFLE).permutation(N)
+    x = run.targets(dataset, dataset.train[order[:count + OTHERS]], run.step)
+    bench = comparison.Bench(run.model, run.params, x[:count], x[count:], run.step)
+    if not bench.true(estimators.get("exact")).any():
+        raise ValueError(f"{run.folder or 'fresh model'}, step {run.step}: the exact gradient is zero: there is "
+                         "nothing to compare with")
+    return bench
 
 
 def candidates(args, config):
-    """(label, estimator) of everything asked for; each baseline of REINFORCE on its own; samples as asked for."""
+    """(label, name, options) of everything asked for; each baseline of REINFORCE on its own; samples as asked for."""
     for name in args.estimator or estimators.names():
         cls = estimators.find(name)
         options = dict(samples=args.samples) if args.samples and takes(cls, "samples") else {}
         if name == config.estimator:
-            yield f"{name} (this run)", estimators.get(name, **{**options, **config.estimator_arguments()})
+            yield f"{name} (this run)", name, {**options, **config.estimator_arguments()}
         if takes(cls, "baseline") and name.startswith("reinforce"):
             for baseline in BASELINES:
-                yield f"{name} ({baseline.replace('_', ' ')})", estimators.get(name, **options, baseline=baseline)
+                yield f"{name} ({baseline.replace('_', ' ')})", name, {**options, "baseline": baseline}
         elif name != config.estimator:
-            yield name, estimators.get(name, **options)
+            yield name, name, options
 
 
 def takes(cls, option):
@@ -84,11 +95,12 @@ def takes(cls, option):
     return option in cls.__init__.__code__.co_varnames[:cls.__init__.__code__.co_argcount]
 
 
-def measure(run, dataset, args, show):
+def measure(bench, config, args, show):
     """Results of all applicable estimators on one model, and the reasons of the others."""
-    bench, results, left_out = bench_of(run, dataset, args), [], []
-    for label, estimator in candidates(args, run.config):
+    results, left_out = [], []
+    for label, name, options in candidates(args, config):
         try:
+            estimator = estimators.get(name, **options)
             if estimator.objective == "importance_weighted" and not args.samples:
                 estimator = estimators.get(estimator.name, samples=2)          # the exact bound takes K**(D S) terms
                 label += " (2 samples)"
@@ -166,13 +178,14 @@ def main(argv=None) -> int:
         D, K = run.config.latents, run.config.categories
         if K ** D > MOST_CODES:
             raise ValueError(f"the exact gradient takes categories**latents = {K}**{D} codes, more than {MOST_CODES}")
+        bench = bench_of(run, dataset, args)
         print(f"{args.run or 'fresh model'}, step {run.step}: {D} latents of {K} categories, {K ** D} codes, "
-              f"{args.images} images of {run.config.data}\n\n{header(args)}")
-        found, left_out = measure(run, dataset, args, lambda text: print(text, flush=True))
+              f"{len(bench.x)} images of {run.config.data}\n\n{header(args)}")
+        found, left_out = measure(bench, run.config, args, lambda text: print(text, flush=True))
         results += found
         print("".join(f"\n  left out: {reason}" for reason in left_out) + "\n" * bool(left_out))
     print(f"relative to the norm of the exact gradient; @{args.budget}: averaged over what {args.budget} decoder "
-          f"evaluations pay for;\nms: one estimate for the {args.images} images, decoder included; bias by draws: "
+          f"evaluations pay for;\nms: one estimate for the {len(bench.x)} images, decoder included; bias by draws: "
           f"two standard errors either side\n\n{time.perf_counter() - start:.0f} s")
     folder = args.out or args.run
     if folder and results:

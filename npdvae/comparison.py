@@ -73,6 +73,8 @@ def compare(bench, label, estimator, state=None, *, draws=1024, budget=100, seed
     latent = bench.model.latent
     estimator.check(latent.latents, latent.categories)
     true = bench.true(estimator)
+    if not true.any():
+        raise ValueError("its exact gradient is zero: there is nothing to compare with")
     if state is None:
         state = fitted_state(bench, estimator, seed)
     context = bench.x.astype(np.float64)

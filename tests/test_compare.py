@@ -118,11 +118,58 @@ def test_command_on_a_run_and_its_checkpoints(tmp_path, capsys):
     assert sorted(set(steps)) == [n * max(steps) // 5 for n in range(1, 6)]     # every epoch, beyond the usual three
 
 
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    """A file of 13 images, 11 of them to train on."""
+    path = tmp_path_factory.mktemp("data") / "few.npy"
+    np.save(path, np.random.default_rng(6).integers(0, 2, (13, 4, 4), np.uint8))
+    return ["--data", str(path), "--latents", "2", "--categories", "2", "--hidden", "8", "--draws", "128"]
+
+
+@pytest.mark.parametrize("images, count", [([], 10), (["--images", "3"], 3)])
+def test_an_image_at_least_is_left_for_baselines(few, images, count, capsys):
+    assert main([*few, *images, "--estimator", "rebar"]) == 0
+    out = capsys.readouterr().out
+    assert f", {count} images of" in out and f"for the {count} images" in out and "left out" not in out
+
+
 def test_draws_are_counted_in_whole_blocks(tmp_path, capsys):
     assert main([*SMALL[:-2], "--draws", "129", "--estimator", "rloo", "--out", str(tmp_path)]) == 0
     assert "192 draws" in capsys.readouterr().out
     with open(tmp_path / "compare.csv") as stream:
         assert [row["draws"] for row in csv.DictReader(stream)] == ["192"]
+
+
+def test_estimators_that_cannot_be_made_are_left_out(tmp_path, capsys):
+    assert main([*SMALL, "--samples", "1", "--estimator", "rebar", "carms", "--out", str(tmp_path)]) == 0
+    assert "left out: carms: estimator carms needs samples >= 2" in capsys.readouterr().out
+    with open(tmp_path / "compare.csv") as stream:
+        assert [row["estimator"] for row in csv.DictReader(stream)] == ["rebar"]
+
+
+def test_an_exact_gradient_of_zero_is_one_line(bench, capsys):
+    assert main(["--latents", "1", "--categories", "1", "--hidden", "8", "--estimator", "rebar"]) == 2
+    error = capsys.readouterr().err
+    assert "fresh model, step 0: the exact gradient is zero" in error and error.count("\n") == 1
+    still = DiscreteVAE(10, (7, 6), Categorical(2, 3, "exact"))
+    params = {k: 0 * v for k, v in bench.params.items()}            # no code differs from another
+    with pytest.raises(ValueError, match="its exact gradient is zero"):
+        comparison.compare(comparison.Bench(still, params, bench.x, bench.others), "exact", estimators.get("exact"))
+
+
+def fails_early(monkeypatch, capsys, *arguments):
+    """The one line with which a command ends before anything is measured."""
+    monkeypatch.setattr(comparison, "compare", lambda *_, **__: pytest.fail("measured before it was checked"))
+    assert main([str(a) for a in arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    return error
+
+
+def test_images_that_leave_none_for_baselines_are_refused(few, monkeypatch, capsys):
+    for images in (11, 2000):
+        error = fails_early(monkeypatch, capsys, *few, "--images", images)
+        assert f"--images: got {images}, expected fewer than the 11 training images" in error
 
 
 @pytest.mark.parametrize("arguments, word", [
