@@ -20,6 +20,7 @@ from npdvae.settings import resolve
 
 IMAGES = 16                                     # where nothing is said and the training split has more
 OTHERS = 2000                                   # images on which learned baselines are fitted
+FRESH = ("data", "data_dir", "latents", "categories", "hidden")     # settings of a fresh model, beside --preset
 
 
 def parser() -> argparse.ArgumentParser:
@@ -27,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
     p = Parser(prog="python -m npdvae.compare", description="Bias, spread, angle and time of every "
                "estimator's gradient against the exact one, by enumeration of all codes.")
     add_run(p, nargs="?", help="run folder (default: a fresh model)")
+    p.set_defaults(checkpoint=None)             # to tell what was typed
     p.add_argument("--checkpoints", nargs="*", metavar="FILE",
                    help="along training: these checkpoints of the run (without FILE: all in its folder; train with "
                    "--keep-checkpoints 0 to keep them)")
@@ -52,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
 
 def fresh_run(args) -> Run:
     """A model as training would start with it."""
-    given = {k: v for k, v in vars(args).items() if k in ("data", "data_dir", "latents", "categories", "hidden")}
+    given = {k: v for k, v in vars(args).items() if k in FRESH}
     config = with_defaults(resolve({**given, "seed": args.seed}, args.preset))
     dataset, _ = build.load_data(config)
     model = build.build_model(config, dataset.pixels, backends.load("numpy"))
@@ -139,17 +141,32 @@ def write_csv(path, results):
 
 
 def runs(args):
-    """The models to compare on, one after another."""
-    if args.checkpoints is None:
-        yield Run.load(args.run, args.checkpoint, args.trust) if args.run else fresh_run(args)
-        return
+    """The models to compare on, one after another; all of them are tried before the first."""
     if not args.run:
-        raise ValueError("--checkpoints needs RUN, the folder they belong to")
-    paths = args.checkpoints or [str(p) for p in reversed(checkpoint.listing(pathlib.Path(args.run)))]
+        yield suitable(fresh_run(args), "fresh model")
+        return
+    paths = [args.checkpoint or "last"]
+    if args.checkpoints is not None:
+        paths = args.checkpoints or [str(p) for p in reversed(checkpoint.listing(pathlib.Path(args.run)))]
     if not paths:
         raise ValueError(f"{args.run}: no checkpoints there")
+    for path in paths if len(paths) > 1 else ():
+        suitable(Run.load(args.run, path, args.trust), path)
     for path in paths:
-        yield Run.load(args.run, path, args.trust)
+        yield suitable(Run.load(args.run, path, args.trust), args.run)
+
+
+def suitable(run, name):
+    """The run. ValueError where its exact gradient cannot be enumerated."""
+    D, K = run.config.latents, run.config.categories
+    if run.config.latent != "categorical":
+        raise ValueError(f"{name}: latent {run.config.latent}: only gradients of latent categorical can be compared "
+                         "with the exact one")
+    if not run.model.latent.prior.factorised:
+        raise ValueError(f"{name}: prior {run.config.prior}: only models of a factorised prior are compared")
+    if K ** D > MOST_CODES:
+        raise ValueError(f"the exact gradient takes categories**latents = {K}**{D} codes, more than {MOST_CODES}")
+    return run
 
 
 def check(args):
@@ -159,6 +176,15 @@ def check(args):
             raise ValueError(f"--{name} must be at least {least}, got {value}")
     for name in args.estimator or ():
         estimators.find(name)
+    fresh = [f"--{name.replace('_', '-')}" for name in ("preset", *FRESH) if getattr(args, name, None) is not None]
+    if args.run and fresh:
+        raise ValueError(f"{args.run} has its own settings: drop {', '.join(fresh)}")
+    if not args.run and args.checkpoints is not None:
+        raise ValueError("--checkpoints needs RUN, the folder they belong to")
+    if not args.run and args.checkpoint:
+        raise ValueError("--checkpoint needs RUN, the folder it belongs to")
+    if args.checkpoint and args.checkpoints is not None:
+        raise ValueError("--checkpoints names all that are compared: drop --checkpoint")
 
 
 @guarded
@@ -166,19 +192,16 @@ def main(argv=None) -> int:
     """Compare as the arguments say; returns the exit code."""
     args = parser().parse_args(argv)
     check(args)
+    folder = pathlib.Path(args.out or args.run) if args.out or args.run else None
     results: list[comparison.Result] = []
     dataset, start = None, time.perf_counter()
     for run in runs(args):
-        dataset = run.dataset() if dataset is None else dataset
-        if run.config.latent != "categorical":
-            raise ValueError(f"{args.run}: latent {run.config.latent}: only gradients of latent categorical can be "
-                             "compared with the exact one")
-        if not run.model.latent.prior.factorised:
-            raise ValueError(f"{args.run}: prior {run.config.prior}: only models of a factorised prior are compared")
-        D, K = run.config.latents, run.config.categories
-        if K ** D > MOST_CODES:
-            raise ValueError(f"the exact gradient takes categories**latents = {K}**{D} codes, more than {MOST_CODES}")
+        if dataset is None:
+            dataset = run.dataset()
+            if folder:
+                folder.mkdir(parents=True, exist_ok=True)
         bench = bench_of(run, dataset, args)
+        D, K = run.config.latents, run.config.categories
         print(f"{args.run or 'fresh model'}, step {run.step}: {D} latents of {K} categories, {K ** D} codes, "
               f"{len(bench.x)} images of {run.config.data}\n\n{header(args)}")
         found, left_out = measure(bench, run.config, args, lambda text: print(text, flush=True))
@@ -187,16 +210,14 @@ def main(argv=None) -> int:
     print(f"relative to the norm of the exact gradient; @{args.budget}: averaged over what {args.budget} decoder "
           f"evaluations pay for;\nms: one estimate for the {len(bench.x)} images, decoder included; bias by draws: "
           f"two standard errors either side\n\n{time.perf_counter() - start:.0f} s")
-    folder = args.out or args.run
     if folder and results:
-        save(pathlib.Path(folder), results, args)
+        save(folder, results, args)
     return 0
 
 
 def save(folder, results, args):
     """Write compare.csv and compare.png."""
     from npdvae import comparison_plots, plots
-    folder.mkdir(parents=True, exist_ok=True)
     write_csv(folder / "compare.csv", results)
     draw = comparison_plots.along if len({r.step for r in results}) > 1 else comparison_plots.scatter
     plots.save(draw(results, args.budget), folder / "compare.png")

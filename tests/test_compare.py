@@ -157,6 +157,15 @@ def test_an_exact_gradient_of_zero_is_one_line(bench, capsys):
         comparison.compare(comparison.Bench(still, params, bench.x, bench.others), "exact", estimators.get("exact"))
 
 
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of two epochs, whose checkpoints are kept."""
+    path = tmp_path_factory.mktemp("runs") / "small"
+    assert train.main(["--latents", "2", "--categories", "3", "--hidden", "8", "--epochs", "2", "--backend", "numpy",
+                       "--no-figures", "--keep-checkpoints", "0", "--out", str(path)]) == 0
+    return path
+
+
 def fails_early(monkeypatch, capsys, *arguments):
     """The one line with which a command ends before anything is measured."""
     monkeypatch.setattr(comparison, "compare", lambda *_, **__: pytest.fail("measured before it was checked"))
@@ -164,6 +173,28 @@ def fails_early(monkeypatch, capsys, *arguments):
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     return error
+
+
+def test_all_checkpoints_and_the_folder_are_tried_before_the_first_figure(run, tmp_path, monkeypatch, capsys):
+    good = sorted(run.glob("checkpoint-*.safetensors"))[0]
+    bad, file = tmp_path / "bad.safetensors", tmp_path / "file"
+    bad.write_bytes(good.read_bytes()[:-1])
+    file.write_bytes(b"")
+    assert str(bad) in fails_early(monkeypatch, capsys, run, "--checkpoints", good, bad, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert f"{file}: File exists" in fails_early(monkeypatch, capsys, run, "--out", file)
+
+
+@pytest.mark.parametrize("arguments, word", [
+    (["RUN", "--latents", "2", "--data-dir", "x"], "has its own settings: drop --data-dir, --latents"),
+    (["RUN", "--preset", "tutorial", "--hidden", "8"], "has its own settings: drop --preset, --hidden"),
+    (["RUN", "--data", "digits"], "has its own settings: drop --data"),
+    (["RUN", "--categories", "3"], "has its own settings: drop --categories"),
+    (["--checkpoint", "best"], "--checkpoint needs RUN"),
+    (["RUN", "--checkpoint", "best", "--checkpoints"], "drop --checkpoint"),
+])
+def test_options_that_do_not_apply_are_refused(run, arguments, word, monkeypatch, capsys):
+    assert word in fails_early(monkeypatch, capsys, *(run if a == "RUN" else a for a in arguments))
 
 
 def test_images_that_leave_none_for_baselines_are_refused(few, monkeypatch, capsys):
