@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import pathlib
 import sys
 import time
@@ -14,6 +15,7 @@ from npdvae.cli import Parser, add_run, guarded
 from npdvae.config import with_defaults
 from npdvae.estimators.parts.baselines import BASELINES
 from npdvae.estimators.parts.outcomes import MOST_CODES
+from npdvae.files import write_durably
 from npdvae.process import over
 from npdvae.run import Run
 from npdvae.settings import resolve
@@ -134,10 +136,11 @@ def line(r: comparison.Result) -> str:
 
 def write_csv(path, results):
     """All results as rows, full precision."""
-    with open(path, "w", newline="") as stream:
-        writer = csv.DictWriter(stream, comparison.Result._fields)
-        writer.writeheader()
-        writer.writerows(r._asdict() for r in results)
+    stream = io.StringIO(newline="")
+    writer = csv.DictWriter(stream, comparison.Result._fields)
+    writer.writeheader()
+    writer.writerows(r._asdict() for r in results)
+    write_durably(path, stream.getvalue().encode())
 
 
 def runs(args):

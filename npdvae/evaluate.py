@@ -3,12 +3,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import pathlib
 import sys
 
 import numpy as np
 
 from npdvae import evaluation, metrics
 from npdvae.cli import Parser, add_run, guarded
+from npdvae.files import write_durably
 from npdvae.process import over
 from npdvae.run import Run
 
@@ -33,6 +35,9 @@ def main(argv=None) -> int:
     args = parser().parse_args(argv)
     if args.samples < 1:
         raise ValueError(f"--samples: got {args.samples}, expected at least 1")
+    path = pathlib.Path(args.json) if args.json and args.json != "-" else None
+    if path and (path.is_dir() or not path.parent.is_dir()):
+        raise ValueError(f"--json: got {path}, expected a file in a folder that exists")
     run = Run.load(args.run, args.checkpoint, args.trust)
     dataset = run.dataset()
     with np.errstate(over="ignore", invalid="ignore"):              # what is not finite is named
@@ -43,11 +48,18 @@ def main(argv=None) -> int:
     if args.json == "-":
         print(json.dumps(figures, indent=2))
         return 0
-    if args.json:
-        with open(args.json, "w") as f:
-            f.write(json.dumps(figures, indent=2) + "\n")
-    print(table(figures))
+    print(table(figures), flush=True)
+    if path:
+        write(path, json.dumps(figures, indent=2) + "\n")
     return 0
+
+
+def write(path, text):
+    """Write durably, or straight into what is no plain file: /dev/stdout, a pipe, a link."""
+    if path.is_symlink() or path.exists() and not path.is_file():
+        path.write_text(text)
+    else:
+        write_durably(path, text.encode())
 
 
 def table(f) -> str:

@@ -50,7 +50,10 @@ def home(path) -> pathlib.Path:
 
 
 def write_durably(target: pathlib.Path, data: bytes):
-    """Replace `target` by `data` so that after a crash, at any instant, it holds all of the old or all of the new."""
+    """Replace `target` by `data` so that after a crash, at any instant, it holds all of the old or all of the new.
+
+    OSError, which names the target, leaves the old.
+    """
     temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
@@ -58,9 +61,11 @@ def write_durably(target: pathlib.Path, data: bytes):
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, str(target)) from error
         raise
     sync_folder(target.parent)
     with contextlib.suppress(PermissionError):  # of a folder that may be passed through, not read

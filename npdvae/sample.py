@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import pathlib
 import sys
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from npdvae import memory, plots
 from npdvae.cli import Parser, add_run, guarded
+from npdvae.files import write_durably
 from npdvae.process import over
 from npdvae.run import Run
 
@@ -44,7 +46,9 @@ def main(argv=None) -> int:
         raise ValueError(f"{args.run}: the images drawn are not finite")
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".npz":
-        np.savez_compressed(path, codes=codes, images=images.reshape(-1, *run.shape))
+        stream = io.BytesIO()
+        np.savez_compressed(stream, codes=codes, images=images.reshape(-1, *run.shape))
+        write_durably(path, stream.getvalue())
     else:
         what = "pixels drawn" if args.binary else run.model.likelihood.shown
         plots.save(plots.grid(images, run.shape, f"Prior samples, {what}"), path)

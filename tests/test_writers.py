@@ -1,5 +1,6 @@
-"""One writer a run; metrics and settings survive damage; nothing is taken that does not fit. Share: 12 s."""
+"""One writer a run; metrics and settings survive damage; nothing is taken that does not fit. Share: 16 s."""
 import gzip
+import json
 import os
 import pathlib
 import signal
@@ -14,7 +15,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from npdvae import data, engine, lock, memory, metrics, process, report, train
+from npdvae import data, engine, evaluate, evaluation, lock, memory, metrics, process, report, train
 from npdvae.config import Config
 from npdvae.settings import from_mapping, resolve, to_toml
 from tests import hostile
@@ -166,6 +167,46 @@ def test_a_batch_larger_than_the_data_is_the_data(tmp_path):
         words = [*hostile.SMALL, "--backend", backend, "--batch-size", "1000000000", "--epochs", "1"]
         assert train.main([*words, "--out", str(tmp_path / backend)]) == 0
         assert metrics.read(tmp_path / backend)[-1]["step"] == 1
+
+
+# ---- whole files
+
+@posix
+@pytest.mark.parametrize("command, name", [
+    (["evaluate", "RUN", "--samples", "1", "--json", "FILE"], "x.json"), (["sample", "RUN", "--out", "FILE"], "s.npz"),
+    (["compare", "RUN", "--images", "2", "--estimator", "exact", "--out", "FOLDER"], "compare.csv")])
+def test_a_full_disk_leaves_the_old_file_and_names_it(run, tmp_path, command, name):
+    (file := tmp_path / "out" / name).parent.mkdir()
+    file.write_bytes(b"old")
+    limited = "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n" \
+              "sys.argv = sys.argv[1:]; runpy.run_module('npdvae.' + sys.argv[0], run_name='__main__', alter_sys=True)"
+    words = [{"RUN": run, "FILE": file, "FOLDER": file.parent}.get(word, word) for word in command]
+    done = subprocess.run([sys.executable, "-c", limited, *words], cwd=ROOT, capture_output=True, text=True,
+                          check=False)
+    assert done.returncode == 2 and done.stderr == f"npdvae: error: {file}: File too large\n"
+    assert hostile.listing(file.parent) == {name: b"old"}
+    assert "log p(x), exact" in done.stdout or command[0] != "evaluate"     # hours of work are not lost with the file
+
+
+def test_a_folder_for_figures_that_is_not_there_is_told_before_the_work(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(evaluation, "summary", lambda *_, **__: pytest.fail("evaluated before it was checked"))
+    for path in (tmp_path / "nodir" / "x.json", tmp_path):
+        assert evaluate.main([str(run), "--json", str(path)]) == 2
+        error = capsys.readouterr().err
+        assert f"--json: got {path}, expected a file in a folder" in error and error.count("\n") == 1
+
+
+@posix
+def test_figures_go_through_links_and_pipes(run, tmp_path):
+    """Both would be gone if a file took their place, /dev/stdout too."""
+    (link := tmp_path / "link").symlink_to(tmp_path / "x.json")
+    os.mkfifo(pipe := tmp_path / "pipe")
+    reader = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)               # so that no one waits for the other end
+    for path in (link, pipe):
+        assert evaluate.main([str(run), "--samples", "1", "--json", str(path)]) == 0
+    assert os.read(reader, 2 ** 16) == (tmp_path / "x.json").read_bytes() and link.is_symlink() and pipe.is_fifo()
+    os.close(reader)
+    assert json.loads((tmp_path / "x.json").read_text())["images"] > 0
 
 
 # ---- memory
