@@ -134,11 +134,15 @@ class Run:
 
     def sample(self, n: int, seed: int = 0) -> tuple[Array, Array]:
         """n draws from the prior and their images: codes int [n, D] where z is discrete, [n, P]."""
+        if n < 0:
+            raise ValueError(f"n must not be negative, got {n}")
         z = self.model.latent.sample_prior(self.params, rng.Generator(seed, rng.PRIOR), n)
         return z, self.decode(z)
 
     def elbo(self, x: Array, samples: int = 1, seed: int = 0) -> Array:
         """Estimate of the ELBO of each image (eq. 86) with z drawn from q: [N], nats."""
+        if samples < 1:
+            raise ValueError(f"samples must be at least 1, got {samples}")
         x, q = self._check(x), self.posterior(x)
         z = self.model.latent.sample(self.params, q, rng.Generator(seed, rng.TEST_LATENT), samples)
         kl = self.model.latent.kl_of(self.params, q, z)             # [N, D]

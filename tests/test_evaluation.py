@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from npdvae import backends, evaluate, evaluation, likelihoods, rng, train
+from npdvae import backends, build, evaluate, evaluation, latents, likelihoods, rng, train
+from npdvae.config import Config, with_defaults
 from npdvae.data import Dataset
 from npdvae.latents.categorical import Categorical
 from npdvae.model import DiscreteVAE
@@ -134,9 +135,31 @@ def test_the_api_encodes_decodes_samples_and_scores(run):
     (lambda r: r.decode(np.zeros((1, 4), int)), "codes must be"),
     (lambda r: r.encode(np.zeros((2, 63))), "images must be rows"),
     (lambda r: r.encode(np.full((2, 64), np.nan)), "pixels must lie"),
+    (lambda r: r.elbo(np.zeros((2, 64)), samples=0), "samples must be at least 1, got 0"),
+    (lambda r: r.elbo(np.zeros((2, 64)), -1), "samples must be at least 1, got -1"),
+    (lambda r: r.sample(-1), "n must not be negative, got -1"),
     (lambda r: Run.load(r.folder, "best"), "no --validation"),
     (lambda r: Run.load(r.folder / "nowhere"), "no run there"),
 ])
 def test_the_api_refuses_wrong_input_by_name(run, call, message):
     with pytest.raises(ValueError, match=message):
         call(run)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("latent, options", [*((name, {}) for name in latents.names()), ("vq", {"levels": 2}),
+                                             ("vq", {"grouped": True}), ("gaussian", {"kl": "sampled"})])
+def test_no_images_have_empty_answers(latent, options):
+    config = with_defaults(Config(latent=latent, latents=2, hidden=[5], latent_options=options))
+    model = build.build_model(config, 6, OPS)
+    run = Run(None, config, model.init(rng.Generator(1, rng.INIT), np.float32), 0, (2, 3), model)
+    none = np.zeros((0, 6))
+    one, (z, pixels) = run.draw(np.zeros((1, 6))), run.sample(0)
+    assert run.elbo(none).shape == run.elbo(none, samples=3).shape == (0,)
+    for found in (run.draw(none), run.mode_of(none), z):
+        assert found.shape == (0, *one.shape[1:]) and found.dtype.kind == one.dtype.kind
+        assert run.decode(found).shape == run.draw_images(found).shape == pixels.shape == (0, 6)
+    readout = run.encode(none)
+    assert all(len(a) == 0 for a in (readout.values() if isinstance(readout, dict) else [readout]))
+    if model.latent.code_count() is not None:
+        assert run.log_prob(none).shape == (0,)

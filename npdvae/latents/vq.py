@@ -101,7 +101,7 @@ class VQ(Quantiser):
             v = v - q
             codes.append(k)
             errors.append(v)
-        return self.ops.xp.stack(codes, -1).reshape(len(v), -1), self.ops.xp.stack(errors, 2)
+        return self.ops.xp.stack(codes, -1).reshape(len(v), self.latents), self.ops.xp.stack(errors, 2)
 
     def forward(self, params, h, rng, state=None, context=None):
         v = self.vectors(h)

@@ -19,7 +19,7 @@ def log_gamma_variate(xp: Any, alpha: Array, u: Array) -> tuple[Array, Array]:
     alpha [...], u [...] in (0, 1) -> float64 [...], [...]. Logarithms, since g underflows for alpha < 0.1.
     """
     alpha, u = (a.astype(float) for a in xp.broadcast_arrays(alpha, u))
-    terms = int(100 + 16 * math.sqrt(float(xp.where(alpha <= MOST, alpha, 0).max())))
+    terms = int(100 + 16 * math.sqrt(float(alpha.size and xp.where(alpha <= MOST, alpha, 0).max())))
     alpha = xp.where(alpha <= MOST, alpha, xp.nan)
     factor, slope = lgamma(xp, alpha + 1), digamma(xp, alpha + 1)
     left = (xp.log(u) + factor) / alpha                             # P <= g^alpha / Gamma(alpha + 1)
