@@ -131,6 +131,11 @@ def test_a_claim_of_which_no_bound_is_known_is_not_tried(cls, capsys):
     assert "1 estimator, 1 not tried, 0 broken claims;" in out
 
 
+def test_exactness_for_a_class_of_costs_is_not_tried_either():
+    row = judge(f"{HERE}:SilentModest", {"samples": 2}, 1, 2, "decoder", 0)
+    assert row.verdict == "not tried" and row.note == claims.UNBOUNDED, row
+
+
 def test_a_spent_budget_breaks_no_claim(monkeypatch):
     monkeypatch.setattr(claims, "check_unbiased", functools.partial(check_unbiased, budget=512))
     row = judge(f"{HERE}:WithBounds", {"samples": 2}, 1, 2, "decoder", 0)

@@ -313,7 +313,7 @@ def test_a_batch_of_different_examples_is_tiled_in_order():
     (dict(tile=2.5), "tile"), (dict(samples=-1), "samples must be a whole number, at least 1, got -1"),
     (dict(budget=-5), "budget must be at least 1, got -5"), (dict(budget=np.nan), "budget"),
     (dict(true=np.nan), "true: the gradient to compare with is not finite"),
-    (dict(true=np.ones(5)), r"true must be a number or an array of shape \(1, 2, 3\), got shape \(5,\)"),
+    (dict(true=[1.0] * 5), r"true must be a number or an array of shape \(1, 2, 3\), got shape \(5,\)"),
 ])
 def test_what_is_declared_is_checked(arguments, message):
     with pytest.raises(ValueError, match=message):
