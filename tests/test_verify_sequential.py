@@ -208,6 +208,10 @@ def test_an_estimate_that_might_vary_is_not_concluded_from_samples_that_do_not()
     true, apart = exact_gradient(LOGITS, COST), np.zeros(LOGITS.shape)
     report = check_unbiased(lambda logits, g: true, LOGITS, COST, bounds=(-40, 40), budget=1024)
     assert report.verdict == "INCONCLUSIVE" and "an entry did not vary" in report.reason
+    first = np.arange(true.size).reshape(true.shape) == 0           # one that varies, beside the others
+    report = check_unbiased(lambda logits, g: true + first * (g.uniform(true.shape) - 0.5), LOGITS, COST,
+                            bounds=(-40, 40), budget=1024)
+    assert report.verdict == "INCONCLUSIVE" and "an entry did not vary" in report.reason
     apart[0, 0, 1] = 1
     report = check_unbiased(lambda logits, g: true, LOGITS, COST, bounds=(true - apart, true + apart), budget=1024)
     assert report.verdict == "INCONCLUSIVE" and "give bounds that are equal there" in report.reason
