@@ -47,7 +47,7 @@ class Config:
                                "(default: uniform)",
                                metavar="NAME")
     estimator: str | None = option(None, "gradient estimator of categorical and soft_vq latents: "
-                                   f"{', '.join(estimators.names())}, or module:Class of your own (default: rloo)",
+                                   f"{', '.join(estimators.listed())}, or module:Class of your own (default: rloo)",
                                    metavar="NAME")
     samples: int | None = option(None, "samples per image, for estimators and latents that take several", metavar="S")
     baseline: str | None = option(None, "baseline of reinforce: none, constant, running_mean, batch_leave_one_out, "

@@ -45,6 +45,11 @@ class Registry:
             importlib.import_module(f"{self.package}.{module.name}")
         return tuple(sorted(self.classes))
 
+    def listed(self) -> list[str]:
+        """The same without loading them, for packages that hold each class in a file of its name."""
+        folder = importlib.import_module(self.package).__path__
+        return [module.name for module in pkgutil.iter_modules(folder) if not module.ispkg and module.name != "base"]
+
     def find(self, name: str) -> type:
         """The class of a registered name, or of "module:Class". ValueError where there is none."""
         if ":" in name:
@@ -53,7 +58,8 @@ class Registry:
                 found = getattr(importlib.import_module(module), attribute)
             except Exception as error:          # whatever a module of the user's own does
                 place = traceback.extract_tb(error.__traceback__)[-1]
-                where = f" ({place.filename}, line {place.lineno})" if isinstance(error, NameError) else ""
+                own = place.filename != __file__ and not place.filename.startswith("<frozen")
+                where = f" ({place.filename}, line {place.lineno})" if own else ""
                 raise ValueError(f"cannot load {self.kind} {name!r}: {error}{where}") from error
             base = getattr(importlib.import_module(f"{self.package}.base"), self.kind.capitalize())
             if not (isinstance(found, type) and issubclass(found, base)):

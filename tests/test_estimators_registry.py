@@ -28,6 +28,10 @@ def test_an_unknown_name_is_refused_with_the_nearest_known_ones():
         estimators.get("xyz")
 
 
+def test_the_help_names_every_estimator():
+    assert sorted(estimators.listed()) == list(estimators.names())
+
+
 def test_an_estimator_of_ones_own_is_found_by_module_and_class(monkeypatch):
     class Mine(Estimator):
         def __init__(self, ops=None, strength=2.0):
@@ -46,7 +50,7 @@ def test_an_estimator_of_ones_own_is_found_by_module_and_class(monkeypatch):
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("class Mine(:", r"\(broken.py, line 1\)"), ("1 / 0", "division by zero"),
+    ("class Mine(:", r"\(broken.py, line 1\)"), ("1 / 0", r"division by zero \(.*broken.py, line 1\)"),
     ("\nMine = Nothing", r"'Nothing' is not defined \(.*broken.py, line 2\)")])
 def test_a_module_that_cannot_be_imported_is_one_line(text, message, tmp_path, monkeypatch):
     (tmp_path / "broken.py").write_text(text)

@@ -2,7 +2,7 @@
 from npdvae.registry import Registry
 
 registry = Registry("estimator", __name__)
-register, names, find = registry.register, registry.names, registry.find
+register, names, listed, find = registry.register, registry.names, registry.listed, registry.find
 
 
 def get(name: str, *, ops=None, **options):
