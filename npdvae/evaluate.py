@@ -10,7 +10,7 @@ import numpy as np
 
 from npdvae import evaluation, metrics
 from npdvae.cli import Parser, add_run, guarded
-from npdvae.files import write_durably
+from npdvae.files import write_named
 from npdvae.process import over
 from npdvae.run import Run
 
@@ -50,16 +50,8 @@ def main(argv=None) -> int:
         return 0
     print(table(figures), flush=True)
     if path:
-        write(path, json.dumps(figures, indent=2) + "\n")
+        write_named(path, (json.dumps(figures, indent=2) + "\n").encode())
     return 0
-
-
-def write(path, text):
-    """Write durably, or straight into what is no plain file: /dev/stdout, a pipe, a link."""
-    if path.is_symlink() or path.exists() and not path.is_file():
-        path.write_text(text)
-    else:
-        write_durably(path, text.encode())
 
 
 def table(f) -> str:

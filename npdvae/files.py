@@ -72,6 +72,14 @@ def write_durably(target: pathlib.Path, data: bytes):
         sync_folder(target.parent.parent)       # the folder itself may be new
 
 
+def write_named(path: pathlib.Path, data: bytes):
+    """Write what a user named: durably, or straight into what is no plain file, such as /dev/stdout, a pipe, a link."""
+    if path.is_symlink() or path.exists() and not path.is_file():
+        path.write_bytes(data)
+    else:
+        write_durably(path, data)
+
+
 def sync_folder(folder):
     """Make renames in a folder durable; Windows has no such call."""
     if os.name == "nt":

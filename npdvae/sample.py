@@ -10,7 +10,7 @@ import numpy as np
 
 from npdvae import memory, plots
 from npdvae.cli import Parser, add_run, guarded
-from npdvae.files import write_durably
+from npdvae.files import write_named
 from npdvae.process import over
 from npdvae.run import Run
 
@@ -48,7 +48,7 @@ def main(argv=None) -> int:
     if path.suffix == ".npz":
         stream = io.BytesIO()
         np.savez_compressed(stream, codes=codes, images=images.reshape(-1, *run.shape))
-        write_durably(path, stream.getvalue())
+        write_named(path, stream.getvalue())
     else:
         what = "pixels drawn" if args.binary else run.model.likelihood.shown
         plots.save(plots.grid(images, run.shape, f"Prior samples, {what}"), path)

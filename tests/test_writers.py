@@ -15,7 +15,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from npdvae import data, engine, evaluate, evaluation, lock, memory, metrics, process, report, train
+from npdvae import data, engine, evaluate, evaluation, lock, memory, metrics, process, report, sample, train
 from npdvae.config import Config
 from npdvae.settings import from_mapping, resolve, to_toml
 from tests import hostile
@@ -204,6 +204,9 @@ def test_figures_go_through_links_and_pipes(run, tmp_path):
     reader = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)               # so that no one waits for the other end
     for path in (link, pipe):
         assert evaluate.main([str(run), "--samples", "1", "--json", str(path)]) == 0
+    (tmp_path / "link.npz").symlink_to(tmp_path / "x.npz")
+    assert sample.main([str(run), "--out", str(tmp_path / "link.npz")]) == 0
+    assert (tmp_path / "link.npz").is_symlink() and (tmp_path / "x.npz").is_file()
     assert os.read(reader, 2 ** 16) == (tmp_path / "x.json").read_bytes() and link.is_symlink() and pipe.is_fifo()
     os.close(reader)
     assert json.loads((tmp_path / "x.json").read_text())["images"] > 0
