@@ -16,7 +16,8 @@ MOST = 1e8                                      # shapes beyond, which only a di
 def log_gamma_variate(xp: Any, alpha: Array, u: Array) -> tuple[Array, Array]:
     """log g ~ log Gamma(alpha, 1) by the inverse CDF at u, and d log g / d alpha at fixed u.
 
-    alpha [...], u [...] in (0, 1) -> float64 [...], [...]. Logarithms, since g underflows for alpha < 0.1.
+    alpha [...], u [...] in (0, 1) -> float64 [...], [...], NaN where not alpha <= MOST. Logarithms, since g underflows
+    for alpha < 0.1.
     """
     alpha, u = (a.astype(float) for a in xp.broadcast_arrays(alpha, u))
     terms = int(100 + 16 * math.sqrt(float(alpha.size and xp.where(alpha <= MOST, alpha, 0).max())))
