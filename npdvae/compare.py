@@ -8,21 +8,12 @@ import pathlib
 import sys
 import time
 
-import numpy as np
-
-from npdvae import backends, build, checkpoint, comparison, estimators, rng
+from npdvae import comparison, estimators
 from npdvae.cli import Parser, add_run, guarded
-from npdvae.config import with_defaults
+from npdvae.comparison_models import FRESH, IMAGES, bench_of, runs
 from npdvae.estimators.parts.baselines import BASELINES
-from npdvae.estimators.parts.outcomes import MOST_CODES
 from npdvae.files import write_durably
 from npdvae.process import over
-from npdvae.run import Run
-from npdvae.settings import resolve
-
-IMAGES = 16                                     # where nothing is said and the training split has more
-OTHERS = 2000                                   # images on which learned baselines are fitted
-FRESH = ("data", "data_dir", "latents", "categories", "hidden")     # settings of a fresh model, beside --preset
 
 
 def parser() -> argparse.ArgumentParser:
@@ -52,32 +43,6 @@ def parser() -> argparse.ArgumentParser:
         fresh.add_argument(f"--{name}", type=int, default=argparse.SUPPRESS)
     fresh.add_argument("--hidden", type=int, nargs="+", default=argparse.SUPPRESS)
     return p
-
-
-def fresh_run(args) -> Run:
-    """A model as training would start with it."""
-    given = {k: v for k, v in vars(args).items() if k in FRESH}
-    config = with_defaults(resolve({**given, "seed": args.seed}, args.preset))
-    dataset, _ = build.load_data(config)
-    model = build.build_model(config, dataset.pixels, backends.load("numpy"))
-    params = model.init(rng.Generator(config.seed, rng.INIT), np.dtype(config.dtype))
-    return Run(None, config, params, 0, dataset.shape, model)
-
-
-def bench_of(run: Run, dataset, args) -> comparison.Bench:
-    """The first images of a random order of the training split, and others, one at least, to fit baselines on."""
-    N = len(dataset.train)
-    count = args.images or max(min(IMAGES, N - 1), 1)
-    if count >= N:
-        raise ValueError(f"--images: got {count}, expected fewer than the {N} training images: baselines are fitted on "
-                         "the others")
-    order = rng.Generator(args.seed, rng.SHUFFLE).permutation(N)
-    x = run.targets(dataset, dataset.train[order[:count + OTHERS]], run.step)
-    bench = comparison.Bench(run.model, run.params, x[:count], x[count:], run.step)
-    if not bench.true(estimators.get("exact")).any():
-        raise ValueError(f"{run.folder or 'fresh model'}, step {run.step}: the exact gradient is zero: there is "
-                         "nothing to compare with")
-    return bench
 
 
 def candidates(args, config):
@@ -143,35 +108,6 @@ def write_csv(path, results):
     write_durably(path, stream.getvalue().encode())
 
 
-def runs(args):
-    """The models to compare on, one after another; all of them are tried before the first."""
-    if not args.run:
-        yield suitable(fresh_run(args), "fresh model")
-        return
-    paths = [args.checkpoint or "last"]
-    if args.checkpoints is not None:
-        paths = args.checkpoints or [str(p) for p in reversed(checkpoint.listing(pathlib.Path(args.run)))]
-    if not paths:
-        raise ValueError(f"{args.run}: no checkpoints there")
-    for path in paths if len(paths) > 1 else ():
-        suitable(Run.load(args.run, path, args.trust), path)
-    for path in paths:
-        yield suitable(Run.load(args.run, path, args.trust), args.run)
-
-
-def suitable(run, name):
-    """The run. ValueError where its exact gradient cannot be enumerated."""
-    D, K = run.config.latents, run.config.categories
-    if run.config.latent != "categorical":
-        raise ValueError(f"{name}: latent {run.config.latent}: only gradients of latent categorical can be compared "
-                         "with the exact one")
-    if not run.model.latent.prior.factorised:
-        raise ValueError(f"{name}: prior {run.config.prior}: only models of a factorised prior are compared")
-    if K ** D > MOST_CODES:
-        raise ValueError(f"the exact gradient takes categories**latents = {K}**{D} codes, more than {MOST_CODES}")
-    return run
-
-
 def check(args):
     for name, least in (("images", 1), ("draws", 2 * comparison.BLOCK), ("budget", 1), ("samples", 1), ("seed", 0)):
         value = getattr(args, name)
@@ -197,14 +133,13 @@ def main(argv=None) -> int:
     check(args)
     folder = pathlib.Path(args.out or args.run) if args.out or args.run else None
     results: list[comparison.Result] = []
-    dataset, start = None, time.perf_counter()
-    for run in runs(args):
-        if dataset is None:
-            dataset = run.dataset()
-            if folder:
-                folder.mkdir(parents=True, exist_ok=True)
+    start, models = time.perf_counter(), runs(args)
+    dataset = models[0].dataset()
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
+    for run in models:
         bench = bench_of(run, dataset, args)
-        D, K = run.config.latents, run.config.categories
+        D, K = run.model.latent.latents, run.model.latent.categories
         print(f"{args.run or 'fresh model'}, step {run.step}: {D} latents of {K} categories, {K ** D} codes, "
               f"{len(bench.x)} images of {run.config.data}\n\n{header(args)}")
         found, left_out = measure(bench, run.config, args, lambda text: print(text, flush=True))

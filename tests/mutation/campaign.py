@@ -40,10 +40,10 @@ TILED = ("bfloat16", "bfloat16_words", "fused_bfloat16", "gradient_sums", "llvm"
          "vectors")
 LEFT_OUT = {                                    # where no faults are planted: reason: modules
     "commands, files, processes and settings, what they say and draw; npdvae.explore has tests in a browser":
-        "build checkpoint cli compare comparison comparison_plots config describe evaluate files lock memory metrics "
-        "page plots presets process registry report resuming run sample saved settings train trainer types sweep.* "
-        "explore.* data.arrays data.build_digits data.dataset data.digits data.download data.folder data.idx "
-        "data.loading data.mnist",
+        "build checkpoint cli compare comparison comparison_models comparison_plots config describe evaluate files "
+        "lock memory metrics page plots presets process registry report resuming run sample saved settings train "
+        "trainer types sweep.* explore.* data.arrays data.build_digits data.dataset data.digits "
+        "data.download data.folder data.idx data.loading data.mnist",
     "types alone; a command": "ops.table verify.calibration",
     "compiling and its cache, clocks, signals, numbers and shapes: nothing of them is computed with":
         "kernels.cpu.calls kernels.cpu.clocks kernels.cpu.compiler kernels.cpu.interrupt kernels.cpu.jobs "
