@@ -148,7 +148,9 @@ def main(argv=None) -> int:
     print(f"relative to the norm of the exact gradient; @{args.budget}: averaged over what {args.budget} decoder "
           f"evaluations pay for;\nms: one estimate for the {len(bench.x)} images, decoder included; bias by draws: "
           f"two standard errors either side\n\n{time.perf_counter() - start:.0f} s")
-    if folder and results:
+    if not results:
+        raise ValueError("nothing was compared: every estimator was left out, for the reasons above")
+    if folder:
         save(folder, results, args)
     return 0
 

@@ -147,6 +147,13 @@ def test_estimators_that_cannot_be_made_are_left_out(tmp_path, capsys):
         assert [row["estimator"] for row in csv.DictReader(stream)] == ["rebar"]
 
 
+def test_nothing_compared_is_a_mistake(tmp_path, capsys):
+    assert main([*SMALL, "--estimator", "arm", "disarm", "--out", str(tmp_path)]) == 2
+    shown = capsys.readouterr()
+    assert "left out: arm" in shown.out and "left out: disarm" in shown.out and not any(tmp_path.iterdir())
+    assert "nothing was compared" in shown.err and shown.err.count("\n") == 1
+
+
 def test_an_exact_gradient_of_zero_is_one_line(bench, capsys):
     assert main(["--latents", "1", "--categories", "1", "--hidden", "8", "--estimator", "rebar"]) == 2
     error = capsys.readouterr().err

@@ -315,7 +315,8 @@ def test_a_batch_of_different_examples_is_tiled_in_order():
     (dict(delta=np.inf), "delta"),
     (dict(tile=-1), "tile must be a whole number, at least 1, got -1"), (dict(tile=0), "tile"),
     (dict(tile=2.5), "tile"), (dict(samples=-1), "samples must be a whole number, at least 1, got -1"),
-    (dict(budget=-5), "budget must be at least 1, got -5"), (dict(budget=np.nan), "budget"),
+    (dict(budget=-5), "budget must be a number, at least 1, got -5"), (dict(budget=np.nan), "budget"),
+    (dict(budget="x"), "budget must be a number, at least 1, got 'x'"),
     (dict(true=np.nan), "true: the gradient to compare with is not finite"),
     (dict(true=[1.0] * 5), r"true must be a number or an array of shape \(1, 2, 3\), got shape \(5,\)"),
 ])

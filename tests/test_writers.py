@@ -17,6 +17,7 @@ import pytest
 
 from npdvae import data, engine, evaluate, evaluation, lock, memory, metrics, process, report, sample, train
 from npdvae.config import Config
+from npdvae.explore import __main__ as explore
 from npdvae.settings import from_mapping, resolve, to_toml
 from tests import hostile
 
@@ -207,6 +208,9 @@ def test_figures_go_through_links_and_pipes(run, tmp_path):
     (tmp_path / "link.npz").symlink_to(tmp_path / "x.npz")
     assert sample.main([str(run), "--out", str(tmp_path / "link.npz")]) == 0
     assert (tmp_path / "link.npz").is_symlink() and (tmp_path / "x.npz").is_file()
+    (tmp_path / "link.html").symlink_to(tmp_path / "x.html")
+    assert explore.main([str(run), "--images", "1", "--samples", "1", "--out", str(tmp_path / "link.html")]) == 0
+    assert (tmp_path / "link.html").is_symlink() and (tmp_path / "x.html").is_file()
     assert os.read(reader, 2 ** 16) == (tmp_path / "x.json").read_bytes() and link.is_symlink() and pipe.is_fifo()
     os.close(reader)
     assert json.loads((tmp_path / "x.json").read_text())["images"] > 0

@@ -9,7 +9,7 @@ import numpy as np
 
 from npdvae.cli import Parser, add_run, guarded
 from npdvae.explore import model, page
-from npdvae.files import write_durably
+from npdvae.files import write_named
 from npdvae.process import over
 from npdvae.run import Run
 
@@ -41,8 +41,8 @@ def main(argv=None) -> int:
     with np.errstate(over="ignore", invalid="ignore"):              # what is not finite no JSON holds
         text = page.html(model.contents(run, dataset, args.images, args.samples, args.seed))
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_durably(path, text.encode())
-    print(f"{path} ({path.stat().st_size / 1e6:.1f} MB): open it in a browser")
+    write_named(path, text.encode())
+    print(f"{path} ({len(text.encode()) / 1e6:.1f} MB): open it in a browser")
     return 0
 
 
