@@ -38,14 +38,24 @@ def test_no_variates_are_empty():
 @pytest.mark.parametrize("alpha", SHAPES)
 def test_variates_invert_the_distribution_function(alpha):
     """In log g, and the slope against a difference of mpmath's; 1 - P keeps 1e-16 / 6e-8 at the largest uniform."""
-    a, found = mpmath.mpf(alpha), log_gamma_variate(np, np.full(6, alpha), np.array(UNIFORMS))
-    for u, log_g, slope in zip(UNIFORMS, *found):
+    a, together = mpmath.mpf(alpha), log_gamma_variate(np, np.full(6, alpha), np.array(UNIFORMS))
+    alone = [log_gamma_variate(np, alpha, np.float64(u)) for u in UNIFORMS]     # no other asks for more terms
+    assert np.array_equal(np.transpose(together), alone)
+    for u, (log_g, slope) in zip(UNIFORMS, alone):
         x = mpmath.exp(mpmath.mpf(float(log_g)))
         density = mpmath.exp(a * mpmath.log(x) - x) / mpmath.gamma(a)
         gap = (mpmath.gammainc(a, 0, x, regularized=True) - u) / density
         assert abs(gap) <= (1e-7 if u > 0.99 else 1e-11) * max(1, abs(log_g))
         exact = -mpmath.diff(lambda a: mpmath.gammainc(a, 0, x, regularized=True), a) / density     # noqa: B023
         assert abs(slope - exact) <= (1e-6 if u > 0.99 else 1e-10) * abs(exact)
+
+
+def test_medians_of_large_shapes():
+    """alpha - 1/3 + 8 / (405 alpha) + O(1 / alpha^2), where P at the left end underflows."""
+    alpha = 1e5
+    median = alpha - 1 / 3 + 8 / (405 * alpha)
+    log_g, slope = log_gamma_variate(np, alpha, np.float64(0.5))
+    assert abs(log_g - np.log(median)) <= 1e-12 and abs(slope * median - 1) <= 1e-8
 
 
 def test_variates_of_shapes_without_bound_are_nan():

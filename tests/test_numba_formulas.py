@@ -23,7 +23,7 @@ from npdvae.estimators.parts import (
     second_argmax,
     surrogate,
 )
-from npdvae.latents import location_scale
+from npdvae.latents import gamma, location_scale
 from npdvae.priors import uniform as uniform_prior
 
 f4, f8 = np.float32, np.float64
@@ -32,7 +32,7 @@ EPS = float(np.finfo(f4).eps)
 draw = np.random.default_rng(5)
 MODULES = (gumbel_noise, relaxation, uniform_prior, binary_tree, distinct_codes, unordered_set, surrogate, score,
            copula, arsm, hard_codes, second_argmax, aimle, darn, gapped_straight_through, reinmax_rao, smoothing,
-           location_scale)
+           location_scale, gamma)
 
 
 def normal(*shape):
@@ -94,6 +94,8 @@ CASES = {
     "bits_backward": [(normal(S, 3, 2, 2), normal(S, 3, 2)) for S in (1, 4)],
     "analytic_kl": [(normal(3, 2), normal(3, 2), 5 / 3, 1.6)],
     "moved": [(normal(3, 2), normal(3, 2), normal(S, 3, 2)) for S in (1, 3)],
+    "variates": [(np.exp(normal(n, 2) / 2), uniform(S, n, 2)) for n, S in ((3, 1), (5, 4), (40, 1))]    # by 32
+    + [(np.full((2, 2), a), np.array([[[2.0 ** -24, 0.3], [0.9, 1 - 2.0 ** -24]]])) for a in (0.5, 60.0, 900.0)],
     "posterior": [(normal(3, 2, 4),), (normal(70, 2, 3),), (40 * normal(2, 2, 5),)],
     "plus_kl_backward": [(normal(3, 2, 4), 0.7, floor, p, NUMPY.kl_uniform(p)) for p in (log_p(3, 2, 4), log_p(
         3, 2, 4, scale=30.0)) for floor in (0.0, 0.6)]
@@ -176,6 +178,22 @@ def test_kl_is_within_its_bounds():
     for scale, most in ((1e-4, 1e-6), (1e3, f4(np.log(3)))):
         _, kl = uniform_prior.posterior(NUMBA, (scale * normal(500, 2, 3)).astype(f4))
         assert 0 <= kl.min() and kl.max() <= most
+
+
+def test_each_variate_is_as_near_as_its_own_size():
+    """Shapes of seven orders at once; log g by its own size or 1, a slope by its own: some ulp."""
+    alpha, u = np.exp(np.linspace(-7, 9, 66)).astype(f4).reshape(33, 2), uniform(2, 33, 2).astype(f4)
+    found, expected = (gamma.variates(NUMBA, alpha, u), gamma.variates(NUMPY, alpha.astype(f8), u.astype(f8)))
+    for y, x, least in zip(found, expected, (1, 0), strict=True):
+        assert (np.abs(y - x) <= EPS * np.maximum(np.abs(x), least)).all()
+
+
+def test_variates_of_shapes_without_bound_are_nan_and_leave_the_others_alone():
+    alpha, u = np.float32([[0.5, np.nan, np.inf, 1.01e8, 7]]), np.full((1, 1, 5), 0.3, f4)
+    found = gamma.variates(NUMBA, alpha, u)
+    alone = gamma.variates(NUMBA, alpha[:, [0, 4]], u[..., [0, 4]])
+    for y, x in zip(found, alone, strict=True):
+        assert np.isnan(y[..., 1:4]).all() and np.array_equal(y[..., [0, 4]], x)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 
 from npdvae.backends.numba_arrays import F4, common, f4, flat, repeating, rows, written
-from npdvae.kernels.cpu import gumbel, location_scale, smoothing
+from npdvae.kernels.cpu import gamma, gumbel, location_scale, smoothing
 from npdvae.kernels.cpu import posterior as of_posterior
 
 
@@ -64,5 +64,11 @@ def moved(loc, s, e):
     return z
 
 
-KERNELS = (analytic_kl, moved, perturbed, relaxed, relaxed_backward, posterior, plus_kl_backward, power_rows,
+def variates(alpha, u):
+    log_g, slope = np.empty(u.shape, F4), np.empty(u.shape, F4)     # [S, B, D]
+    gamma.variates(flat(alpha), flat(u), log_g.reshape(-1), slope.reshape(-1))
+    return log_g, slope
+
+
+KERNELS = (analytic_kl, moved, variates, perturbed, relaxed, relaxed_backward, posterior, plus_kl_backward, power_rows,
            bits_backward)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from npdvae.latents import register
 from npdvae.latents.reparameterised import Reparameterised
 from npdvae.ops.gamma import log_gamma_variate
+from npdvae.ops.kernelled import kernelled
 from npdvae.ops.special import digamma, lgamma, trigamma
 from npdvae.types import Array
 
@@ -23,14 +24,19 @@ class Kept(NamedTuple):
     kl: Any                                     # [B, D]
 
 
+@kernelled
+def variates(ops, alpha, u):
+    """log g and d log g / d alpha at uniforms u [S, B, D], in the type of alpha [B, D]: [S, B, D] each."""
+    log_g, slope = log_gamma_variate(ops.xp, alpha, u)
+    return log_g.astype(alpha.dtype), slope.astype(alpha.dtype)
+
+
 class Implicit(Reparameterised):
     """A latent made of D standard Gamma variates."""
 
     def draw(self, alpha: Array, rng: Any, samples: int) -> tuple[Array, Array]:
         """log g and d log g / d alpha: [S, B, D] each, in the type of alpha."""
-        u = rng.uniform((samples, *alpha.shape), alpha.real.dtype)  # [S, B, D]
-        log_g, slope = log_gamma_variate(self.ops.xp, alpha, u)
-        return log_g.astype(alpha.dtype), slope.astype(alpha.dtype)
+        return variates(self.ops, alpha, rng.uniform((samples, *alpha.shape), alpha.real.dtype))
 
     def rows(self, params, z):
         """The variable itself."""

@@ -37,7 +37,8 @@ def sequential(alpha: Any, beta: Any, delta: Any, budget: Any, samples: Any, til
     probability("alpha", alpha)
     probability("beta", beta)
     positive("delta", delta)
-    if not (isinstance(budget, numbers.Real) and budget >= 1):
+    real = isinstance(budget, numbers.Real)
+    if not (real and budget >= 1):
         raise ValueError(f"budget must be a number, at least 1, got {budget!r}")
     for name, value in (("samples", samples), ("tile", tile)):
         if value is not None:

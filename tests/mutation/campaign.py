@@ -33,9 +33,9 @@ STEMS = [*OPS, *ESTIMATORS, *VERIFY, *PARALLEL]
 KERNELS = ["test_numba_ops", "test_kernels_elementary", "test_numba_formulas", "test_nearest"]
 FUSED = ["test_costs", "test_kernels_chunks", "test_kernels_llvm", "test_numba_bfloat16"]
 SINGLE = ("activations", "bernoulli", "best_codes", "binarize", "categorical", "code_race", "codebook",
-          "conditional_gumbels", "copula", "elementary", "entropy", "first_draws", "gumbel", "hard_codes", "linear",
-          "location_scale", "outside_codes", "pair_surrogate", "philox", "posterior", "side_by_side", "smoothing",
-          "softmax", "swapped", "tree_pair", "uniform", "updates", "weighted_score")
+          "conditional_gumbels", "copula", "elementary", "entropy", "first_draws", "gamma", "gumbel", "hard_codes",
+          "linear", "location_scale", "outside_codes", "pair_surrogate", "philox", "posterior", "side_by_side",
+          "smoothing", "softmax", "swapped", "tree_pair", "uniform", "updates", "weighted_score")
 TILED = ("bfloat16", "bfloat16_words", "fused_bfloat16", "gradient_sums", "llvm", "philox_vectors", "subset_sums",
          "vectors")
 LEFT_OUT = {                                    # where no faults are planted: reason: modules
