@@ -188,6 +188,14 @@ def test_each_variate_is_as_near_as_its_own_size():
         assert (np.abs(y - x) <= EPS * np.maximum(np.abs(x), least)).all()
 
 
+@pytest.mark.parametrize("alpha", [60, 500])
+def test_a_variate_far_below_its_mean_takes_the_terms_that_it_needs(alpha):
+    """With none beside it that needs more."""
+    alpha, u = np.full((1, 1), alpha, f4), np.full((1, 1, 1), 2.0 ** -24, f4)
+    for y, x in zip(gamma.variates(NUMBA, alpha, u), gamma.variates(NUMPY, alpha.astype(f8), u), strict=True):
+        assert abs(y - x) <= EPS * abs(x)
+
+
 def test_variates_of_shapes_without_bound_are_nan_and_leave_the_others_alone():
     alpha, u = np.float32([[0.5, np.nan, np.inf, 1.01e8, 7]]), np.full((1, 1, 5), 0.3, f4)
     found = gamma.variates(NUMBA, alpha, u)
