@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 from dataclasses import dataclass, field, fields
 from inspect import Parameter
 from typing import Any
@@ -46,6 +47,8 @@ class Config:
     prior: str | None = option(None, f"prior over the codes: {', '.join(priors.names())}, or module:Class of your own "
                                "(default: uniform)",
                                metavar="NAME")
+    prior_options: dict[str, Any] = option({}, "options of the prior, such as hidden=256 of autoregressive", nargs="+",
+                                           metavar="KEY=VALUE")
     estimator: str | None = option(None, "gradient estimator of categorical and soft_vq latents: "
                                    f"{', '.join(estimators.listed())}, or module:Class of your own (default: rloo)",
                                    metavar="NAME")
@@ -137,14 +140,17 @@ class Config:
         takes = latents.registry.takes(self.latent)
         free_bits = {"free_bits": self.free_bits} if self.free_bits else {}
         offered = {**self.given("categories", "prior", "estimator"), **free_bits, **self.estimator_arguments()}
-        if self.estimator_options and "estimator" not in takes:
-            raise ValueError(f"--estimator-options: latent {self.latent} cannot use it")
+        for part in ("estimator", "prior"):
+            if getattr(self, f"{part}_options") and part not in takes:
+                raise ValueError(f"--{part}-options: latent {self.latent} cannot use it")
         for name in offered:
             if name in self.latent_options:
                 raise ValueError(f"--latent-options: {name} is given already, by {self.flag(name)}")
             if name not in takes and "estimator" not in takes:      # an estimator takes the rest, or refuses it
                 flag = self.flag(name if name in FIELDS else "estimator_options")
                 raise ValueError(f"{flag}: latent {self.latent} cannot use it")
+        if self.prior_options:
+            offered["prior"] = functools.partial(priors.get, self.prior or "uniform", **self.prior_options)
         return {**offered, **self.latent_options}
 
     def given(self, *names: str) -> dict[str, Any]:
@@ -206,7 +212,7 @@ SET_ELSEWHERE = {"latents": "--latents", "categories": "--categories", "estimato
                  "free_bits": "--free-bits", "ops": "--backend"}    # of options
 MOST = 2 ** 20                                  # latents, categories, samples, or units of a layer
 POWERS = [2 ** k for k in range(17)]
-PAIRS = ("estimator_options", "latent_options", "likelihood_options")
+PAIRS = ("estimator_options", "latent_options", "likelihood_options", "prior_options")
 
 
 def with_defaults(config: Config) -> Config:

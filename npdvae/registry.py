@@ -90,7 +90,7 @@ class Registry:
         known = {key: default for key, default in takes.items() if key not in given}
         open_ended = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(cls).parameters.values())
         for option, value in options.items():
-            if option not in known and not open_ended:
+            if option not in known and (option == "self" or not open_ended):
                 raise ValueError(f"{self.kind} {name} has no option {option!r} (it has: {', '.join(known) or 'none'})")
             for kind, (word, accepts) in KINDS.items():
                 if type(known.get(option)) is kind and isinstance(value, PLAIN) and not accepts(value):

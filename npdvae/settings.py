@@ -80,7 +80,8 @@ def parse_pairs(flag: str, pairs: list[str]) -> dict[str, Any]:
 OWNED = {                                       # settings that go with the choice of a part
     "estimator": ("samples", "baseline", "baseline_value", "temperature", "estimator_options"),
     "latent": ("samples", "baseline", "baseline_value", "temperature", "estimator_options", "latent_options",
-               "estimator", "categories", "prior", "free_bits"),
+               "estimator", "categories", "prior", "prior_options", "free_bits"),
+    "prior": ("prior_options",),
     "likelihood": ("likelihood_options", "binarize"),
 }
 

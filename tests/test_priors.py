@@ -4,13 +4,15 @@ import itertools
 import numpy as np
 import pytest
 
-from npdvae import evaluation, priors, train
+from npdvae import evaluation, latents, priors, train
+from npdvae.config import with_defaults
 from npdvae.data.dataset import Dataset
 from npdvae.estimators.parts.outcomes import all_codes
 from npdvae.latents.categorical import Categorical
 from npdvae.model import DiscreteVAE
 from npdvae.rng import INIT, PRIOR, Generator
 from npdvae.run import Run
+from npdvae.settings import resolve
 from npdvae.step import step
 from tests.checks import close
 from tests.test_step import Given
@@ -157,21 +159,41 @@ def test_reported_kl_is_that_of_the_joint_prior():
 
 @pytest.mark.parametrize("arguments, message", [
     (["--free-bits", "0.1"], "free bits cannot apply"), (["--kl-weight", "0.5"], "--kl-weight"),
-    (["--prior", "gauss"], "unknown prior 'gauss'")])
+    (["--prior", "gauss"], "unknown prior 'gauss'"), (["--prior-options", "hidden=0"], "needs hidden >= 1, got 0"),
+    (["--prior-options", "hidden=x"], "option hidden must be a whole number, got 'x'"),
+    (["--prior-options", "name=x"], "prior autoregressive has no option 'name' (it has: hidden)"),
+    (["--prior-options", "categories=2"], "--prior-options: categories is not an option here, see --categories"),
+    (["--prior", "uniform", "--prior-options", "hidden=3"], "prior uniform has no option 'hidden' (it has: none)")])
 def test_what_an_autoregressive_prior_cannot_use_is_one_line(arguments, message, capsys, tmp_path):
     assert train.main(["--prior", "autoregressive", *arguments, "--epochs", "1", "--out", str(tmp_path / "r")]) == 2
     assert message in capsys.readouterr().err
 
 
 def test_a_run_with_an_autoregressive_prior_resumes_to_the_same_bits(tmp_path):
-    options = ["--prior", "autoregressive", "--backend", "numpy", "--hidden", "8", "--latents", "3",
-               "--categories", "3", "--no-figures", "--estimator", "straight_through"]
+    options = ["--prior", "autoregressive", "--prior-options", "hidden=7", "--backend", "numpy", "--hidden", "8",
+               "--latents", "3", "--categories", "3", "--no-figures", "--estimator", "straight_through"]
     assert train.main([*options, "--epochs", "2", "--out", str(tmp_path / "a")]) == 0
     assert train.main([*options, "--epochs", "1", "--out", str(tmp_path / "b")]) == 0
     assert train.main(["--resume", str(tmp_path / "b"), "--epochs", "2"]) == 0
     a, b = Run.load(tmp_path / "a"), Run.load(tmp_path / "b")
     assert a.params.keys() == b.params.keys() and all(np.array_equal(a.params[k], b.params[k]) for k in a.params)
-    assert a.sample(5)[0].shape == (5, 3)
+    assert a.sample(5)[0].shape == (5, 3) and a.params["latent.prior.0.weight"].shape == (9, 7)
+
+
+@pytest.mark.parametrize("name", [n for n in latents.names() if "prior" in latents.registry.takes(n)])
+def test_every_latent_of_codes_takes_options_of_its_prior(name):
+    config = resolve({"latent": name, "latents": 3, "prior": "autoregressive", "prior_options": ["hidden=5"]})
+    made = latents.get(name, latents=3, **with_defaults(config).latent_arguments())
+    assert made.init(Generator(0, INIT), np.float64)["latent.prior.0.bias"].shape == (5,)
+
+
+def test_options_of_a_prior_stay_with_it(tmp_path):
+    """Not with a latent that has none, nor with another prior than the file's."""
+    with pytest.raises(ValueError, match="--prior-options: latent gaussian cannot use it"):
+        resolve({"latent": "gaussian", "prior_options": ["hidden=5"]}).latent_arguments()
+    (tmp_path / "c.toml").write_text('prior = "autoregressive"\nprior_options = {hidden = 5}\n')
+    assert resolve({}, file=tmp_path / "c.toml").latent_arguments()["prior"].keywords == {"hidden": 5}
+    assert resolve({"prior": "learned"}, file=tmp_path / "c.toml").latent_arguments() == {"prior": "learned"}
 
 
 def test_product_prior_gain_is_sum_kl():

@@ -48,6 +48,8 @@ def test_an_option_is_used_or_refused_in_one_line(latent, option, tmp_path, caps
 @pytest.mark.parametrize("arguments, message", [
     (["--momentum", "0.5"], "--momentum: optimizer adam cannot use it"),
     (["--momentum", "0.9"], "--momentum: optimizer adam cannot use it"),
+    *(([f"--{part}-options", f"{word}=x"], f"has no option '{word}'") for word in ("name", "self")
+      for part in ("latent", "estimator", "likelihood", "prior")),
     (["--optimizer", "radam", "--momentum", "0.5"], "--momentum: optimizer radam cannot use it"),
     (["--lr-decay", "0.9"], "--lr-decay: --lr-schedule constant cannot use it, only exponential"),
     (["--lr-schedule", "cosine", "--lr-interval", "10"], "--lr-interval: --lr-schedule cosine cannot use it"),

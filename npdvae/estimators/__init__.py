@@ -5,6 +5,6 @@ registry = Registry("estimator", __name__)
 register, names, listed, find = registry.register, registry.names, registry.listed, registry.find
 
 
-def get(name: str, *, ops=None, **options):
+def get(name: str, /, *, ops=None, **options):
     """An estimator, on the NumPy table unless `ops` says otherwise; `options` are its constructor's."""
     return registry.make(name, {"ops": ops}, options)

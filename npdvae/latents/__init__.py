@@ -5,7 +5,7 @@ registry = Registry("latent", __name__)
 register, names, find = registry.register, registry.names, registry.find
 
 
-def get(name: str, *, latents, categories=None, ops=None, **options):
+def get(name: str, /, *, latents, categories=None, ops=None, **options):
     """A latent layer of D = `latents` variables, on the NumPy table unless `ops` says otherwise.
 
     `categories` K where the latent is discrete (None: its default); `options` are its constructor's.

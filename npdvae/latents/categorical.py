@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from npdvae import estimators
+from npdvae import estimators, priors
 from npdvae.latents import register
 from npdvae.latents.discrete import Discrete
 from npdvae.state import LEARNED
@@ -43,7 +43,8 @@ class Categorical(Discrete):
         if free_bits and not estimator.analytic_kl:
             raise ValueError(f"estimator {estimator.name} has no analytic KL, so free bits cannot apply")
         if free_bits and not self.prior.factorised:
-            raise ValueError(f"prior {prior} has no KL for each latent, so free bits cannot apply")
+            raise ValueError(f"prior {priors.registry.name_of(self.prior)} has no KL for each latent, so free bits "
+                             "cannot apply")
         if estimator.has_kl and (free_bits or prior != "uniform"):
             raise ValueError(f"estimator {estimator.name} has a KL of its own, to a uniform prior, without free bits")
         estimator.check(latents, categories)

@@ -1,13 +1,18 @@
 """What latents of K categories share, whatever they decode: priors over codes, their enumeration and traversal."""
 from __future__ import annotations
 
+import functools
+
 from npdvae import priors
 from npdvae.estimators.parts.outcomes import MOST_CODES, all_codes
 from npdvae.latents.base import Latent
 
 
 class Discrete(Latent):
-    """D variables of K categories with a prior over their codes, int [..., D]."""
+    """D variables of K categories with a prior over their codes, int [..., D].
+
+    `prior`: a name, or what makes one, such as functools.partial(priors.get, "autoregressive", hidden=256).
+    """
 
     categories: int
 
@@ -16,7 +21,8 @@ class Discrete(Latent):
         if categories < 1:
             raise ValueError(f"categories must be at least 1, got {categories}")
         self.categories = categories
-        self.prior = priors.get(prior, latents=latents, categories=categories, ops=ops)
+        make = functools.partial(priors.get, prior) if isinstance(prior, str) else prior
+        self.prior = make(latents=latents, categories=categories, ops=ops)
 
     def init(self, rng, dtype):
         return self.prior.init(rng, dtype)

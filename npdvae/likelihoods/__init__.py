@@ -5,6 +5,6 @@ registry = Registry("likelihood", __name__)
 register, names, find = registry.register, registry.names, registry.find
 
 
-def get(name: str, *, ops=None, **options):
+def get(name: str, /, *, ops=None, **options):
     """A likelihood, on the NumPy table unless `ops` says otherwise; `options` are its constructor's."""
     return registry.make(name, {"ops": ops}, options)

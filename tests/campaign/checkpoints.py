@@ -17,8 +17,8 @@ NUMBERS = ("0", "-1", "1", "6.0", "1e400", "-0", "null", "true", "[]", '"x"', "4
            "1000000000", "[8, 8]", "[8, 8, 1]", "[0, 64]", "[-8, -8]", "{}", "nan", "[" * 3000, "1000000", "\x00", "é")
 SETTINGS = ("latents", "categories", "hidden", "samples", "batch_size", "epochs", "lr", "seed", "dtype", "latent",
             "data", "prior", "estimator", "likelihood", "optimizer", "latent_options", "estimator_options",
-            "likelihood_options", "binarize", "kl_warmup", "microbatch", "free_bits", "validation", "threads", "device",
-            "momentum", "shares", "shard", "odd")
+            "likelihood_options", "prior_options", "binarize", "kl_warmup", "microbatch", "free_bits", "validation",
+            "threads", "device", "momentum", "shares", "shard", "odd")
 VALUES = (*NUMBERS, "1e308", "-1e308", "inf", '"vq"', '"fsq"', '"gaussian"', '"autoregressive"', '"learned"', '"exact"',
           '"os:system"', '"..x:y"', '"tests.hostile:npy"', '"float64"', '"mnist"', '"/dev/zero"', '"~nosuchuser"',
           "[1000000000]", "[4]", "{a = 1}", "{size = 1000000000}", "{hidden = 1000000}", '{estimator = "os:system"}',
