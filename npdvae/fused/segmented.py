@@ -152,16 +152,16 @@ class Segmented(Panels):
         sums, state = self.gathered([] if idle else parts)
         return sums, grads, state
 
-    def part(self, workers, turn, n, example, now):
-        """Of n examples, from segment `turn` on: sums, gradients of latent and likelihood, state. Up to D."""
+    def part(self, workers, first, n, example, now):
+        """Of n examples, from segment `first` on: sums, gradients of latent and likelihood, state. Up to D."""
         s, decoding = self.state, self.decoding
         latent, likelihood, xp, params = self.model.latent, self.model.likelihood, self.ops.xp, self.params()
 
-        workers.run(turn + A)
+        workers.run(first + A)
         x, h = self.encoded(n)
         z, kept = latent.forward(params, h, self.latent_rng.at(s.step, example=example), s.latent, x)
         decoding.put_rows(latent.rows(params, z), n)
-        workers.run(turn + B)
+        workers.run(first + B)
         a = None if self.costs else decoding.output(n)              # [S, B, O]
         cost = decoding.cost(n) if a is None else likelihood.forward(params, a, x)      # [S, B]
 
@@ -174,13 +174,13 @@ class Segmented(Panels):
             da, dlikelihood = likelihood.backward(params, dcost, a, x, weigh)           # [S, B, O]
             decoding.put_gradient(da, n)
         if latent.needs_dz:
-            workers.run(turn + C)
+            workers.run(first + C)
         dz = decoding.dz(n) if latent.needs_dz else None            # [S, B, ...]
-        workers.post(turn + W)
+        workers.post(first + W)
         dh, dlatent = latent.backward(params, kept, cost, dz, s.latent, now.kl_weight, now.scale)
         *_, dlogits = self.at(n)
         dlogits[:] = dh                                             # [B, E]
-        workers.post(turn + D)
+        workers.post(first + D)
 
         changes, state = latent.advance(params, kept, cost, dz, s.latent)
         grads = {**dlatent, **dlikelihood, **{LEARNED + k: n * now.scale * g for k, g in changes.items()}}

@@ -29,7 +29,7 @@ class Workers:
     def __init__(self, count, program, steps, pace, arguments):
         table, stages, segments = program
         self.sync = np.zeros(counters(len(stages), steps), np.int64)
-        self.turns, self.turn, self.called, self.asleep, self.over = steps * len(segments), 0, 0, 0, False
+        self.segments, self.segment, self.called, self.asleep, self.over = steps * len(segments), 0, 0, 0, False
         self.arguments = (count, table, stages, segments, *arguments, np.zeros((steps, 2)), self.sync, pace,
                           kernels(table))
         self.peers = [threading.Thread(target=self.serve, args=(i,), daemon=True) for i in range(1, count)]
@@ -53,12 +53,12 @@ class Workers:
 
     def serve(self, worker):
         """The life of a peer."""
-        turn = 0
-        while turn < self.turns and not self.over:
-            turn = work(worker, turn, self.turns, *self.arguments)
+        segment = 0
+        while segment < self.segments and not self.over:
+            segment = work(worker, segment, self.segments, *self.arguments)
             with self.waiting:
                 self.asleep += 1                # before it looks what is called, which `call` says before it looks here
-                while self.called <= turn < self.turns and not self.over:
+                while self.called <= segment < self.segments and not self.over:
                     self.waiting.wait()
                 self.asleep -= 1
 
@@ -75,7 +75,7 @@ class Workers:
     def run(self, end):
         """Do the segments up to `end`, with everybody's help."""
         self.call(end)
-        self.turn = work(0, self.turn, end, *self.arguments)
+        self.segment = work(0, self.segment, end, *self.arguments)
 
     def post(self, end):
         """Let the peers begin with the segments up to `end`, which the next `run` will finish."""
