@@ -25,7 +25,7 @@ refused. From Python: `estimators.get("reinmax", temperature=1.3)`.
 Symbols: phi the logits [D, K] of an image, p = softmax(phi) = q(z | x), z a drawn code (d: of one latent, s: of one
 sample), f its cost -log p(x | z) in nats, g = df/dz from the decoder's backward pass, J(p) g the softmax's backward
 pass, G Gumbel noise, u uniform noise, tau the temperature, sigma the logistic function, s = z - p the score, a the
-logit of a bit or node.
+logit of a bit or node. *The tutorial* is that of Jeffares and Liu, [arXiv 2505.10344](https://arxiv.org/abs/2505.10344).
 
 - **evaluations**: of the decoder for an image and step, at the options' defaults, {LATENTS} latents of {CATEGORIES}
   categories ({BITS} bits where K must be 2); `+` where a backward pass gives g.

@@ -41,6 +41,7 @@ class Estimator:
     exact_for: str | None = None
     needs_dcodes: bool = False
     binary: bool = False                        # K = 2 only
+    shared: bool = False                        # one set of codes for the whole batch, [C, 1, D]
     couples_batch: bool = False
     noise: str | None = None
     relaxed: bool = False                       # decodes other rows than hard codes from softmax(logits): no ELBO
@@ -71,7 +72,7 @@ class Estimator:
         """Raise ValueError where a run of so many steps leaves an option without effect."""
 
     def evaluations(self, latents: int, categories: int) -> int:
-        """Decoder evaluations per example (rows of the draw), a backward through the decoder not counted."""
+        """Decoder evaluations per example, of `shared` codes per batch (rows of the draw); backwards not counted."""
         raise NotImplementedError
 
     def sample(self, logits: Array, rng: Generator, state: State | None = None, context: Array | None = None) -> Draw:

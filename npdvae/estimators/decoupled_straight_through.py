@@ -7,7 +7,7 @@ from npdvae.ops.samples import samples_mean
 
 @register
 class DecoupledStraightThrough(Tempered, HardCodes):
-    """J(softmax(phi / tau_b)) g at z ~ softmax(phi / tau_f) (Shah et al. 2024).
+    """J(softmax(phi / tau_b)) g at z ~ softmax(phi / tau_f) (Shah et al. 2024, arXiv 2410.13331v2).
 
     temperature is tau_b, forward_temperature tau_f; where tau_f is not 1 the training cost is no ELBO. With both
     at 1 it is straight-through. Cost: S evaluations and S backwards.

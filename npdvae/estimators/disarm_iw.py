@@ -8,7 +8,7 @@ from npdvae.estimators.parts.coupled_pairs import CoupledPairs
 class DisARMIW(CoupledPairs):
     """(f - f') / 2 rho_d (z - z')_d, rho_d = q(z_d) q(z'_d) / P(z_d, z'_d) (Dong, Mnih & Tucker 2021).
 
-    With m the earlier stick of the two, rho = prod_{n < m} 1 / (1 - exp(2 a_n)) (1 - sigma(a_m)). It needs sticks below
+    With m the earlier stick of the two, rho = (1 - sigma(a_m)) prod_{n < m} 1 / (1 - exp(2 a_n)). It needs sticks below
     one half: ascending order makes all but the last at most a third, and the last is in no product.
     Cost: 2 evaluations.
     """

@@ -6,7 +6,8 @@ from npdvae.estimators.parts.coupled_pairs import CoupledPairs
 
 @register
 class DisARMStickBreaking(CoupledPairs):
-    """(f - f') / 2 times, per stick: DisARM's factor where both codes reach it, the score of the one that does.
+    """(f - f') / 2 times, per stick: DisARM's factor where both codes reach it, else the score of the one that does,
+    negative where that is the code of f'.
 
     Sticks in ascending order of the logits. Dong, Mnih & Tucker 2021. Cost: 2 evaluations.
     """

@@ -6,9 +6,10 @@ from npdvae.estimators.parts.coupled_pairs import CoupledPairs
 
 @register
 class DisARMTree(CoupledPairs):
-    """(f - f') / 2 times, per node: DisARM's factor where both codes reach it, the score of the one that does.
+    """(f - f') / 2 times, per node: DisARM's factor where both codes reach it, else the score of the one that does,
+    negative where that is the code of f'.
 
-    Dong, Mnih & Tucker 2021. Cost: 2 evaluations.
+    Nodes of a balanced binary tree over the categories. Dong, Mnih & Tucker 2021. Cost: 2 evaluations.
     """
 
     name = "disarm_tree"

@@ -6,7 +6,7 @@ from npdvae.estimators.parts.outcomes import MOST_CODES, all_codes, codes_log_pr
 
 @register
 class Exact(Estimator):
-    """dlogits_dk = p_dk (E[f | z_d = k] - E f), the gradient itself (eq. 71 before any sampling).
+    """dlogits_dk = p_dk (E[f | z_d = k] - E f), the gradient itself (the tutorial's eq. 71 before any sampling).
 
     Cost: K**D evaluations, shared by the batch.
     """
@@ -14,6 +14,7 @@ class Exact(Estimator):
     name = "exact"
     unbiased = True
     exact_for = "any"
+    shared = True
 
     def check(self, latents, categories):
         super().check(latents, categories)

@@ -10,9 +10,10 @@ from npdvae.estimators.parts.relaxation import relaxed, relaxed_backward
 class GumbelSoftmax(GumbelNoise):
     """J(y) f'(y) / tau at y = softmax((phi + G) / tau) (Jang et al. 2017; Maddison et al. 2017).
 
-    Unbiased for E[f(y)], which is not E[f(z)]: the training cost is no ELBO. anneal may be `learned`: tau follows
-    the gradient of E[f(y)] (Jang et al. 2017, section 2). kl `concrete`: that of the rows, to Concrete(0,
-    prior_temperature) as prior, makes cost and KL a bound of the relaxed model. Cost: S evaluations and S backwards.
+    Unbiased for E[f(y)], which is not E[f(z)]: the training cost is no ELBO. anneal may be `learned`: tau follows the
+    gradient of E[f(y)] (Jang et al. 2017, section 2), not beside kl `concrete`. kl `concrete`: that of the rows, to
+    Concrete(0, prior_temperature) as prior, makes cost and KL a bound of the relaxed model. Cost: S evaluations and S
+    backwards.
     """
 
     name = "gumbel_softmax"

@@ -7,8 +7,8 @@ from npdvae.estimators.parts.second_argmax import SecondArgmax
 class IMLE(SecondArgmax):
     """(z - argmax(phi + G - lam g)) / lam, z = argmax(phi + G), g = df/dz (Niepert et al. 2021, algorithm 1).
 
-    As lam falls to 0 the mean becomes exact for costs multilinear in the one-hot rows, the variance grows like 1 / lam.
-    Cost: S evaluations and S backwards.
+    Theirs is not divided by lam; divided it estimates the gradient. As lam falls to 0 the mean becomes exact for costs
+    multilinear in the one-hot rows, the variance grows like 1 / lam. Cost: S evaluations and S backwards.
     """
 
     name = "imle"

@@ -9,9 +9,9 @@ from npdvae.ops.samples import samples_mean
 class ReDGE(Estimator):
     """Straight-through at z ~ Cat(x0), x0(phi) the end of steps - 1 denoising steps (Gourevitch et al. 2026).
 
-    cov: the noise has the mean and the variances of the code. reinmax: ReinMax in the last step for what phi moves
-    beside x. `first` is 1 - a of the cleanest noisy time. The codes are not softmax(phi)'s, so the training cost is
-    no ELBO. Cost: S evaluations and S backwards.
+    cov: the noise has the mean p and the variances of the code, none below 0.1. reinmax: ReinMax in the last step for
+    what phi moves beside x. `first` is 1 - a of the cleanest noisy time. The codes are not softmax(phi)'s, so the
+    training cost is no ELBO. Cost: S evaluations and S backwards.
     """
 
     name = "redge"

@@ -7,7 +7,7 @@ from npdvae.estimators.parts.outcomes import code_tuples, joint_code_tuples
 
 @register
 class Reinforce(Estimator):
-    """mean_s (f_s - baseline) (z_s - p) (Williams 1992; eq. 81); baselines: see baselines.py.
+    """mean_s (f_s - baseline) (z_s - p) (Williams 1992; the tutorial's eq. 81); baselines: see baselines.py.
 
     Cost: S evaluations, S >= 1. Unbiased, but for nvil with `normalise`, which rescales.
     """

@@ -8,10 +8,10 @@ ENTROPIES = ("sampled", "analytic")
 
 @register
 class ReinforceSampledKL(Reinforce):
-    """mean_s (f_s + log q(z_s) + 1 - baseline) (z_s - p), f = -log p(x, z) (Thickstun, eq. 9).
+    """mean_s (f_s + log q(z_s) + 1 - baseline) (z_s - p), f = -log p(x, z) (Ranganath et al. 2014).
 
     entropy analytic: mean_s (f_s - baseline) (z_s - p) + p (log p + H), the entropy's gradient in closed form.
-    Cost: S evaluations, S >= 1; baselines as in reinforce, of f + log q + 1.
+    Cost: S evaluations, S >= 1; baselines as in reinforce, of f + log q + 1, with entropy analytic of f.
     """
 
     name = "reinforce_sampled_kl"

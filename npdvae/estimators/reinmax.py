@@ -8,10 +8,10 @@ from npdvae.estimators.parts.temperature import Tempered
 class ReinMax(Tempered, HardCodes):
     """J(pb) g / (1 - w) - w J(p) g, pb = (1 - w) softmax(phi / tau) + w z, p = softmax(phi), w = 1 / (2 alpha).
 
-    alpha = 1 is Heun's method (Liu et al. 2023, algorithm 2); others are the Runge-Kutta methods of weights 1 - w and w
-    (Wang & Bui 2026): (1 - w) J(p) g + w <g, s> s at tau = 1, s = z - p, from straight-through (alpha large) towards
-    DARN (1/2). Exact at tau = 1 for costs multilinear in the one-hot rows, with alpha = 1 quadratic in each.
-    Cost: S evaluations and S backwards.
+    alpha = 1 is Heun's method (Liu et al. 2023, algorithm 2); others weigh the same two slopes 1 - w and w, as
+    Runge-Kutta methods do (Wang & Bui 2026): (1 - w) J(p) g + w <g, s> s at tau = 1, s = z - p, from straight-through
+    (alpha large) towards DARN with c = p (1/2). Exact at tau = 1 for costs multilinear in the one-hot rows, with alpha
+    = 1 quadratic in each. Cost: S evaluations and S backwards.
     """
 
     name = "reinmax"

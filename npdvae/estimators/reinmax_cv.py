@@ -8,7 +8,7 @@ from npdvae.ops.samples import samples_mean
 
 @register
 class ReinMaxCV(GumbelNoise):
-    """ReinMax + eta (GR_k - straight-through Gumbel), the last two at the logits log (p + z) / 2 (Wang & Bui 2026).
+    """ReinMax + eta (GR_k - straight-through Gumbel), the last two at the logits log((p + z) / 2) (Wang & Bui 2026).
 
     Straight-through Gumbel uses the noise that drew z, GR_k k = conditional_draws fresh draws given z, both at
     gumbel_temperature; temperature is ReinMax's own tau. z was drawn at phi, so the control has a mean of its own:

@@ -10,9 +10,10 @@ from npdvae.estimators.parts.gumbel_noise import GumbelNoise, conditional_gumbel
 class RELAX(GumbelNoise):
     """[f(z) - c(y~)] (z - p) + d c(y) / d phi - d c(y~) / d phi (Grathwohl et al. 2018, eq. 7).
 
-    y = softmax((log p + G) / tau), y~ the same with the noise redrawn given z. c = m + sd net(y, context), m and sd the
-    running mean and deviation of past costs; net follows the gradient of the squared norm of dlogits, an unbiased
-    estimate of that of the variance. Without a state c is 0. Cost: S evaluations.
+    y = softmax((log p + G) / tau), y~ the same with the noise redrawn given z. c = m + sd net(y, context), m and sd
+    the running mean of past costs and of their deviation within a batch, at least 1 nat; context: the images. net
+    follows the gradient of the squared norm of dlogits, an unbiased estimate of that of the variance. Without a state
+    c is 0. Cost: S evaluations.
     """
 
     name = "relax"

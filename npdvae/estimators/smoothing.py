@@ -29,8 +29,9 @@ class Smoothing(Tempered):
 
     Unbiased for E[f(zeta)], which is not E[f(z)]: with the analytic KL a bound of the smoothed model (a surrogate
     for f3, whose smoothing depends on p). The bias against E[f(z)] falls like 1 / beta. To anneal: linear, from
-    temperature 5/6 to 1/4 (beta 1.2 to 4). Functions: Rolfe 2016; Vahdat et al. 2018a, b. Cost: S evaluations and
-    S backwards.
+    temperature 5/6 to 1/4 (beta 1.2 to 4). function: f1 (spike and exponential, Rolfe 2016; temperatures from 1/8 on),
+    f2 (spike and power), f3 (two powers that meet; temperatures below 1), overlapping_exponential (Vahdat et al.
+    2018a; from 1/16 on), overlapping_power (Vahdat et al. 2018b). Cost: S evaluations and S backwards.
     """
 
     name = "smoothing"

@@ -19,7 +19,7 @@ class UnorderedSet(Estimator):
 
     The codes are drawn without replacement. q_i R_i = P(i drawn first | the set) = w_i; q_j R_ij = (1 - q_i)
     P(j drawn next | i first, the set) for j != i; R_ii = 1: hence w_i (1 - q_i) (f_i - sum_{j != i} P(j next) f_j).
-    Cost: k evaluations, at most K**D.
+    Cost: k evaluations, 2 <= k <= 10, at most K**D.
     """
 
     name = "unordered_set"

@@ -114,7 +114,7 @@ class Logistic(Family):
 
 
 class Triangular(Family):
-    """1 - |e| on (-1, 1). The score has no variance: E[slope^2] = inf, as log(1 / (1 - |e|))."""
+    """1 - |e| on (-1, 1). The score has infinite variance: E[slope^2] = inf, as log(1 / (1 - |e|))."""
 
     uniforms, bounded, variance, entropy = 2, True, 1 / 6, 0.5
 
