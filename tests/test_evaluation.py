@@ -127,6 +127,8 @@ def test_the_api_encodes_decodes_samples_and_scores(run):
     assert np.array_equal(run.sample(7, seed=1)[0], codes)
     rows = np.eye(5, dtype=np.float32)[codes]
     assert np.abs(run.decode(rows) - p).max() < 1e-6                # gather against product, float32
+    a, _ = run.model.decoder.forward(run.params, rows.reshape(7, 15))
+    assert np.abs(p - 1 / (1 + np.exp(-a))).max() < 1e-6
     assert (run.elbo(x, samples=2000) < run.log_prob(x) + 0.2).all()
 
 

@@ -36,6 +36,7 @@ def test_a_run_folder_holds_config_metrics_and_checkpoints(finished):
             assert m[f"{split}_negative_elbo"] == pytest.approx(m[f"{split}_cost"] + m[f"{split}_kl"], rel=1e-15)
         assert 0 <= m["test_kl"] <= 4 * np.log(8)
         assert m["seconds_per_step"] > 0
+    assert lines[1]["train_negative_elbo"] < lines[0]["train_negative_elbo"]
     assert [p.name for p in checkpoint.listing(finished)] == ["checkpoint-00000008.safetensors",
                                                                "checkpoint-00000004.safetensors"]
     assert (finished / "best.safetensors").is_file() and (finished / "config.toml").is_file()

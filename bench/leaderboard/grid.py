@@ -110,9 +110,11 @@ def read(path=FILE) -> Grid:
     return Grid(tasks, rows, table["figures"]["curves"], table["figures"]["models"])
 
 
-def evaluations(run: Run) -> int:
-    """Rows of codes that the decoder evaluates per training image."""
+def evaluations(run: Run) -> float:
+    """Rows of codes that the decoder evaluates per training image, of those for a whole batch the image's share."""
     config = run.config()
     latent = build.build_model(config, 1, backends.load("numpy")).latent
     estimator = getattr(latent, "estimator", None)
-    return estimator.evaluations(config.latents, config.categories) if estimator else latent.samples
+    if estimator is None:
+        return latent.samples
+    return estimator.evaluations(config.latents, config.categories) / (config.batch_size if estimator.shared else 1)

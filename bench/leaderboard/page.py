@@ -63,7 +63,7 @@ def line(s, task):
     edge = "" if task.rates[0] < s["lr"] < task.rates[-1] else "*"
     deviation = f"{s['gradient']['deviation']:.2g}" if s["gradient"] else ""
     seeds = f"{len(s['test'])} of {len(s['test']) + s['diverged']}" if s["diverged"] else len(s["test"])
-    cells = (s["row"].name, f"{s['lr']:g}{edge}", s["evaluations"], f"{s['ms']:.2g}", seeds, mean(s["test"]),
+    cells = (s["row"].name, f"{s['lr']:g}{edge}", f"{s['evaluations']:.3g}", f"{s['ms']:.2g}", seeds, mean(s["test"]),
              mean(s["train"]), bias(s["gradient"]), deviation)
     return f"| {' | '.join(map(str, cells))} |"
 
