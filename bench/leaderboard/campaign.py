@@ -62,7 +62,7 @@ def work(runs, results, out, jobs, keep=(), say=print) -> int:
                 continue
             results.add(run, found)
             entered += 1
-            reached = found.get("validation", found.get("train", found))
+            reached = found["test"][-1] if "test" in found else found.get("validation", found)
             say(f"{run.task.name}: {'pilot, ' * run.pilot}{run.key}: {reached}, {found.get('ms')} ms a step")
             if run.pilot or run.row.name not in keep or run.seed != run.task.seeds[0]:
                 shutil.rmtree(out / name)
