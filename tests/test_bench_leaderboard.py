@@ -183,7 +183,7 @@ def test_a_table_has_each_row_that_was_run_and_says_what_is_missing(tmp_path):
     assert "| rloo, 4 | 0.003 | 4 | 1.5 | 2 | 19.08 ± 0.71 | 18.50 ± 0.00 | 0 | 2.1 |" in lines
     assert any(line.startswith("| gaussian | 0.001* | 1 |") for line in lines)      # no smaller rate was tried
     assert lines.index("Estimators, categorical latent:") < lines.index("Other latents:")
-    assert "Seeds so far, of 5: 2 (rloo, 4; gaussian)." in lines and "Not run yet: reinforce, none; " in text
+    assert "Seeds so far, of 5: 2 (rloo, 4; gaussian), 5 (exact)." in lines and "Not run yet: reinforce, none; " in text
     tables = [line for line in lines if line.startswith("|")]
     assert len({line.count("|") for line in tables}) == 1 and len(summaries) == 3
 

@@ -12,7 +12,7 @@ KINDS = {True: (COLOURS[0], "unbiased"), False: (COLOURS[1], "biased"), None: (C
 
 
 def curves(task, summaries, names):
-    """Test negative ELBO against epochs, decoder evaluations and seconds: mean and range over seeds."""
+    """Test negative ELBO against epochs, decoder evaluations and seconds: median and range over seeds."""
     f = figure(11.5, 4.6)
     panels = f.subplots(1, 3, sharey=True)
     chosen = [s for name in names for s in summaries if s["row"].name == name]
@@ -21,16 +21,17 @@ def curves(task, summaries, names):
         values, colour = np.array(s["curves"]), COLOURS[i % len(COLOURS)]           # [seeds, points]
         seconds = 1e-3 * s["ms"] * s["steps"] / epochs[-1]
         for axes, unit in zip(panels, (1, s["evaluations"], seconds)):
-            axes.plot(unit * epochs, values.mean(0), color=colour, lw=1.8, label=s["row"].name)
+            axes.plot(unit * epochs, np.median(values, 0), color=colour, lw=1.8, label=s["row"].name)
             axes.fill_between(unit * epochs, values.min(0), values.max(0), color=colour, alpha=0.18, lw=0)
-    limit(panels[0], [np.array(c)[min(2, len(c) - 1):] for s in chosen for c in s["curves"]])   # first falls aside
+    middles = [np.median(s["curves"], 0) for s in chosen]
+    limit(panels[0], [c[min(2, len(c) - 1):] for c in middles])     # first falls aside, and a seed that fails
     prices = ("epochs", "decoder evaluations per training image", "seconds of training, one thread")
     for axes, what in zip(panels, prices):
         axes.set(xlabel=what, xscale="log")
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("test negative ELBO, nats per image")
-    f.suptitle(f"{task.title}: mean over seeds, lowest to highest", fontsize=12, x=0.01, ha="left")
+    f.suptitle(f"{task.title}: median over seeds, lowest to highest", fontsize=12, x=0.01, ha="left")
     f.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(chosen), frameon=False,
              fontsize=9)
     return f
@@ -45,12 +46,14 @@ def ends(task, summaries):
     axes = f.subplots()
     for i, (s, mean) in enumerate(zip(found, means)):
         colour, _ = KINDS[s["unbiased"]]
-        if mean > edge:
-            axes.annotate(f"{mean:.1f}", (edge, i), ha="right", va="center", fontsize=8, color=colour)
-            continue
-        axes.plot(s["test"], np.full(len(s["test"]), i), "o", color=colour, ms=3.5, alpha=0.5, mew=0)
-        axes.plot(mean, i, "|", color=colour, ms=9, mew=2)
-    if means[-1] > edge:
+        beyond = [mean] if mean > edge else [x for x in s["test"] if x > edge]
+        if beyond:
+            axes.annotate(", ".join(f"{x:.1f}" for x in beyond), (edge, i), ha="right", va="center", fontsize=8,
+                          color=colour)
+        if mean <= edge:
+            axes.plot(s["test"], np.full(len(s["test"]), i), "o", color=colour, ms=3.5, alpha=0.5, mew=0)
+            axes.plot(mean, i, "|", color=colour, ms=9, mew=2)
+    if max(x for s in found for x in s["test"]) > edge:
         axes.set_xlim(right=edge)
     axes.set_yticks(range(len(found)), [s["row"].name for s in found], fontsize=8)
     axes.set(ylim=(len(found) - 0.3, -0.7), xlabel="test negative ELBO, nats per image: seeds and mean")

@@ -80,9 +80,9 @@ def missing(task, rows, results, seeds):
               for row in rows if row.name not in task.without}
     lost = [name for name in counts if campaign.diverged(task, grid_row(rows, name), results)]
     none = [name for name, n in counts.items() if not n and name not in lost]
-    fewer = {name: n for name, n in counts.items() if 0 < n < seeds}
+    some = {name: n for name, n in counts.items() if n}
     said = [f"Not run yet: {'; '.join(none)}." if none else "",
-            f"Seeds so far, of {seeds}: {by_count(fewer)}." if fewer else "",
+            f"Seeds so far, of {seeds}: {by_count(some)}." if min(some.values(), default=seeds) < seeds else "",
             f"Diverged at every rate, or with every seed: {'; '.join(lost)}." if lost else "",
             *(f"Left out: {name} ({why})." for name, why in task.without.items())]
     return [text for text in said if text]
