@@ -28,7 +28,7 @@ def lgamma_digamma(x):
 
 @helper
 def cdf(alpha, log_g, factor, g, t, total):
-    """P(alpha, g) into total: all [W], factor = log Gamma(alpha + 1); g and t are scratch."""
+    """P(alpha, g) into total: all float64 [W], factor = log Gamma(alpha + 1); g and t are scratch."""
     for i in range(W):
         g[i] = np.exp(log_g[i])
         t[i] = total[i] = np.exp(alpha[i] * log_g[i] - g[i] - factor[i])
@@ -46,7 +46,7 @@ def cdf(alpha, log_g, factor, g, t, total):
 
 @helper
 def cdf_slope(alpha, log_g, factor, psi, g, t, p, total):
-    """dP / d alpha into total: all [W], psi = digamma(alpha + 1) is used up."""
+    """dP / d alpha into total: all float64 [W], psi = digamma(alpha + 1) is used up; g, t and p are scratch."""
     for i in range(W):
         g[i] = np.exp(log_g[i])
         t[i] = p[i] = np.exp(alpha[i] * log_g[i] - g[i] - factor[i])
@@ -75,8 +75,8 @@ def density(alpha, log_g, factor):
 @kernel(CONTRACT)
 def variates(alpha, u, log_g, slope):
     """log g and d log g / d alpha at fixed u: alpha [N], u [S N] -> [S N] twice, NaN where not alpha <= MOST."""
-    N, last, scratch = alpha.size, u.size - 1, np.empty((10, W))
-    a, v, factor, psi, left, right, middle, g, t, p = scratch
+    N, last, scratch = alpha.size, u.size - 1, np.empty((11, W))
+    a, v, factor, psi, left, right, middle, g, t, p, dp = scratch
     for start in range(0, u.size, W):
         for i in range(W):
             at = min(start + i, last)
@@ -92,11 +92,11 @@ def variates(alpha, u, log_g, slope):
             for i in range(W):
                 below = p[i] < v[i]
                 left[i], right[i] = middle[i] if below else left[i], right[i] if below else middle[i]
-        for _ in range(NEWTON):
+        for _ in range(NEWTON):                 # from the left end: log P is concave in log g
             cdf(a, left, factor, g, t, p)
             for i in range(W):
                 left[i] -= p[i] * np.log(p[i] / v[i]) / density(a[i], left[i], factor[i])
-        cdf_slope(a, left, factor, psi, g, t, p, middle)
+        cdf_slope(a, left, factor, psi, g, t, p, dp)
         for i in range(min(W, u.size - start)):
             log_g[start + i] = left[i]
-            slope[start + i] = -middle[i] / density(a[i], left[i], factor[i])
+            slope[start + i] = -dp[i] / density(a[i], left[i], factor[i])
