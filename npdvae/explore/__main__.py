@@ -39,10 +39,10 @@ def main(argv=None) -> int:
     dataset = run.dataset()
     path = pathlib.Path(args.out) if args.out else pathlib.Path(args.run) / "explore.html"
     with np.errstate(over="ignore", invalid="ignore"):              # what is not finite no JSON holds
-        text = page.html(model.contents(run, dataset, args.images, args.samples, args.seed))
+        text = page.html(model.contents(run, dataset, args.images, args.samples, args.seed)).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_named(path, text.encode())
-    print(f"{path} ({len(text.encode()) / 1e6:.1f} MB): open it in a browser")
+    write_named(path, text)
+    print(f"{path} ({len(text) / 1e6:.1f} MB): open it in a browser")
     return 0
 
 
