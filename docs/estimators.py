@@ -52,9 +52,9 @@ def promise(estimator):
 
 
 def evaluations(estimator):
-    """Of the decoder for an image, and whether with a backward pass."""
+    """Of the decoder for an image or a batch, and whether with a backward pass."""
     n = estimator.evaluations(*(BITS, 2) if estimator.binary else (LATENTS, CATEGORIES))
-    return f"{n} +" if estimator.needs_dcodes else str(n)
+    return f"{n}{' a batch' * estimator.shared}{' +' * estimator.needs_dcodes}"
 
 
 def options(takes):

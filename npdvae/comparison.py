@@ -27,7 +27,7 @@ class Result(NamedTuple):
     relative_bias_high: float
     relative_deviation: float                   # sqrt(trace of covariance), one estimate
     cosine: float                               # mean over estimates and images of the cosine with the exact gradient
-    evaluations: int                            # of the decoder per image and estimate
+    evaluations: int                            # of the decoder per image and estimate; of shared codes for all images
     milliseconds: float                         # sampling, decoding, code gradients and backward for the batch
     deviation_at_equal: float                   # after averaging as many estimates as the budget of evaluations pays
     error_at_equal: float                       # root mean square error then, bias included
