@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import platform
+import select
 import statistics
 import subprocess
 import sys
@@ -18,26 +19,46 @@ LOAD = os.getloadavg()[0]                       # when the command starts: later
 class Contestant:
     """A process that answers commands."""
 
-    def __init__(self, name, *words, module="bench.contestant"):
+    def __init__(self, name, *words, module="bench.contestant", **options):
         self.name = name
         self.process = subprocess.Popen([sys.executable, "-m", module, name, *words], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, text=True)
+                                        stdout=subprocess.PIPE, text=True, **options)
 
-    def ask(self, command):
-        """The answer to one command; RuntimeError where the process died."""
+    def send(self, command):
+        """One command, whose `answer` is asked for later."""
+        self.command = command
         try:
             self.process.stdin.write(command + "\n")
             self.process.stdin.flush()
         except BrokenPipeError:
             pass
+
+    def answer(self, seconds=None):
+        """The answer to the command sent; RuntimeError where the process died, or took longer and is killed."""
+        if not select.select([self.process.stdout], [], [], seconds)[0]:
+            self.process.kill()
+            self.process.wait()
+            raise RuntimeError(f"{self.name} had not answered {self.command!r} after {seconds:.0f} s")
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{self.name} died at {command!r} (exit code {self.process.wait()})")
+            raise RuntimeError(f"{self.name} died at {self.command!r} (exit code {self.process.wait()})")
         return json.loads(line)
+
+    def ask(self, command):
+        """The answer to one command."""
+        self.send(command)
+        return self.answer()
 
     def close(self):
         self.process.stdin.close()
         self.process.wait()
+
+
+def answers_alone():
+    """Standard output as a file for answers; what libraries and their compilers print goes to standard error."""
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    return out
 
 
 def rounds(contestants, command, n):
@@ -83,12 +104,17 @@ def machine():
             "date": time.strftime("%Y-%m-%d")}
 
 
+def write(path, result):
+    """JSON, whole or not at all."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(result, indent=1) + "\n")
+    partial.replace(path)
+
+
 def save(name, result, quiet=False):
     """Write bench/results/NAME.json, whole or not at all, and say so."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps({"machine": machine(), **result}, indent=1) + "\n")
-    partial.replace(path)
+    write(path, {"machine": machine(), **result})
     if not quiet:
         print(f"wrote {path.relative_to(pathlib.Path.cwd()) if path.is_relative_to(pathlib.Path.cwd()) else path}")

@@ -4,6 +4,8 @@ Every contestant is a process of its own and trains on images that stay on the d
 included. A turn is some steps between two synchronisations by the host's clock, which is what a user waits for;
 ours is timed by events around graph replays besides. Medians of rounds; a share of what the device could do.
 Without MNIST ($NPDVAE_DATA) random images of its size serve: time does not depend on their pixels.
+Peers compile for a minute or two a row, all at once. Results are written after each round, and rows that --out already
+holds from the same device and versions stay: `--rows` can take some at a time.
 """
 import argparse
 import json
@@ -11,8 +13,8 @@ import os
 import pathlib
 import platform
 import statistics
-import subprocess
 import sys
+import tempfile
 import time
 from importlib import metadata
 
@@ -20,14 +22,23 @@ import numpy as np
 
 from bench import contest
 from bench import problem as problems
+from bench.contestant import TOLERANCES
 from bench.problem import Problem
 
-PEERS = ("torch", "torch.reduce-overhead", "torch.max-autotune", "torch.graph", "jax.jit")
+PEERS = ("torch", "torch.reduce-overhead", "torch.max-autotune", "torch.graph", "jax.jit", "jax.scan")
 ROWS = {f"D{D}K{K}B{B}": Problem("mnist", D, K, B) for D, K in ((4, 8), (20, 10)) for B in (100, 1000, 8192)}
 ROWS["exact"] = Problem("mnist", 4, 8, 100, "exact")
+PATIENCE = 300                                  # seconds for an answer; max-autotune compiles for one or two minutes
+LAST = 5                                        # lines of what a contestant that died had printed
 # Of the largest entry of a gradient: float32 sums of thousands of terms. TF32 rounds every factor to 11 bits, so that a
 # ReLU near 0 switches for some example: 0.17 at encoder.1.weight of D=4, K=8, with products rounded so on the CPU.
-TOLERANCES = {"npdvae": 1e-4, "npdvae.tf32": 0.3}
+TF32 = 0.3
+FLOAT32 = 1e-4
+
+
+def tolerance(name, problem):
+    """Of a contestant's loss and gradients."""
+    return TF32 if name.endswith(".tf32") else TOLERANCES.get(problem.estimator, FLOAT32)
 
 
 def dataset():
@@ -132,7 +143,7 @@ class Ours:
 
 def contestant(name, row):
     """One contestant: commands on stdin, answers on stdout, both lines."""
-    answers, sys.stdout = sys.stdout, sys.stderr                    # what libraries print is no answer
+    answers = contest.answers_alone()
     problem, images = ROWS[row], dataset()
     if name.startswith("npdvae"):
         made = Ours(problem, images, "tf32" if name.endswith("tf32") else "float32")
@@ -143,12 +154,12 @@ def contestant(name, row):
             made = TorchGPU(problem, name, p, start)
         else:
             from bench.peers.jax_gpu import JaxGPU
-            made = JaxGPU(problem, p, start)
+            made = JaxGPU(problem, name, p, start)
     random, N, B = np.random.default_rng(0), len(images.train), problem.B
     for line in sys.stdin:
         command, *words = line.split()
         if command == "check":
-            answer = validate(made, problem, images, TOLERANCES.get(name, TOLERANCES["npdvae"]))
+            answer = validate(made, problem, images, tolerance(name, problem))
         elif command == "run":
             steps, per = int(words[0]), N // B
             order = np.concatenate([random.permutation(N)[:per * B] for _ in range(-(-steps // per))])[:steps * B]
@@ -173,13 +184,21 @@ def validate(made, problem, images, tolerance):
 
 
 class Process(contest.Contestant):
-    """A contestant's process."""
+    """A contestant's process; of one that dies, its last words go into the error."""
 
     def __init__(self, name, row):
+        self.words = tempfile.TemporaryFile()   # what it prints, closed with this
+        super().__init__("--contestant", name, row, module="bench.gpu", stderr=self.words,
+                         env={**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"})
         self.name = name
-        environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-        self.process = subprocess.Popen([sys.executable, "-m", "bench.gpu", "--contestant", name, row], text=True,
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+
+    def answer(self, seconds=None):
+        try:
+            return super().answer(seconds)
+        except RuntimeError as error:
+            self.words.seek(0)
+            lines = self.words.read().decode(errors="replace").strip().splitlines()
+            raise RuntimeError("\n".join([str(error), *lines[-LAST:]])) from None
 
 
 def flops(problem, pixels=784):
@@ -215,31 +234,53 @@ def peaks():
             "gb_s": 2 * big.nbytes / seconds(lambda: xp.copyto(copy, big)) / 1e9}
 
 
-def answers(contestants, command, failed):
-    """Answers by name, to one command or to one for each; who dies is said and left out from then on."""
-    found = {}
+def answers(contestants, command, failed, together=False):
+    """Answers by name, to one command or to one for each; who dies is said and left out from then on.
+
+    In turns, or all at work together, which is for what is not timed: libraries compile for minutes.
+    """
+    found, words = {}, {c.name: command if isinstance(command, str) else command[c.name] for c in contestants}
+    if together:
+        for c in contestants:
+            c.send(words[c.name])
     for c in list(contestants):
         try:
-            found[c.name] = c.ask(command if isinstance(command, str) else command[c.name])
-        except RuntimeError as error:           # not installed, or cannot run this
+            if not together:
+                c.send(words[c.name])
+            found[c.name] = c.answer(PATIENCE)
+        except (RuntimeError, ValueError) as error:     # not installed, cannot run this, hangs, or half a line
             contestants.remove(c)
             failed[c.name] = str(error)
             print(error, flush=True)
     return found
 
 
-def one(row, names, arguments, ceilings):
-    """Validate, time in turns, sum up."""
-    problem, failed, contestants = ROWS[row], {}, [Process(name, row) for name in names]
-    errors = answers(contestants, "check", failed)
-    answers(contestants, "run 20", failed)
+def one(row, names, arguments, ceilings, keep):
+    """Validate, time in turns, sum up; `keep(result)` after each round."""
+    failed, contestants = {}, [Process(name, row) for name in names]
+    errors = answers(contestants, "check", failed, together=True)
+    answers(contestants, "run 20", failed, together=True)
     steps = {name: f"run {max(20, int(arguments.seconds * 1e6 / us))}"
              for name, us in answers(contestants, "run 20", failed).items()}
-    times = [answers(contestants, steps, failed) for _ in range(arguments.rounds)]
+    answers(contestants, steps, failed)         # some compile again for another number of steps
+    times = []
+    for _ in range(arguments.rounds):
+        times.append(answers(contestants, steps, failed))
+        keep(summed(row, names, errors, times, {}, failed, ceilings))
     extra = answers(contestants, "extra", failed)
     for c in contestants:
         c.close()
-    found = {}
+    result = summed(row, names, errors, times, extra, failed, ceilings)
+    keep(result)
+    if "ratio" in result:
+        each = "  ".join(f"{n} {f['us_per_step']:.0f}" for n, f in result["contestants"].items() if "us_per_step" in f)
+        print(f"{result['label']} {result['estimator']}: {each} us; {result['ratio']:.2f} times {result['best_peer']}; "
+              f"{result['floor_us']:.0f} us floor", flush=True)
+
+
+def summed(row, names, errors, times, extra, failed, ceilings):
+    """A row of the results, from answers by name (`times`: of each round)."""
+    problem, found = ROWS[row], {}
     for name in names:
         rounds = [t[name] for t in times if name in t]
         found[name] = {"rounds": rounds, **extra.get(name, {})}
@@ -254,10 +295,21 @@ def one(row, names, arguments, ceilings):
     if own and peers:
         best = min(peers, key=peers.get)
         result |= {"best_peer": best, "ratio": peers[best] / own, "share_of_ceiling": floor / own}
-        each = "  ".join(f"{n} {f['us_per_step']:.0f}" for n, f in found.items() if "us_per_step" in f)
-        print(f"{problem.label} {problem.estimator}: {each} us; {result['ratio']:.2f} times {best}; "
-              f"{floor:.0f} us floor", flush=True)
     return result
+
+
+def earlier(path, where):
+    """Rows that the file holds, where of the same device and versions; ValueError where it is of another kind."""
+    try:
+        found = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    if not isinstance(found, dict) or "rows" not in found:
+        raise ValueError(f"{path}: no results of this benchmark")
+    same = all(found.get(k) == v for k, v in where.items() if k != "memory_free_bytes")
+    return found["rows"] if same else {}
 
 
 def versions():
@@ -286,17 +338,19 @@ def main(argv=None):
     from npdvae.backends import BackendError
     from npdvae.backends import cuda_device as device
     try:
-        found = device.describe(device.find())
-    except BackendError as error:
+        where = {**device.describe(device.find()), "versions": versions()}
+        rows = earlier(arguments.out, where)
+    except (BackendError, ValueError) as error:
         print(f"bench.gpu: {error}", file=sys.stderr)
         return 2
     ceilings = peaks()
-    print(f"{found['device']}: {ceilings['tflops']:.1f} TFLOP/s float32, {ceilings['gb_s']:.0f} GB/s", flush=True)
-    result = {"unit": "us/step", "date": time.strftime("%Y-%m-%d"), **found, "versions": versions(),
-              "ceilings": ceilings, "rows": {}}
+    print(f"{where['device']}: {ceilings['tflops']:.1f} TFLOP/s float32, {ceilings['gb_s']:.0f} GB/s", flush=True)
+    result = {"unit": "us/step", "date": time.strftime("%Y-%m-%d"), **where, "ceilings": ceilings, "rows": rows}
     for row in arguments.rows:
-        result["rows"][row] = one(row, ["npdvae", *arguments.peers], arguments, ceilings)
-        arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+        def keep(measured, row=row):
+            rows[row] = measured
+            contest.write(arguments.out, result)
+        one(row, ["npdvae", *arguments.peers], arguments, ceilings, keep)
     print(f"wrote {arguments.out}")
     return 0
 

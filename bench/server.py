@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 
-from bench import tasks
+from bench import contest, tasks
 from npdvae import data
 
 IMAGES = 60000
@@ -38,6 +38,7 @@ def run(contestant, steps, batch, random):
 
 
 def main():
+    answers = contest.answers_alone()
     name, held, random = sys.argv[1], {}, np.random.default_rng(0)
     threads = int(os.environ.get("BENCH_THREADS", len(os.sched_getaffinity(0))))
     data.load = functools.cache(data.load)      # the images are read once
@@ -53,7 +54,7 @@ def main():
         elif command["do"] == "close":
             held.pop(task, None)
             gc.collect()
-        print(json.dumps(answer), flush=True)
+        print(json.dumps(answer), file=answers, flush=True)
 
 
 if __name__ == "__main__":

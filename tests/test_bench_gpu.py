@@ -1,11 +1,13 @@
-"""bench/gpu.py on the stand-in for CuPy: what it replays, validates, survives. Share of the suite: 2 s."""
+"""bench/gpu.py on the stand-in for CuPy: what it replays, validates, survives. Share of the suite: 3 s."""
 import ast
+import json
+import os
 import pathlib
 
 import numpy as np
 import pytest
 
-from bench import gpu
+from bench import contest, gpu
 from bench.problem import Problem
 from npdvae.backends import cupy_backend
 from npdvae.data.dataset import Dataset
@@ -49,11 +51,30 @@ def test_replays_take_whole_batches_of_the_order(ours, monkeypatch):
 @pytest.mark.parametrize("precision", ["float32", "tf32"])
 def test_each_precision_passes_its_own_bound(ours, precision):
     name = "npdvae" if precision == "float32" else "npdvae.tf32"
-    error = gpu.validate(ours(precision), SMALL, DATA, gpu.TOLERANCES[name])
+    error = gpu.validate(ours(precision), SMALL, DATA, gpu.tolerance(name, SMALL))
     if precision == "tf32":                                         # and is no float32
-        assert gpu.TOLERANCES["npdvae"] < error
+        assert gpu.FLOAT32 < error
         with pytest.raises(ValueError, match="is off by"):
-            gpu.validate(ours(precision), SMALL, DATA, gpu.TOLERANCES["npdvae"])
+            gpu.validate(ours(precision), SMALL, DATA, gpu.FLOAT32)
+
+
+@pytest.mark.parametrize("estimator", ["reinforce", "exact"])
+@pytest.mark.parametrize("name", ["torch", "jax.jit", "jax.scan"])
+def test_peers_compute_the_same_and_train(name, estimator):
+    """On the CPU, where the library is installed: graphs and compiled steps need a device."""
+    pytest.importorskip(name.split(".")[0])
+    problem = Small("small", 2, 3, 16, estimator)
+    p, start = DATA.to_probabilities(DATA.train), gpu.first_state(problem, DATA).params
+    if name == "torch":
+        from bench.peers.torch_gpu import TorchGPU
+        made = TorchGPU(problem, name, p, start, "cpu")
+    else:
+        from bench.peers.jax_gpu import JaxGPU
+        made = JaxGPU(problem, name, p, start)
+    assert gpu.validate(made, problem, DATA, gpu.tolerance(name, problem)) < gpu.FLOAT32
+    order = np.concatenate([draw.permutation(IMAGES)[:64] for _ in range(200)])
+    first, _, last = made.run(order[:640]), made.run(order), made.run(order[-640:])
+    assert 0 < last < 0.95 * first
 
 
 class Dying:
@@ -62,8 +83,12 @@ class Dying:
     def __init__(self, name, at=None):
         self.name, self.at, self.asked, self.closed = name, at, [], False
 
-    def ask(self, command):
+    def send(self, command):
         self.asked.append(command)
+
+    def answer(self, seconds):
+        assert seconds == gpu.PATIENCE
+        command = self.asked[-1]
         if self.at is not None and command.startswith(self.at):
             raise RuntimeError(f"{self.name} died at {command!r}")
         return {"check": 1e-6, "extra": {"memory_bytes": 1}}.get(command, 100.0)
@@ -77,13 +102,98 @@ def test_a_contestant_that_dies_is_left_out_and_the_others_go_on(monkeypatch, at
     made = {name: Dying(name, at if name == "torch" else None) for name in ("npdvae", "torch", "jax.jit")}
     monkeypatch.setattr(gpu, "Process", lambda name, row: made[name])
     arguments = type("Arguments", (), {"seconds": 0.01, "rounds": 2})
-    found = gpu.one("exact", list(made), arguments, {"tflops": 1.0, "gb_s": 1.0})
+    kept = []
+    gpu.one("exact", list(made), arguments, {"tflops": 1.0, "gb_s": 1.0}, kept.append)
+    assert [len(k["contestants"]["npdvae"]["rounds"]) for k in kept] == [1, 2, 2]   # after each round, and at the end
+    found = kept[-1]
     assert found["best_peer"] == ("torch" if at == "extra" else "jax.jit")
     contestants = found["contestants"]
     assert contestants["torch"]["failed"].startswith(f"torch died at '{at}") and "failed" not in contestants["npdvae"]
     assert contestants["npdvae"]["rounds"] == [100.0, 100.0] and contestants["npdvae"]["memory_bytes"] == 1
     assert made["npdvae"].closed and not made["torch"].closed
     assert sum(command.startswith(at) for command in made["torch"].asked) == 1      # asked once, then left alone
+
+
+ODD = """
+import json, os, sys, time
+from bench import contest
+answers = contest.answers_alone()
+for line in sys.stdin:
+    os.write(1, b"what a compiler prints\\n")
+    print("what a library prints", flush=True)
+    if line == "hang\\n":
+        time.sleep(60)
+    if line == "die\\n":
+        sys.exit("Error: last words")
+    print(json.dumps(line.strip()), file=answers, flush=True)
+"""
+
+
+@pytest.fixture
+def odd(tmp_path, monkeypatch):
+    """Contestants, processes of their own that print what is no answer, hang or die when they are told to."""
+    (tmp_path / "odd.py").write_text(ODD)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(pathlib.Path(gpu.__file__).parents[1])]))
+    made = []
+
+    def make(name):
+        with open(tmp_path / f"{name}.err", "wb") as errors:
+            made.append(contest.Contestant(name, module="odd", stderr=errors))
+        return made[-1]
+    yield make
+    for contestant in made:
+        contestant.process.kill()
+        contestant.close()
+
+
+def test_what_libraries_print_is_no_answer(odd, tmp_path):
+    contestant = odd("loud")
+    assert [contestant.ask(word) for word in ("one", "two")] == ["one", "two"]
+    assert (tmp_path / "loud.err").read_text().count("prints") == 4
+
+
+def test_who_hangs_is_killed_and_who_dies_is_named(odd):
+    hung, dead = odd("hung"), odd("dead")
+    hung.send("hang")
+    with pytest.raises(RuntimeError, match="hung had not answered 'hang' after 2 s"):
+        hung.answer(2)
+    assert hung.process.poll() is not None
+    with pytest.raises(RuntimeError, match=r"dead died at 'die' \(exit code 1\)"):
+        dead.ask("die")
+
+
+def test_last_words_are_kept():
+    """A process of the benchmark itself: it refuses the name of its row."""
+    made = gpu.Process("npdvae", "no_such_row")
+    made.send("check")
+    with pytest.raises(RuntimeError, match="npdvae died at 'check'(.|\n)*KeyError: 'no_such_row'"):
+        made.answer(60)
+    made.close()
+
+
+@pytest.mark.parametrize("change, kept", [({}, ["D4K8B100", "exact"]), ({"driver": 1}, ["exact"]),
+                                          ({"memory_free_bytes": 1}, ["D4K8B100", "exact"])])
+def test_rows_of_an_earlier_call_stay_where_they_are_of_the_same_device(monkeypatch, tmp_path, change, kept):
+    def one(row, names, arguments, ceilings, keep):
+        keep({"names": names})
+    monkeypatch.setattr(gpu, "one", one)
+    monkeypatch.setattr(gpu, "peaks", lambda: {"tflops": 1.0, "gb_s": 1.0})
+    out = tmp_path / "gpu.json"
+    with cupy_stand_in.installed():
+        assert gpu.main(["--rows", "D4K8B100", "--out", str(out)]) == 0
+        out.write_text(json.dumps(json.loads(out.read_text()) | change))
+        assert gpu.main(["--rows", "exact", "--peers", "torch", "--out", str(out)]) == 0
+    found = json.loads(out.read_text())["rows"]
+    assert sorted(found) == kept and found["exact"] == {"names": ["npdvae", "torch"]}
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"other": 1}'])
+def test_a_file_of_another_kind_is_refused_and_left_as_it_is(tmp_path, capsys, text):
+    out = tmp_path / "notes.json"
+    out.write_text(text)
+    with cupy_stand_in.installed():
+        assert gpu.main(["--out", str(out)]) == 2
+    assert capsys.readouterr().err.startswith(f"bench.gpu: {out}: ") and out.read_text() == text
 
 
 def test_compiled_peers_are_compiled_for_fixed_sizes():

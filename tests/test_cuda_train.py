@@ -233,14 +233,14 @@ def test_out_of_memory_on_a_device(images, tmp_path, capsys):
         assert "out of GPU memory" in line
 
 
-@pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["float32", "tf32"])
-def test_training_on_a_device_reaches_what_the_cpu_reaches(tmp_path, precision):
-    """20 epochs of the digits: the same random numbers, so the curves part by rounding only. Bound: 1 nat."""
+@pytest.mark.parametrize("where, epochs", [("emulator", 1), pytest.param("gpu", 20, marks=pytest.mark.gpu)])
+def test_training_reaches_what_the_cpu_reaches(tmp_path, where, epochs, precision):
+    """On the digits: the same random numbers, so the curves part by rounding only. Bound: 1 nat."""
     ends = {}
-    with place("gpu"):
-        for backend in ("numpy", "cupy"):
-            assert train.main(["--epochs", "20", "--backend", backend, "--matmul-precision", precision, "--no-figures",
+    with place(where):
+        for backend, words in ("numpy", []), ("cupy", ["--matmul-precision", precision]):
+            assert train.main(["--epochs", str(epochs), "--backend", backend, *words, "--no-figures",
                                "--out", str(tmp_path / backend)]) == 0
             ends[backend] = metrics(tmp_path / backend)[-1]
     for key in ("train_negative_elbo", "test_negative_elbo"):

@@ -15,13 +15,17 @@ class JaxPeer:
     """One contestant, as `TorchPeer`."""
 
     def __init__(self, problem, scan=False):
-        self.problem, self.scan, self.layers = problem, scan, len(problem.hidden) + 1
-        params = {k: jnp.asarray(v) for k, v in problems.params(problem).items()}
-        zeros = jax.tree.map(jnp.zeros_like, params)
-        self.state = (params, zeros, jax.tree.map(jnp.zeros_like, params), jnp.zeros((), jnp.int32), jax.random.key(0))
-        self.images = jnp.asarray(problems.probabilities(problem))
+        self.begin(problem, scan, problems.probabilities(problem), problems.params(problem))
         test = problems.dataset(problem.data)
         self.test = jnp.asarray(test.to_probabilities(test.test))
+
+    def begin(self, problem, scan, images, params):
+        """All that training needs: images [N, P], the first parameters."""
+        self.problem, self.scan, self.layers = problem, scan, len(problem.hidden) + 1
+        params = {k: jnp.asarray(v) for k, v in params.items()}
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        self.state = (params, zeros, jax.tree.map(jnp.zeros_like, params), jnp.zeros((), jnp.int32), jax.random.key(0))
+        self.images = jnp.asarray(images)
         self.codes = None
         if problem.estimator == "exact":
             grid = np.indices((problem.K,) * problem.D).reshape(problem.D, -1).T       # [C, D]

@@ -11,10 +11,10 @@ MODES = {"torch": None, "torch.reduce-overhead": "reduce-overhead", "torch.max-a
 class TorchGPU(TorchPeer):
     """One contestant, as `TorchPeer`, everything on the device."""
 
-    def __init__(self, problem, name, images, params):
+    def __init__(self, problem, name, images, params, device="cuda"):
         torch.manual_seed(0)
         torch.set_float32_matmul_precision("highest")               # no TF32, as ours
-        self.problem, self.layers, self.device = problem, len(problem.hidden) + 1, torch.device("cuda")
+        self.problem, self.layers, self.device = problem, len(problem.hidden) + 1, torch.device(device)
         self.params = {k: torch.tensor(v, device=self.device, requires_grad=True) for k, v in params.items()}
         self.images = torch.tensor(images, device=self.device)
         self.adam = torch.optim.Adam(self.params.values(), lr=problems.LR, fused=True, capturable=True)
@@ -29,19 +29,11 @@ class TorchGPU(TorchPeer):
             self.capture()
 
     def capture(self):
-        """Record one step, pixels and optimizer included, after three on a side stream to warm up."""
+        """Record one step, pixels and optimizer included; parameters and moments end as they began."""
         self.index = torch.zeros(self.problem.B, dtype=torch.int64, device=self.device)
         self.total = torch.zeros((), device=self.device)
         before = {k: p.detach().clone() for k, p in self.params.items()}
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(3):
-                self.one(self.index)
-        torch.cuda.current_stream().wait_stream(side)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            self.total += self.one(self.index)
+        self.graph, _ = recorded(lambda: self.total.add_(self.one(self.index)))
         self.restore(before)
 
     def restore(self, params):
@@ -72,14 +64,38 @@ class TorchGPU(TorchPeer):
             total += self.one(order[i:i + B])
         return float(total)
 
-    def check(self, x, codes):
-        """Loss and gradients for given pixels and codes."""
+    def gradients(self, x, codes):
+        """The negative ELBO; gradients in the parameters' `grad`."""
         self.adam.zero_grad(set_to_none=True)
-        loss, elbo = self.objective(torch.tensor(x, device=self.device),
-                                    None if codes is None else torch.tensor(codes, device=self.device))
+        loss, elbo = self.objective(x, codes)
         loss.backward()
-        return float(elbo.detach()), {k: p.grad.cpu().numpy() for k, p in self.params.items()}
+        return elbo.detach()
+
+    def check(self, x, codes):
+        """Loss and gradients for given pixels and codes, by a graph too where steps are one."""
+        x = torch.tensor(x, device=self.device)
+        codes = None if codes is None else torch.tensor(codes, device=self.device)
+        if self.graph is None:
+            elbo = self.gradients(x, codes)
+        else:
+            graph, elbo = recorded(lambda: self.gradients(x, codes))
+            graph.replay()
+        return float(elbo), {k: p.grad.cpu().numpy() for k, p in self.params.items()}
 
     def memory(self):
         """Most device memory taken so far, in bytes."""
         return torch.cuda.max_memory_reserved()
+
+
+def recorded(work):
+    """A graph of `work()`, and where its result lies; recorded after three runs on a side stream to warm up."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            work()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = work()
+    return graph, result

@@ -9,7 +9,9 @@ from bench import problem as problems
 
 
 class TorchPeer:
-    """One contestant: `run(order)` trains, `evaluate()` sums the test split, `check()` is for validation."""
+    """One contestant: `run(order)` trains, `epoch()` also evaluates, `check()` is for validation."""
+
+    rough = False
 
     def __init__(self, problem, compiled=False, threads=2, rough=False):
         torch.set_num_threads(threads)
@@ -27,12 +29,18 @@ class TorchPeer:
 
     def mlp(self, name, x):
         """Layers, under autocast to bfloat16 where products are `rough`; the last output in float32."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.rough):
-            for i in range(self.layers):
-                x = F.linear(x, self.params[f"{name}.{i}.weight"].T, self.params[f"{name}.{i}.bias"])
-                if i < self.layers - 1:
-                    x = F.relu(x)
-        return x.float() if self.rough else x
+        if not self.rough:
+            return self.chain(name, x)
+        with torch.autocast("cpu", torch.bfloat16):
+            return self.chain(name, x).float()
+
+    def chain(self, name, x):
+        """Layers, ReLU between them."""
+        for i in range(self.layers):
+            x = F.linear(x, self.params[f"{name}.{i}.weight"].T, self.params[f"{name}.{i}.bias"])
+            if i < self.layers - 1:
+                x = F.relu(x)
+        return x
 
     def loss(self, x, codes=None):
         """Surrogate whose gradient is the estimate, and the negative ELBO, means over x [B, P]; codes may be given."""
