@@ -201,7 +201,7 @@ def started(job: Job, params, generator):
     host = build_model(job.config, job.dataset.pixels, backends.load("numpy"))      # every backend starts alike
     split = Split(job.dataset, job.dataset.train[:count], job.engine.recipe.binarize, job.config.seed,
                   dtype=job.engine.recipe.dtype)
-    h = np.concatenate([host.encoder.forward(params, x)[0] for _, x in split.batches(np)])      # [N, E]
+    h = np.concatenate([host.encoder.forward(params, x)[0] for _, x in split.batches(host.ops)])      # [N, E]
     return host.latent.start(params, h, generator)
 
 

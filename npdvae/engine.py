@@ -7,7 +7,6 @@ import numpy as np
 
 from npdvae import describe, evaluation, rng
 from npdvae.backends import blas
-from npdvae.data.binarize import binarize
 from npdvae.describe import Recipe
 from npdvae.optimizers.base import clip_norm
 from npdvae.parallel.alone import ALONE
@@ -69,9 +68,8 @@ class Readable:
 
     def targets(self, batch, example):
         """The images of an index batch [B] as targets x [B, P], `example` the number of the first in its step."""
-        images = self.dataset.to_probabilities(self.dataset.train[batch], self.recipe.dtype)
-        return self.ops.xp.asarray(binarize(images, self.recipe.binarize,
-                                            self.pixel_rng.at(self.state.step, example=example)))
+        return self.ops.targets(self.dataset, self.dataset.train[batch], self.recipe.binarize,
+                                self.pixel_rng.at(self.state.step, example=example), self.recipe.dtype)
 
     def one(self, batch):
         """One step on the images of index batch [B]: the batch's sums of cost and KL."""

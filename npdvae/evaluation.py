@@ -10,7 +10,6 @@ from tqdm import tqdm
 
 from npdvae import costs, rng
 from npdvae.costs import cost_of
-from npdvae.data.binarize import binarize
 from npdvae.estimators.parts.outcomes import MOST_CODES
 from npdvae.parallel.alone import ALONE
 
@@ -29,13 +28,13 @@ class Split(NamedTuple):
     step: int = 0
     dtype: Any = np.float32
 
-    def batches(self, xp, size=500, team=ALONE):
+    def batches(self, ops, size=500, team=ALONE):
         """Targets x [B, P], batch by batch, with the index of their first; those of this process of a team."""
         pixel_rng = rng.Generator(self.seed, rng.TEST_BINARIZE)
         for n in team.some(math.ceil(len(self.rows) / size)):
             i = n * size
-            p = self.dataset.to_probabilities(self.rows[i:i + size], self.dtype)
-            yield i, xp.asarray(binarize(p, self.mode, pixel_rng.at(self.step, example=i)))
+            here = pixel_rng.at(self.step, example=i)
+            yield i, ops.targets(self.dataset, self.rows[i:i + size], self.mode, here, self.dtype)
 
     def latent_rng(self, ops):
         """The generator of z; `at(step, example)` moves it to a batch."""
@@ -45,7 +44,7 @@ class Split(NamedTuple):
 def cost_and_kl(model, params, split, samples=1, team=ALONE):
     """Mean cost and mean KL over rows (eq. 86), with fresh z from q: two floats; their sum is the negative ELBO."""
     parts, latent_rng = [], split.latent_rng(model.ops)
-    for i, x in split.batches(model.ops.xp, team=team):
+    for i, x in split.batches(model.ops, team=team):
         q = model.encode(params, x)
         z = model.latent.sample(params, q, latent_rng.at(split.step, example=i), samples)
         cost = cost_of(model, params, z, x).mean(0)                 # [B]
@@ -65,7 +64,7 @@ def importance_weighted(model, params, split, samples, chunk=10, way=costs.of_ea
     latent_rng, of = split.latent_rng(ops), way(model, params)
     with tqdm(total=len(split.rows) * samples, desc="importance-weighted bound", unit="z", unit_scale=True,
               disable=None, leave=False, delay=2) as bar:
-        for i, x in split.batches(ops.xp, size):
+        for i, x in split.batches(ops, size):
             q, log_sum, cost = model.encode(params, x), np.full(len(x), -np.inf), of(x)
             here = latent_rng.at(split.step, example=i)
             for first in range(0, samples, chunk):
@@ -126,7 +125,7 @@ def code_use(model, params, split):
     """KL per latent [D] in nats, and how often each category is drawn [D, K] (None where z is continuous)."""
     ops, latent, discrete = model.ops, model.latent, model.latent.categories is not None
     kl, use, latent_rng = 0.0, 0.0, split.latent_rng(model.ops)
-    for i, x in split.batches(ops.xp):
+    for i, x in split.batches(ops):
         q = model.encode(params, x)
         z = latent.sample(params, q, latent_rng.at(split.step, example=i), 1)
         kl = kl + ops.to_host(latent.kl_of(params, q, z)).astype("f8").sum(0)
@@ -160,7 +159,7 @@ def summary(model, params, split, samples=100, most_codes=MOST_CODES, way=costs.
     spread, temperature = softened(model, params, split, way=way)
     exact = None
     if not grey and (count := latent.code_count()) is not None and count <= min(most_codes, MOST_CODES):
-        parts = [log_prob(model, params, x, way=shared) for _, x in split.batches(model.ops.xp, size=10_000)]
+        parts = [log_prob(model, params, x, way=shared) for _, x in split.batches(model.ops, size=10_000)]
         exact = float(np.concatenate(parts).mean())
     # what a latent tells of the image: its KL, or, where q is a point and the KL a constant, the entropy of its use
     information = kl_per_latent if temperature is None else np.log(perplexity(use))

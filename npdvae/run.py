@@ -72,7 +72,7 @@ class Run:
 
     def targets(self, dataset: Dataset, rows: Array, step: int = 0) -> Array:
         """Targets x [N, P] of rows of the data set; `step` numbers the draw where binarization is dynamic."""
-        return np.concatenate([x for _, x in self.split(dataset, rows, step).batches(np)])
+        return np.concatenate([x for _, x in self.split(dataset, rows, step).batches(self.model.ops)])
 
     def compiled(self, products: float) -> bool:
         """Whether there are compiled workers for this model, and so many products repay their loading."""

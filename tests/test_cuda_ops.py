@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from npdvae import backends, rng
+from npdvae import backends, data, rng
 from npdvae.kernels.cuda import launch
 from tests import test_numba_ops
 from tests.cuda import emulator
@@ -72,6 +72,25 @@ def test_cupy_op_agrees_with_numpy(ops, cupy, name, i, dtype, bound):
         assert y.shape == x.shape and (y.dtype == dtype or x.dtype.kind in "iu" and y.dtype == np.int64)
         gap = np.abs(y.get().astype(f8) - x).max()
         assert gap <= bound * max(1.0, np.abs(x).max()), f"{name}: {gap:.2e}"
+
+
+@pytest.mark.parametrize("dtype", [f4, f8])
+@pytest.mark.parametrize("kind", ["bytes", "floats", "doubles"])
+@pytest.mark.parametrize("mode", ["dynamic", "static", "threshold", "none"])
+def test_cuda_targets_equal_numpy_bit_for_bit(ops, mode, kind, dtype):
+    """At any step, example and draw; 19 pixels: a block of Philox words is cut off."""
+    rows = draw.integers(0, 256, (7, 19)).astype(np.uint8)
+    if kind != "bytes":
+        rows = (rows / 255).astype(f4 if kind == "floats" else f8)
+    dataset = data.Dataset("own", rows, rows, (1, 19), 255 if kind == "bytes" else 1)
+    ours, reference = (rng.Generator(2 ** 32 - 1, 3).at(2 ** 32 - 1, example=77) for _ in range(2))
+    for _ in range(2):                                              # the second is another draw
+        found = ops.targets(dataset, rows, mode, ours, dtype)
+        expected = REFERENCE.targets(dataset, rows, mode, reference, dtype)
+        assert found.dtype == dtype and np.array_equal(found.get(), expected)
+    assert ours.draw == reference.draw
+    with pytest.raises(ValueError, match="unknown binarization"):
+        ops.targets(dataset, rows, "sometimes", ours, dtype)
 
 
 @pytest.mark.parametrize("dtype", [f4, f8])

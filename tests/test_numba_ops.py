@@ -75,7 +75,7 @@ CASES = {
     "adam": [(normal(5, 7), normal(5, 7), normal(5, 7), uniform(5, 7), t, 0.1) for t in (1, 10)],
     "radam": [(normal(5, 7), normal(5, 7), normal(5, 7), uniform(5, 7), t, 0.1) for t in (1, 10)],
 }
-LAYOUT = ("name", "xp", "to_host", "uniform", "kernel")
+LAYOUT = ("name", "xp", "to_host", "uniform", "targets", "kernel")
 PAIRS = [(name, i) for name, cases in CASES.items() for i in range(len(cases))]
 
 

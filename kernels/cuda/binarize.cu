@@ -7,17 +7,17 @@
 #define THRESHOLDED 2
 
 // Targets x [B, P] of the batch that clock points at: rows order[i batch + b] of the resident images, i counting
-// the batches of this run. mode: GREY p itself, DRAWN 1 where u < p in float32, u as npdvae.data.binarize has it,
-// THRESHOLDED 1 where p > 1/2.
+// the batches of this run; rows b where order is null. mode: GREY p itself, DRAWN 1 where u < p in float32, u as
+// npdvae.data.binarize has it (the first row is its `example`, the block its `draw`), THRESHOLDED 1 where p > 1/2.
 template <class T>
 __device__ void gather(const T* images, const long long* order, const long long* clock, real* x, real levels,
-                       int mode, unsigned stream, int batch, int B, int P) {
+                       int mode, unsigned stream, unsigned example, unsigned draw, int batch, int B, int P) {
     int quads = (P + 3) / 4;
     long long first = clock[BATCH] * batch;
     unsigned step = (unsigned)clock[STEP], seed = (unsigned)clock[SEED];
     GRID_STRIDE(i, B * quads) {
         int b = i / quads, j0 = i % quads * 4;
-        const T* row = images + order[first + b] * P;
+        const T* row = images + (order ? order[first + b] : (long long)b) * P;
         float p[4];
         bool grey = false;
         for (int j = 0; j < 4; j++) {
@@ -29,7 +29,7 @@ __device__ void gather(const T* images, const long long* order, const long long*
         }
         if (mode != DRAWN) continue;
         Words words = {{0, 0, 0, 0}};                               // only grey pixels need their numbers
-        if (grey) words = philox(step, (unsigned)b, (unsigned)(j0 / 4), 0, seed, stream);
+        if (grey) words = philox(step, example + b, (unsigned)(j0 / 4), draw, seed, stream);
         for (int j = 0; j < 4; j++) {
             float u = ((float)(words.w[j] >> 9) + 0.5f) * 1.1920928955078125e-07f;
             if (j0 + j < P) x[(long long)b * P + j0 + j] = p[j] >= 1 || u < p[j] ? (real)1 : (real)0;
@@ -38,11 +38,12 @@ __device__ void gather(const T* images, const long long* order, const long long*
 }
 
 KERNEL binarize_bytes(const unsigned char* images, const long long* order, const long long* clock, real* x,
-                      real levels, int mode, unsigned stream, int batch, int B, int P) {
-    gather(images, order, clock, x, levels, mode, stream, batch, B, P);
+                      real levels, int mode, unsigned stream, unsigned example, unsigned draw, int batch, int B,
+                      int P) {
+    gather(images, order, clock, x, levels, mode, stream, example, draw, batch, B, P);
 }
 
 KERNEL binarize_floats(const float* images, const long long* order, const long long* clock, real* x, real levels,
-                       int mode, unsigned stream, int batch, int B, int P) {
-    gather(images, order, clock, x, levels, mode, stream, batch, B, P);
+                       int mode, unsigned stream, unsigned example, unsigned draw, int batch, int B, int P) {
+    gather(images, order, clock, x, levels, mode, stream, example, draw, batch, B, P);
 }

@@ -13,8 +13,9 @@ import numpy as np
 from npdvae.backends import Ops
 from npdvae.backends import cuda_device as devices
 from npdvae.backends.cublas import Blas
+from npdvae.data import binarize
 from npdvae.kernels.cuda import launch
-from npdvae.kernels.cuda.constants import ACTIVATIONS, IDENTITY
+from npdvae.kernels.cuda.constants import ACTIVATIONS, IDENTITY, PIXELS
 from npdvae.kernels.cuda.launch import strips
 from npdvae.ops import updates as formulas
 
@@ -388,6 +389,18 @@ class CupyOps:
                  draw, S, B, D, N)
         return u
 
+    def targets(self, dataset, rows, mode, rng, dtype=np.float32):
+        binarize.check_mode(mode)
+        if rows.dtype not in GATHER:            # of a data set of one's own
+            return self.cupy.asarray(binarize.targets(dataset, rows, mode, rng, dtype))
+        (B, P), bytes_ = rows.shape, rows.dtype == np.uint8
+        images, x = self.cupy.asarray(rows), self.cupy.empty((B, P), dtype)
+        clock = self.cupy.asarray(np.array([rng.step, 0, rng.seed], np.int64))
+        self.run(x.dtype, GATHER[rows.dtype], launch.elementwise(B * -(-P // 4)), images, None, clock, x,
+                 dataset.levels if bytes_ else 1, MODES[mode], rng.stream, rng.example, rng.draw, B, B, P)
+        rng.draw += MODES[mode] == PIXELS["drawn"]
+        return x
+
 
 def sgd_numbers(rate, root, rectifier) -> tuple[float, float]:
     """What an update depends on besides the arrays: rate and scale of updates.cuh."""
@@ -404,4 +417,7 @@ def radam_numbers(rate, root, rectifier) -> tuple[float, float]:
     return rate, -1.0 if rectifier is None else rectifier * root
 
 
+MODES = {"none": PIXELS["grey"], "dynamic": PIXELS["drawn"], "static": PIXELS["drawn"],
+         "threshold": PIXELS["thresholded"]}    # static images are 0 and 1 already: a draw leaves them
+GATHER = {np.dtype(np.uint8): "binarize_bytes", np.dtype(np.float32): "binarize_floats"}
 NUMBERS = {"sgd": sgd_numbers, "adam": adam_numbers, "radam": radam_numbers}

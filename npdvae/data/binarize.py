@@ -5,10 +5,12 @@ probability and u the uniform of word j % 4 of the Philox block at counter (step
 Only blocks that hold a grey pixel (0 < p < 1) need their numbers: u is strictly inside (0, 1).
 """
 import dataclasses
+from typing import Any
 
 import numpy as np
 
 from npdvae import rng as philox_rng
+from npdvae.types import Array, DType
 
 MODES = ("dynamic", "static", "threshold", "none")
 
@@ -49,6 +51,11 @@ def binarize(probabilities, mode="dynamic", rng=None):
     ones = draw_ones(p, rng.seed, rng.stream, rng.step, rng.example, rng.draw)
     rng.draw += 1
     return ones.astype(probabilities.dtype)
+
+
+def targets(dataset: Any, rows: Array, mode: str, rng: philox_rng.Generator, dtype: DType = np.float32) -> Array:
+    """Rows of a data set [B, P] as targets x [B, P] of a step or an evaluation."""
+    return binarize(dataset.to_probabilities(rows, dtype), mode, rng)
 
 
 def draw_ones(p, seed, stream, step, example=0, draw=0):

@@ -4,9 +4,9 @@ from __future__ import annotations
 import numpy as np
 
 from npdvae import rng
+from npdvae.backends.cupy_backend import GATHER, MODES
 from npdvae.gpu.layers import add_bias, add_bias_backward
 from npdvae.gpu.memory import Buffers
-from npdvae.gpu.support import MODES
 from npdvae.kernels.cuda.constants import ACTIVATIONS
 from npdvae.kernels.cuda.launch import elementwise, strips
 
@@ -16,12 +16,11 @@ class Encoder:
 
     def __init__(self, on, run, model, recipe, dataset, params, grads):
         self.on, self.run, self.params, self.grads = on, run, params, grads
-        self.batch, self.mode, self.kind = recipe.batch_size, MODES[recipe.binarize], ACTIVATIONS[
-            model.encoder.activation]
+        self.batch, self.mode = recipe.batch_size, MODES[recipe.binarize]
+        self.kind = ACTIVATIONS[model.encoder.activation]
         self.images = on.xp.asarray(np.ascontiguousarray(dataset.train))
-        levelled = dataset.train.dtype == np.uint8
-        self.gather = "binarize_bytes" if levelled else "binarize_floats"
-        self.levels = dataset.levels if levelled else 1
+        self.gather = GATHER.get(dataset.train.dtype, "binarize_floats")
+        self.levels = dataset.levels if dataset.train.dtype == np.uint8 else 1
         self.pixels, *widths = model.encoder.sizes
         self.last, self.buffers = len(widths) - 1, Buffers(on.xp)
         self.buffers.add("x", (self.batch, self.pixels), on.dtype)
@@ -43,7 +42,7 @@ class Encoder:
         """Pixels x [B, P] of the next B images of the order."""
         x, P = self.buffers.rows("x", B), self.pixels
         self.on.launch(self.gather, elementwise(B * -(-P // 4)), self.images, self.run["order"], self.run["clock"], x,
-                       self.levels, self.mode, rng.BINARIZE, self.batch, B, P)
+                       self.levels, self.mode, rng.BINARIZE, 0, 0, self.batch, B, P)
         return x
 
     def forward(self, x):

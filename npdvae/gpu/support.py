@@ -4,9 +4,9 @@ from __future__ import annotations
 import functools
 from typing import NamedTuple
 
-from npdvae.backends.cupy_backend import NUMBERS
+from npdvae.backends.cupy_backend import MODES, NUMBERS
 from npdvae.describe import StepSpec
-from npdvae.kernels.cuda.constants import ACTIVATIONS, BASELINES, PIXELS
+from npdvae.kernels.cuda.constants import ACTIVATIONS, BASELINES
 
 NETWORKS, LATENTS, PRIORS, LIKELIHOODS = ("mlp",), ("categorical",), ("uniform", "learned"), ("bernoulli",)
 TEMPERED = {"temperature", "anneal", "anneal_rate", "anneal_min", "anneal_every"}
@@ -17,8 +17,6 @@ SETTINGS = {                                    # of each estimator that has ker
     "gumbel_softmax": {"samples", "kl", "prior_temperature", *TEMPERED},
 }
 RUNNING, BATCH = "running", "batch"
-MODES = {"none": PIXELS["grey"], "dynamic": PIXELS["drawn"], "static": PIXELS["drawn"],
-         "threshold": PIXELS["thresholded"]}    # static images are 0 and 1 already: a draw leaves them
 
 
 class CapturedGradient(NamedTuple):

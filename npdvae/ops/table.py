@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from npdvae.rng import Generator
 from npdvae.types import Array, DType
 
 Map = Callable[[Array], Array]
@@ -64,6 +65,12 @@ def no_kernel(name: str, arguments: Sequence[Any]) -> Callable[..., Any] | None:
     return None
 
 
+class Targets(Protocol):
+    """Rows of a data set [B, P] as targets x [B, P], see `npdvae.data.binarize`."""
+
+    def __call__(self, dataset: Any, rows: Array, mode: str, rng: Generator, dtype: DType = ...) -> Array: ...
+
+
 class Ops(NamedTuple):
     """One backend. Arrays are those of `xp`; shapes, arguments and defaults are those of `npdvae.ops`."""
 
@@ -108,4 +115,5 @@ class Ops(NamedTuple):
     adam: Adaptive
     radam: Adaptive
     uniform: Uniform                            # counter-based uniforms, see npdvae.rng.uniform
+    targets: Targets
     kernel: Callable[[str, Sequence[Any]], Callable[..., Any] | None] = no_kernel  # parts.kernelled
