@@ -9,7 +9,9 @@ import pytest
 
 from npdvae import backends
 from npdvae.engine import Readable
+from npdvae.gpu import replayed, update
 from npdvae.gpu.engine import Captured, engine
+from npdvae.gpu.segmented import Segmented
 from npdvae.gpu.streams import Streams
 from npdvae.kernels.cuda import launch
 from tests import strategies
@@ -91,6 +93,39 @@ def test_results_do_not_depend_on_how_steps_are_grouped(ops):
     a, b = whole.save(), parts.save()
     assert all(np.array_equal(a.params[k], b.params[k]) for k in a.params)
     assert all(np.array_equal(a.latent[k], b.latent[k]) for k in a.latent)
+
+
+@pytest.mark.parametrize("kind", [Captured, Segmented])
+def test_results_do_not_depend_on_when_the_schedule_is_made(ops, monkeypatch, kind):
+    """Of the first steps of a call, then, while they are under way, of the others."""
+    made = []
+    for head in (replayed.HEAD, 2):
+        monkeypatch.setattr(replayed, "HEAD", head)
+        options = dict(anneal="linear", anneal_rate=0.01) if kind is Captured else {}
+        made.append(problem.engine(ops, "reinmax", options, dtype=f4, kind=kind))
+        made[-1].run(problem.order())
+        made[-1].run(problem.order(1))
+    assert made[0].state.step == 10 > 2 * head                      # five steps a call
+    a, b = (engine.save() for engine in made)
+    assert all(np.array_equal(a.params[k], b.params[k]) for k in a.params) and a.latent == b.latent
+
+
+@pytest.mark.parametrize("kind", [Captured, Segmented])
+@pytest.mark.parametrize("name, options", [("reinforce", dict(baseline="running_mean", samples=2)), ("darn", {})])
+def test_sums_of_many_costs_are_shared_by_blocks(ops, monkeypatch, name, options, kind):
+    """Within rounding of the sums by one block, float64; the parameters are the same to the bit."""
+    one = problem.engine(ops, name, options, batch=23, kind=kind)
+    expected = one.run(problem.order())
+    for blocks in (1, 5):
+        monkeypatch.setattr(update, "SUM_BLOCKS", blocks)
+        monkeypatch.setattr(update, "MANY", 0)
+        many = problem.engine(ops, name, options, batch=23, kind=kind)
+        found = many.run(problem.order())
+        assert np.abs(found - expected).max() <= 1e-13 * np.abs(expected).max() and (found > 0).all()
+        a, b = one.save(), many.save()
+        assert all(np.array_equal(a.params[k], b.params[k]) for k in a.params)
+        if name == "reinforce":
+            assert gap(b.latent, a.latent) <= 1e-13
 
 
 def test_a_saved_state_goes_on_to_the_same_bits(ops):

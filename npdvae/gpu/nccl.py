@@ -23,7 +23,7 @@ class Nccl:
         def add(vectors):
             own = cupy.concatenate(vectors)     # [n]
             if idle:
-                own.fill(-0.0)                  # x + -0.0 is x, for 0.0 and -0.0 too
+                own = cupy.negative(cupy.zeros_like(own))           # x + -0.0 is x, for 0.0 and -0.0 too
             terms = cupy.empty((self.size, own.size), own.dtype)    # [P, n]
             self.communicator.allGather(own.data.ptr, terms.data.ptr, own.size, self.types[own.dtype],
                                         cupy.cuda.get_current_stream().ptr)

@@ -87,9 +87,8 @@ class Plan(Ground):
         dh = codes.estimate(h, cost)                                # [B, D K]
         encoder.backward(x, dh)
         on.join()
-        self.update.parameters()
         mean = self.buffers["mean"] if self.gradient.mean == RUNNING else None
-        self.update.advance(cost, codes.latent.kl(B), mean, self.gradient.decay)
+        self.update.finish(cost, codes.latent.kl(B), mean, self.gradient.decay)
 
 
 def layer_shapes(model):

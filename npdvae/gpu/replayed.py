@@ -15,6 +15,8 @@ from npdvae.backends.cupy_backend import NUMBERS, backend_of
 from npdvae.engine import Readable, indices
 from npdvae.kernels.cuda.constants import SETTINGS
 
+HEAD = 16                                       # steps of a call that are under way before the others' schedule is made
+
 
 def tell(text):
     """One line to the user."""
@@ -56,21 +58,27 @@ class Replayed(Readable):
             return np.empty((0, 2))
         with devices.clear_errors(self.cupy), self.stream:
             self.plan.streams.follow(self.stream)                   # not for the first time while capturing
+            first, clock = self.state.step, np.array([self.state.step, 0, self.recipe.seed], np.int64)
             b["order"][:len(order)].set(order)
-            b["settings"][:steps].set(self.schedule(steps))
-            b["clock"].set(np.array([self.state.step, 0, self.recipe.seed], np.int64))
-            for i in range(steps):
-                self.one_step(min(batch, len(order) - i * batch))
+            b["clock"].set(clock)
+            tables = []                         # kept, as all that is uploaded, until the stream has been waited for
+            for start, stop in ((0, min(HEAD, steps)), (min(HEAD, steps), steps)):
+                tables.append(self.schedule(first, start, stop))
+                b["settings"][start:stop].set(tables[-1])
+                for i in range(start, stop):
+                    self.one_step(min(batch, len(order) - i * batch))
             sums = b["sums"].get()[:steps]                          # waits for the stream
             self.done(steps)
         return sums
 
-    def schedule(self, steps):
-        """What the kernels read of each step: rate, scale, weight of the KL, temperature; float64 [steps, SETTINGS]."""
-        table, numbers = np.zeros((steps, len(SETTINGS))), NUMBERS[self.spec.optimizer]
-        for i in range(steps):
-            now = describe.scalars(self.recipe, self.state.step + i, self.recipe.batch_size)
-            table[i] = *numbers(*now.update), now.kl_weight, self.temperature(i)
+    def schedule(self, first, start, stop):
+        """What the kernels read of steps start .. stop, `first` that of a call: rate, scale, weight of the KL,
+        temperature; float64 [steps, SETTINGS].
+        """
+        table, numbers = np.zeros((stop - start, len(SETTINGS))), NUMBERS[self.spec.optimizer]
+        for i in range(start, stop):
+            now = describe.scalars(self.recipe, first + i, self.recipe.batch_size)
+            table[i - start] = *numbers(*now.update), now.kl_weight, self.temperature(i)
         return table
 
     def temperature(self, i):

@@ -109,8 +109,7 @@ class SegmentPlan(Ground):
 
     def finish(self, B):
         """All parameters, the sums for the host, and the clock."""
-        self.update.parameters()
-        self.update.advance(self.between.rows("cost", B), self.between.rows("kl", B))
+        self.update.finish(self.between.rows("cost", B), self.between.rows("kl", B))
 
     # ---- what the host's part of a step reads and writes ------------------------------------------------------------
 

@@ -17,9 +17,10 @@ class Streams:
 
     def __init__(self, backend, dtype, needs_dcodes):
         self.xp, self.launch, self.needs_dcodes = backend.cupy, backend.launchers[np.dtype(dtype)], needs_dcodes
-        self.dtype, self.side = np.dtype(dtype), self.xp.cuda.Stream(non_blocking=True)
+        self.dtype = np.dtype(dtype)
         self.fork, self.joined = (self.xp.cuda.Event(disable_timing=True) for _ in range(2))
         self.handles = backend.blas, Blas(self.xp, backend.blas.precision)
+        self.side = self.xp.cuda.Stream(non_blocking=True)         # ends after the handle that is bound to it
         self.current = 0                        # or 1 on the second stream
 
     def reserve(self, entries):

@@ -8,6 +8,8 @@ from npdvae.kernels.cuda.constants import THREADS
 from npdvae.kernels.cuda.launch import elementwise, one_block_each
 
 NORM_BLOCKS = 256                               # sums of squares, each of one block
+MANY = 16384                                    # costs and KLs, from which on one block would be the step's slowest
+SUM_BLOCKS = 64                                 # that share their sum then
 
 
 class Update:
@@ -21,6 +23,7 @@ class Update:
         self.buffers = Buffers(on.xp)
         self.buffers.add("norm", (NORM_BLOCKS,), np.float64)
         self.buffers.add("clip", (1,), np.float64)
+        self.buffers.add("shares", (2, SUM_BLOCKS), np.float64)
 
     def clip(self):
         """The factor [1] that brings the gradient's norm down to the limit, or None without one."""
@@ -36,8 +39,15 @@ class Update:
         self.on.launch(f"{self.name}_scheduled", elementwise(self.size), self.params, self.grads, *self.moments,
                        self.size, self.run["settings"], self.run["clock"], self.clip(), *self.constants)
 
-    def advance(self, cost, kl, mean=None, decay=0.0):
-        """Sums of cost [S B] and kl [B, D] for the host, the running mean of the cost where kept, and the clock."""
-        B, D = kl.shape
-        self.on.launch("advance", one_block_each(1), cost, kl, self.run["sums"], mean, self.run["clock"],
-                       len(cost) // B, B, D, decay)
+    def finish(self, cost, kl, mean=None, decay=0.0):
+        """Parameters; sums of cost [S B] and kl [B, D] for the host, running mean of the cost where kept; the clock."""
+        on, (B, D), shares = self.on, kl.shape, None
+        if len(cost) + kl.size > MANY:
+            shares = self.buffers["shares"]
+            with on.aside():                    # while parameters move
+                on.launch("share_sums", ((SUM_BLOCKS,), (THREADS,)), cost, kl, shares, len(cost), kl.size)
+        self.parameters()
+        if shares is not None:
+            on.join()
+        on.launch("advance", one_block_each(1), cost, kl, shares, self.run["sums"], mean, self.run["clock"],
+                  len(cost) // B, B, D, SUM_BLOCKS, decay)
