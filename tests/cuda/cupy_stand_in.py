@@ -174,7 +174,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     def fill(self, value):
         refuse_capture("fill")
         work()
-        self.a.fill(value)
+        self.a.fill(0 if value == 0 and self.a.flags.c_contiguous else value)   # memset: -0.0 becomes 0.0
 
     def __float__(self):
         return float(self.item())
