@@ -112,6 +112,13 @@ def test_permutation_breaks_ties_by_the_next_word():
     assert tied.any() and (np.diff(first) >= 0).all() and (np.diff(second)[tied] > 0).all()
 
 
+def test_permutation_leaves_indices_of_the_same_words_in_their_order(monkeypatch):
+    words = np.random.default_rng(0).integers(0, 5, (4, 300)).astype(np.uint32)
+    monkeypatch.setattr(rng, "philox", lambda *counter_and_key: words)
+    order = Generator(3, rng.SHUFFLE).permutation(300)
+    assert order.tolist() == sorted(range(300), key=lambda i: (words[0][i], words[1][i]))
+
+
 @pytest.mark.parametrize("options, message", [
     ({"seed": -1}, "seed must be between 0 and 2\\*\\*32 - 1, got -1"),
     ({"seed": 2 ** 32}, "seed must"), ({"seed": 0, "stream": -1}, "stream must"),
