@@ -1,6 +1,7 @@
 """Contestants in turns: one process each, the others asleep; medians of rounds, ratios, and results as JSON."""
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
@@ -14,6 +15,7 @@ from importlib import metadata
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 LOAD = os.getloadavg()[0]                       # when the command starts: later it is the contestants' own
+EXIT = 20                                       # seconds to exit in
 
 
 class Contestant:
@@ -22,26 +24,32 @@ class Contestant:
     def __init__(self, name, *words, module="bench.contestant", **options):
         self.name = name
         self.process = subprocess.Popen([sys.executable, "-m", module, name, *words], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, text=True, **options)
+                                        stdout=subprocess.PIPE, **options)
+        self.read = b""                         # of the answers, beyond the last line taken
 
     def send(self, command):
         """One command, whose `answer` is asked for later."""
         self.command = command
         try:
-            self.process.stdin.write(command + "\n")
+            self.process.stdin.write(command.encode() + b"\n")
             self.process.stdin.flush()
         except BrokenPipeError:
             pass
 
     def answer(self, seconds=None):
         """The answer to the command sent; RuntimeError where the process died, or took longer and is killed."""
-        if not select.select([self.process.stdout], [], [], seconds)[0]:
-            self.process.kill()
-            self.process.wait()
-            raise RuntimeError(f"{self.name} had not answered {self.command!r} after {seconds:.0f} s")
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"{self.name} died at {self.command!r} (exit code {self.process.wait()})")
+        end, out = None if seconds is None else time.monotonic() + seconds, self.process.stdout.fileno()
+        while b"\n" not in self.read:
+            left = None if end is None else max(0.0, end - time.monotonic())
+            if not select.select([out], [], [], left)[0]:
+                self.process.kill()
+                self.process.wait()
+                raise RuntimeError(f"{self.name} had not answered {self.command!r} after {seconds:.0f} s")
+            some = os.read(out, 65536)
+            if not some:
+                raise RuntimeError(f"{self.name} died at {self.command!r} (exit code {self.end()})")
+            self.read += some
+        line, _, self.read = self.read.partition(b"\n")
         return json.loads(line)
 
     def ask(self, command):
@@ -49,9 +57,18 @@ class Contestant:
         self.send(command)
         return self.answer()
 
+    def end(self):
+        """The exit code; who does not exit is killed."""
+        try:
+            return self.process.wait(EXIT)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
     def close(self):
-        self.process.stdin.close()
-        self.process.wait()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+        self.end()
 
 
 def answers_alone():

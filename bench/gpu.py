@@ -29,6 +29,7 @@ PEERS = ("torch", "torch.reduce-overhead", "torch.max-autotune", "torch.graph", 
 ROWS = {f"D{D}K{K}B{B}": Problem("mnist", D, K, B) for D, K in ((4, 8), (20, 10)) for B in (100, 1000, 8192)}
 ROWS["exact"] = Problem("mnist", 4, 8, 100, "exact")
 PATIENCE = 300                                  # seconds for an answer; max-autotune compiles for one or two minutes
+TUNED = ("torch.max-autotune",)
 LAST = 5                                        # lines of what a contestant that died had printed
 # Of the largest entry of a gradient: float32 sums of thousands of terms. TF32 rounds every factor to 11 bits, so that a
 # ReLU near 0 switches for some example: 0.17 at encoder.1.weight of D=4, K=8, with products rounded so on the CPU.
@@ -184,10 +185,10 @@ def validate(made, problem, images, tolerance):
 
 
 class Process(contest.Contestant):
-    """A contestant's process; of one that dies, its last words go into the error."""
+    """A contestant's process; what it prints is kept, and goes into the error where it dies."""
 
     def __init__(self, name, row):
-        self.words = tempfile.TemporaryFile()   # what it prints, closed with this
+        self.words = tempfile.TemporaryFile()   # what it prints
         super().__init__("--contestant", name, row, module="bench.gpu", stderr=self.words,
                          env={**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"})
         self.name = name
@@ -196,9 +197,12 @@ class Process(contest.Contestant):
         try:
             return super().answer(seconds)
         except RuntimeError as error:
-            self.words.seek(0)
-            lines = self.words.read().decode(errors="replace").strip().splitlines()
-            raise RuntimeError("\n".join([str(error), *lines[-LAST:]])) from None
+            raise RuntimeError("\n".join([str(error), *self.printed()[-LAST:]])) from None
+
+    def printed(self):
+        """Lines, libraries' among them."""
+        self.words.seek(0)
+        return self.words.read().decode(errors="replace").strip().splitlines()
 
 
 def flops(problem, pixels=784):
@@ -237,15 +241,16 @@ def peaks():
 def answers(contestants, command, failed, together=False):
     """Answers by name, to one command or to one for each; who dies is said and left out from then on.
 
-    In turns, or all at work together, which is for what is not timed: libraries compile for minutes.
+    In turns, or, where nothing is timed, together: libraries compile for minutes. TUNED ones time what they choose
+    from, so they come after the others.
     """
     found, words = {}, {c.name: command if isinstance(command, str) else command[c.name] for c in contestants}
-    if together:
-        for c in contestants:
-            c.send(words[c.name])
-    for c in list(contestants):
+    ahead = [c for c in contestants if together and c.name not in TUNED]
+    for c in ahead:
+        c.send(words[c.name])
+    for c in [*ahead, *(c for c in contestants if c not in ahead)]:
         try:
-            if not together:
+            if c not in ahead:
                 c.send(words[c.name])
             found[c.name] = c.answer(PATIENCE)
         except (RuntimeError, ValueError) as error:     # not installed, cannot run this, hangs, or half a line
@@ -256,7 +261,7 @@ def answers(contestants, command, failed, together=False):
 
 
 def one(row, names, arguments, ceilings, keep):
-    """Validate, time in turns, sum up; `keep(result)` after each round."""
+    """Validate, time in turns, sum up; `keep(result, done)` after each round and at the end."""
     failed, contestants = {}, [Process(name, row) for name in names]
     errors = answers(contestants, "check", failed, together=True)
     answers(contestants, "run 20", failed, together=True)
@@ -266,12 +271,14 @@ def one(row, names, arguments, ceilings, keep):
     times = []
     for _ in range(arguments.rounds):
         times.append(answers(contestants, steps, failed))
-        keep(summed(row, names, errors, times, {}, failed, ceilings))
+        keep(summed(row, names, errors, times, {}, failed, ceilings), False)
     extra = answers(contestants, "extra", failed)
+    result = summed(row, names, errors, times, extra, failed, ceilings)
+    keep(result, True)
     for c in contestants:
         c.close()
-    result = summed(row, names, errors, times, extra, failed, ceilings)
-    keep(result)
+        if c.name.startswith("npdvae"):         # which engine serves, and why no faster one
+            print("\n".join(c.printed()), flush=True)
     if "ratio" in result:
         each = "  ".join(f"{n} {f['us_per_step']:.0f}" for n, f in result["contestants"].items() if "us_per_step" in f)
         print(f"{result['label']} {result['estimator']}: {each} us; {result['ratio']:.2f} times {result['best_peer']}; "
@@ -289,7 +296,8 @@ def summed(row, names, errors, times, extra, failed, ceilings):
         found[name] |= {"failed": failed[name]} if name in failed else {}
     operations, moved = flops(problem)
     floor = max(operations / ceilings["tflops"] / 1e6, moved / ceilings["gb_s"] / 1e3)      # us
-    result = {"label": problem.label, "estimator": problem.estimator, "floor_us": floor, "contestants": found}
+    result = {"label": problem.label, "estimator": problem.estimator, "date": time.strftime("%Y-%m-%d"),
+              "ceilings": ceilings, "floor_us": floor, "contestants": found}
     peers = {n: found[n]["us_per_step"] for n in PEERS if "us_per_step" in found.get(n, {})}
     own = found["npdvae"].get("us_per_step")
     if own and peers:
@@ -308,14 +316,16 @@ def earlier(path, where):
         raise ValueError(f"{path}: {error}") from None
     if not isinstance(found, dict) or "rows" not in found:
         raise ValueError(f"{path}: no results of this benchmark")
-    same = all(found.get(k) == v for k, v in where.items() if k != "memory_free_bytes")
-    return found["rows"] if same else {}
+    other = [k for k, v in where.items() if k != "memory_free_bytes" and found.get(k) != v]
+    if other:
+        print(f"{path}: {len(found['rows'])} rows of another {', '.join(other)} are replaced", flush=True)
+    return {} if other else found["rows"]
 
 
 def versions():
     """Of what takes part."""
     found = {"python": platform.python_version()}
-    for name in ("numpy", "cupy-cuda12x", "cupy-cuda13x", "torch", "jax", "jaxlib", "triton"):
+    for name in ("npdvae", "numpy", "cupy-cuda12x", "cupy-cuda13x", "torch", "jax", "jaxlib", "triton"):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -340,16 +350,18 @@ def main(argv=None):
     try:
         where = {**device.describe(device.find()), "versions": versions()}
         rows = earlier(arguments.out, where)
-    except (BackendError, ValueError) as error:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    except (BackendError, ValueError, OSError) as error:
         print(f"bench.gpu: {error}", file=sys.stderr)
         return 2
     ceilings = peaks()
     print(f"{where['device']}: {ceilings['tflops']:.1f} TFLOP/s float32, {ceilings['gb_s']:.0f} GB/s", flush=True)
-    result = {"unit": "us/step", "date": time.strftime("%Y-%m-%d"), **where, "ceilings": ceilings, "rows": rows}
+    result, whole = {"unit": "us/step", **where, "rows": rows}, set(rows)
     for row in arguments.rows:
-        def keep(measured, row=row):
-            rows[row] = measured
-            contest.write(arguments.out, result)
+        def keep(measured, done, row=row):
+            if done or row not in whole:        # what is whole gives way to what is whole
+                rows[row] = measured
+                contest.write(arguments.out, result)
         one(row, ["npdvae", *arguments.peers], arguments, ceilings, keep)
     print(f"wrote {arguments.out}")
     return 0

@@ -1,8 +1,8 @@
 """What every test shares: the Hypothesis profile, optional packages, and the list of skips that are allowed.
 
 Set NPDVAE_SKIPPED to a file's path to have the skipped tests listed there, to be run with `pytest @FILE` where more is
-installed. Set NPDVAE_STRICT_SKIPS=1 where torch, pyro-ppl, reinmax, redge and scikit-learn are installed: a skip that
-matches no line of ALLOWED_SKIPS then fails the run.
+installed. Set NPDVAE_STRICT_SKIPS=1 where torch, jax, pyro-ppl, reinmax, redge and scikit-learn are installed: a skip
+that matches no line of ALLOWED_SKIPS then fails the run.
 """
 import gc
 import os

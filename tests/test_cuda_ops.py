@@ -75,11 +75,13 @@ def test_cupy_op_agrees_with_numpy(ops, cupy, name, i, dtype, bound):
 
 
 @pytest.mark.parametrize("dtype", [f4, f8])
-@pytest.mark.parametrize("kind", ["bytes", "floats", "doubles"])
+@pytest.mark.parametrize("kind", ["bytes", "bytes by columns", "floats", "doubles"])
 @pytest.mark.parametrize("mode", ["dynamic", "static", "threshold", "none"])
 def test_cuda_targets_equal_numpy_bit_for_bit(ops, mode, kind, dtype):
     """At any step, example and draw; 19 pixels: a block of Philox words is cut off."""
     rows = draw.integers(0, 256, (7, 19)).astype(np.uint8)
+    if kind == "bytes by columns":
+        rows, kind = np.asfortranarray(rows), "bytes"
     if kind != "bytes":
         rows = (rows / 255).astype(f4 if kind == "floats" else f8)
     dataset = data.Dataset("own", rows, rows, (1, 19), 255 if kind == "bytes" else 1)

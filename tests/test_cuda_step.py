@@ -7,7 +7,7 @@ import gc
 import numpy as np
 import pytest
 
-from npdvae import backends
+from npdvae import backends, describe
 from npdvae.engine import Readable
 from npdvae.gpu import replayed, update
 from npdvae.gpu.engine import Captured, engine
@@ -108,6 +108,28 @@ def test_results_do_not_depend_on_when_the_schedule_is_made(ops, monkeypatch, ki
     assert made[0].state.step == 10 > 2 * head                      # five steps a call
     a, b = (engine.save() for engine in made)
     assert all(np.array_equal(a.params[k], b.params[k]) for k in a.params) and a.latent == b.latent
+
+
+@pytest.mark.parametrize("kind", [Captured, Segmented])
+def test_an_exception_leaves_the_state_of_the_last_step_that_had_begun(ops, monkeypatch, kind):
+    """A schedule of one's own that raises while steps are under way: going on ends in the same bits."""
+    straight, stopped = (problem.engine(ops, "rloo", dtype=f4, kind=kind) for _ in range(2))
+    order, scalars = problem.order(), describe.scalars
+    straight.run(order)
+
+    def raising(recipe, step, examples):
+        if step == 3:
+            raise ZeroDivisionError
+        return scalars(recipe, step, examples)
+
+    monkeypatch.setattr(replayed, "HEAD", 2)
+    with monkeypatch.context() as here, pytest.raises(ZeroDivisionError):
+        here.setattr(describe, "scalars", raising)
+        stopped.run(order)
+    assert stopped.state.step == 2
+    stopped.run(order[10:])
+    a, b = straight.save(), stopped.save()
+    assert b.step == 5 and all(np.array_equal(a.params[k], b.params[k]) for k in a.params)
 
 
 @pytest.mark.parametrize("kind", [Captured, Segmented])

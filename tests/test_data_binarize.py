@@ -56,6 +56,14 @@ def test_binarize_does_not_depend_on_how_the_batch_is_split():
     np.testing.assert_array_equal(whole, np.concatenate(parts))
 
 
+@pytest.mark.parametrize("pixels", [28, 30])
+def test_binarize_does_not_depend_on_how_rows_lie_in_memory(pixels):
+    p = grey_images(12, pixels).astype(np.float32) / np.float32(255)
+    whole = binarize(p, "dynamic", rng.Generator(5, rng.BINARIZE))
+    for same in (np.asfortranarray(p), np.repeat(p, 2, 1)[:, ::2]):
+        np.testing.assert_array_equal(binarize(same, "dynamic", rng.Generator(5, rng.BINARIZE)), whole)
+
+
 def test_binarize_frequencies_are_the_probabilities():
     p = np.linspace(0, 1, 52, dtype=np.float32)[None].repeat(20_000, 0)
     mean = binarize(p, "dynamic", rng.Generator(0, rng.BINARIZE)).mean(0, dtype=np.float64)

@@ -7,8 +7,8 @@
 #define THRESHOLDED 2
 
 // Targets x [B, P] of the batch that clock points at: rows order[i batch + b] of the resident images, i counting
-// the batches of this run; rows b where order is null. mode: GREY p itself, DRAWN 1 where u < p in float32, u as
-// npdvae.data.binarize has it (the first row is its `example`, the block its `draw`), THRESHOLDED 1 where p > 1/2.
+// the batches of this run; row b where order is null. mode: GREY p itself, DRAWN 1 where u < p in float32, u as
+// npdvae.data.binarize has it (row b is example + b, draw the counter's last word), THRESHOLDED 1 where p > 1/2.
 template <class T>
 __device__ void gather(const T* images, const long long* order, const long long* clock, real* x, real levels,
                        int mode, unsigned stream, unsigned example, unsigned draw, int batch, int B, int P) {

@@ -394,7 +394,7 @@ class CupyOps:
         if rows.dtype not in GATHER:            # of a data set of one's own
             return self.cupy.asarray(binarize.targets(dataset, rows, mode, rng, dtype))
         (B, P), bytes_ = rows.shape, rows.dtype == np.uint8
-        images, x = self.cupy.asarray(rows), self.cupy.empty((B, P), dtype)
+        images, x = self.cupy.asarray(np.ascontiguousarray(rows)), self.cupy.empty((B, P), dtype)
         clock = self.cupy.asarray(np.array([rng.step, 0, rng.seed], np.int64))
         self.run(x.dtype, GATHER[rows.dtype], launch.elementwise(B * -(-P // 4)), images, None, clock, x,
                  dataset.levels if bytes_ else 1, MODES[mode], rng.stream, rng.example, rng.draw, B, B, P)

@@ -61,14 +61,17 @@ class Replayed(Readable):
             first, clock = self.state.step, np.array([self.state.step, 0, self.recipe.seed], np.int64)
             b["order"][:len(order)].set(order)
             b["clock"].set(clock)
-            tables = []                         # kept, as all that is uploaded, until the stream has been waited for
-            for start, stop in ((0, min(HEAD, steps)), (min(HEAD, steps), steps)):
-                tables.append(self.schedule(first, start, stop))
-                b["settings"][start:stop].set(tables[-1])
-                for i in range(start, stop):
-                    self.one_step(min(batch, len(order) - i * batch))
-            sums = b["sums"].get()[:steps]                          # waits for the stream
-            self.done(steps)
+            tables, enqueued = [], 0            # kept, as all that is uploaded, until the stream has been waited for
+            try:
+                for start, stop in ((0, min(HEAD, steps)), (min(HEAD, steps), steps)):
+                    tables.append(self.schedule(first, start, stop))
+                    b["settings"][start:stop].set(tables[-1])
+                    for i in range(start, stop):
+                        self.one_step(min(batch, len(order) - i * batch))
+                        enqueued += 1
+            finally:
+                sums = b["sums"].get()[:steps]                      # waits for the stream
+                self.done(enqueued)
         return sums
 
     def schedule(self, first, start, stop):

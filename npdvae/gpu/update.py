@@ -8,8 +8,8 @@ from npdvae.kernels.cuda.constants import THREADS
 from npdvae.kernels.cuda.launch import elementwise, one_block_each
 
 NORM_BLOCKS = 256                               # sums of squares, each of one block
-MANY = 16384                                    # costs and KLs, from which on one block would be the step's slowest
-SUM_BLOCKS = 64                                 # that share their sum then
+MANY = 16384                                    # costs and KLs that one block may sum: more take it too long,
+SUM_BLOCKS = 64                                 # and so many share them
 
 
 class Update:
