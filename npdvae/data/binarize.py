@@ -60,7 +60,8 @@ def targets(dataset: Any, rows: Array, mode: str, rng: philox_rng.Generator, dty
 
 def draw_ones(p, seed, stream, step, example=0, draw=0):
     """Where the drawn pixels are one: float32 [B, P] -> bool [B, P]."""
-    p, P = np.ascontiguousarray(p), p.shape[1]
+    p = np.ascontiguousarray(p)
+    B, P = p.shape
     blocks = -(-P // 4)
     if P % 4:
         p = np.pad(p, ((0, 0), (0, blocks * 4 - P)))                # [B, 4 blocks]
