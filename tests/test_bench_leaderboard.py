@@ -212,3 +212,7 @@ def test_seeds_so_far_name_the_rows_that_differ_from_most():
     assert page.by_count({"a": 3, "b": 1, "c": 3, "d": 3, "e": 3}) == "1 (b), 3 (the others)"
     assert page.by_count({"a": 1, "b": 1, "c": 1, "d": 1}) == "1 (each)"
     assert page.by_count({"a": 2, "b": 1}) == "1 (b), 2 (a)"
+
+
+def test_milliseconds_have_two_digits_and_no_exponent():
+    assert [page.two_digits(ms) for ms in (0.512, 4.46, 10.2, 132.4)] == ["0.51", "4.5", "10", "130"]

@@ -38,7 +38,7 @@ def curves(task, summaries, names):
 
 
 def ends(task, summaries):
-    """Every seed of every row at the last epoch, the best row on top; what lies far off stands at the edge."""
+    """Every seed of every row at the last epoch, the best row on top; what lies far off is written at the edge."""
     found = sorted(summaries, key=lambda s: statistics.mean(s["test"]))
     means = [statistics.mean(s["test"]) for s in found]
     edge = means[0] + 3 * (np.quantile(means, 0.75) - means[0]) + 0.05
@@ -46,7 +46,7 @@ def ends(task, summaries):
     axes = f.subplots()
     for i, (s, mean) in enumerate(zip(found, means)):
         colour, _ = KINDS[s["unbiased"]]
-        beyond = [mean] if mean > edge else [x for x in s["test"] if x > edge]
+        beyond = sorted(x for x in s["test"] if x > edge or mean > edge)
         if beyond:
             axes.annotate(", ".join(f"{x:.1f}" for x in beyond), (edge, i), ha="right", va="center", fontsize=8,
                           color=colour)

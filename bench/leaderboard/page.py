@@ -58,13 +58,18 @@ def bias(gradient):
     return f"{gradient['low']:.2g} to {gradient['high']:.2g}"
 
 
+def two_digits(ms):
+    """130 and not 1.3e+02."""
+    return f"{float(f'{ms:.2g}'):g}"
+
+
 def line(s, task):
     """A row of the table."""
     edge = "" if task.rates[0] < s["lr"] < task.rates[-1] else "*"
     deviation = f"{s['gradient']['deviation']:.2g}" if s["gradient"] else ""
     seeds = f"{len(s['test'])} of {len(s['test']) + s['diverged']}" if s["diverged"] else len(s["test"])
-    cells = (s["row"].name, f"{s['lr']:g}{edge}", f"{s['evaluations']:.3g}", f"{s['ms']:.2g}", seeds, mean(s["test"]),
-             mean(s["train"]), bias(s["gradient"]), deviation)
+    cells = (s["row"].name, f"{s['lr']:g}{edge}", f"{s['evaluations']:.3g}", two_digits(s["ms"]), seeds,
+             mean(s["test"]), mean(s["train"]), bias(s["gradient"]), deviation)
     return f"| {' | '.join(map(str, cells))} |"
 
 
