@@ -27,8 +27,8 @@ sample), f its cost -log p(x | z) in nats, g = df/dz from the decoder's backward
 pass, G Gumbel noise, u uniform noise, tau the temperature, sigma the logistic function, s = z - p the score, a the
 logit of a bit or node. *The tutorial* is that of Jeffares and Liu, [arXiv 2505.10344](https://arxiv.org/abs/2505.10344).
 
-- **evaluations**: of the decoder for an image and step, at the options' defaults, {LATENTS} latents of {CATEGORIES}
-  categories ({BITS} bits where K must be 2); `+` where a backward pass gives g.
+- **evaluations**: of the decoder for an image and step (*a batch*: its images share them), at the options' defaults,
+  {LATENTS} latents of {CATEGORIES} categories ({BITS} bits where K must be 2); `+` where a backward pass gives g.
 - **promise**: what [`python -m npdvae.verify`](verification.md) proves. *unbiased*: for every cost. *multilinear*,
   *quadratic*: exact for costs of that kind in the one-hot rows. *none*: the bias is in `verify`'s table and, on trained
   models, in the [leaderboard](leaderboard.md). *relaxed*: the decoder reads other rows than codes from q(z | x), so

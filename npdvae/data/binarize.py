@@ -53,7 +53,7 @@ def binarize(probabilities, mode="dynamic", rng=None):
     return ones.astype(probabilities.dtype)
 
 
-def targets(dataset: Any, rows: Array, mode: str, rng: philox_rng.Generator, dtype: DType = np.float32) -> Array:
+def targets(dataset: Any, rows: Array, mode: str, rng: Any, dtype: DType = np.float32) -> Array:
     """Rows of a data set [B, P] as targets x [B, P] of a step or an evaluation."""
     return binarize(dataset.to_probabilities(rows, dtype), mode, rng)
 

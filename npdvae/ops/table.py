@@ -4,7 +4,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from npdvae.rng import Generator
 from npdvae.types import Array, DType
 
 Map = Callable[[Array], Array]
@@ -68,7 +67,7 @@ def no_kernel(name: str, arguments: Sequence[Any]) -> Callable[..., Any] | None:
 class Targets(Protocol):
     """Rows of a data set [B, P] as targets x [B, P], see `npdvae.data.binarize`."""
 
-    def __call__(self, dataset: Any, rows: Array, mode: str, rng: Generator, dtype: DType = ...) -> Array: ...
+    def __call__(self, dataset: Any, rows: Array, mode: str, rng: Any, dtype: DType = ...) -> Array: ...
 
 
 class Ops(NamedTuple):
